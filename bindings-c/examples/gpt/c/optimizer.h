@@ -1,0 +1,16 @@
+/* The model's tensors as a klshampoo optimizer table. */
+#ifndef GPT_OPTIMIZER_H
+#define GPT_OPTIMIZER_H
+
+#include "klshampoo.h"
+#include "model.h"
+#include "options.h"
+
+/* With METHOD_KL_SHAMPOO the stacked hidden matrices go to KL-Shampoo, a state per layer; embeddings, biases and layer norms to AdamW. With
+ * METHOD_ADAMW everything goes to AdamW. */
+kls_status optimizer_create(kls_optimizer **optimizer, const gpt_model *model, const options *o);
+
+/* One step on model->params with model->grads; `lr` is the method's rate. */
+kls_status optimizer_step(kls_optimizer *optimizer, const gpt_model *model, double lr);
+
+#endif

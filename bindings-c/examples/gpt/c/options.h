@@ -1,0 +1,26 @@
+/* The command line of gpt-train. */
+#ifndef GPT_OPTIONS_H
+#define GPT_OPTIONS_H
+
+#include "model.h"
+
+typedef enum { METHOD_ADAMW, METHOD_KL_SHAMPOO } method;
+typedef enum { CONVENTION_FIGURE13, CONVENTION_REFERENCE_KL } convention;
+
+typedef struct {
+    const char *data;
+    long layers, channels, heads, context, batch;
+    long steps, eval_every, eval_bytes, seed, threads;
+    long method, convention; /* the enums above */
+    long refresh_period;
+    double lr, adamw_lr;
+    double beta1, beta2, adamw_beta1, adamw_beta2;
+    double lambda0; /* 0: scale-free */
+    double weight_decay, vector_weight_decay;
+    double warmup, final_lr, clip;
+} options;
+
+/* Ends the program with a message on a wrong option, and after --help. */
+options options_parse(int argc, char **argv);
+
+#endif

@@ -1,0 +1,174 @@
+/* gpt-train: trains a byte-level GPT-2 with the optimizers of klshampoo, which it knows by klshampoo.h alone.
+ *
+ * stdout carries one JSON object per line: `start`, `step` (a sign of life, a few per second), `eval` and `end`. Exit status: 0 done,
+ * 1 the library or memory failed, 2 wrong usage, 3 the loss left the finite numbers. */
+#define _POSIX_C_SOURCE 200809L
+#include "die.h"
+#include "model.h"
+#include "optimizer.h"
+#include "options.h"
+#include "text.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+typedef struct {
+    options o;
+    text text;
+    gpt_model *model;
+    kls_optimizer *optimizer;
+    rng batches;
+    uint8_t *tokens, *targets;
+    long windows; /* of the fixed validation subset */
+    double model_seconds, optimizer_seconds;
+    double loss_sum; /* since the latest evaluation */
+    long loss_count;
+} trainer;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Linear warm-up to the peak, then a half cosine down to final_lr of it. */
+static double learning_rate(const options *o, long step) {
+    const double warmup = ceil(o->warmup * (double)o->steps), at = (double)step;
+    if (at < warmup) return o->lr * (at + 1) / warmup;
+    const double progress = (at - warmup) / fmax(1, (double)o->steps - warmup);
+    return o->lr * (o->final_lr + (1 - o->final_lr) * 0.5 * (1 + cos(3.141592653589793 * progress)));
+}
+
+static void clip_gradient(gpt_model *model, double limit) {
+    double square = 0;
+    for (size_t i = 0; i < model->parameter_count; i++) square += (double)model->grads[i] * (double)model->grads[i];
+    const double norm = sqrt(square);
+    if (norm <= limit) return;
+    const real factor = (real)(limit / norm);
+    for (size_t i = 0; i < model->parameter_count; i++) model->grads[i] *= factor;
+}
+
+/* Mean loss over windows spread evenly over all validation text; the same windows every time and for every seed. */
+static double evaluate(trainer *t) {
+    const long batch = t->o.batch, context = t->o.context;
+    double sum = 0;
+    for (long done = 0; done < t->windows; done += batch) {
+        const long count = t->windows - done < batch ? t->windows - done : batch;
+        for (long w = 0; w < count; w++) {
+            const size_t index = (size_t)(done + w) * t->text.windows / (size_t)t->windows;
+            text_window(&t->text, index, t->tokens + w * context, t->targets + w * context);
+        }
+        sum += (double)count * gpt_loss(t->model, t->tokens, t->targets, (int)count);
+    }
+    return sum / (double)t->windows;
+}
+
+static void print_timing(const trainer *t, long step) {
+    const double seconds = t->model_seconds + t->optimizer_seconds, steps = step > 0 ? (double)step : 1;
+    const double rate = seconds > 0 ? (double)(step * t->o.batch * t->o.context) / seconds : 0;
+    printf("\"seconds\":%.4f,\"model_ms\":%.4f,\"optimizer_ms\":%.4f,\"tokens_per_second\":%.0f", seconds,
+           1e3 * t->model_seconds / steps, 1e3 * t->optimizer_seconds / steps, rate);
+}
+
+static double report_evaluation(trainer *t, long step) {
+    const double loss = evaluate(t);
+    printf("{\"event\":\"eval\",\"step\":%ld,\"val_loss\":%.6f,", step, loss);
+    if (t->loss_count > 0) printf("\"train_loss\":%.6f,", t->loss_sum / (double)t->loss_count);
+    print_timing(t, step);
+    puts("}");
+    fflush(stdout);
+    t->loss_sum = 0;
+    t->loss_count = 0;
+    return loss;
+}
+
+static void report_start(const trainer *t) {
+    size_t state = 0;
+    kls_optimizer_state_bytes(t->optimizer, &state);
+    printf("{\"event\":\"start\",\"method\":\"%s\",\"library\":\"%s\",\"parameters\":%zu,\"steps\":%ld,\"tokens_per_step\":%ld,"
+           "\"works\":%zu,\"training_bytes\":%zu,\"validation_bytes\":%zu,\"eval_bytes\":%ld,\"state_bytes\":%zu}\n",
+           t->o.method == METHOD_ADAMW ? "adamw" : "kl-shampoo", kls_version(), t->model->parameter_count, t->o.steps,
+           t->o.batch * t->o.context, t->text.works, t->text.training_bytes, t->text.validation_bytes, t->windows * t->o.context, state);
+    fflush(stdout);
+}
+
+static _Noreturn void diverged(const trainer *t, long step) {
+    fprintf(stderr, "gpt-train: the loss is no longer finite at step %ld; give a smaller learning rate (now %g) or clip the gradient\n", step, t->o.lr);
+    exit(EXIT_DIVERGED);
+}
+
+/* One training step; counts its time. */
+static double train_step(trainer *t, long step) {
+    const double start = now();
+    text_sample(&t->text, &t->batches, (int)t->o.batch, t->tokens, t->targets);
+    const double loss = gpt_loss_and_gradient(t->model, t->tokens, t->targets, (int)t->o.batch);
+    if (!is_finite(loss)) diverged(t, step);
+    if (t->o.clip > 0) clip_gradient(t->model, t->o.clip);
+    const double between = now();
+    const kls_status status = optimizer_step(t->optimizer, t->model, learning_rate(&t->o, step));
+    t->model_seconds += between - start;
+    t->optimizer_seconds += now() - between;
+    if (status != KLS_OK) {
+        fprintf(stderr, "gpt-train: the optimizer refused step %ld: %s; give a smaller learning rate\n", step, kls_status_string(status));
+        exit(EXIT_DIVERGED);
+    }
+    return loss;
+}
+
+static void train(trainer *t) {
+    double last_sign = now();
+    report_evaluation(t, 0);
+    for (long step = 0; step < t->o.steps; step++) {
+        const double loss = train_step(t, step);
+        const long done = step + 1;
+        t->loss_sum += loss;
+        t->loss_count++;
+        if (now() - last_sign > 0.25) {
+            printf("{\"event\":\"step\",\"step\":%ld,\"train_loss\":%.6f,", done, loss);
+            print_timing(t, done);
+            puts("}");
+            fflush(stdout);
+            last_sign = now();
+        }
+        if (done % t->o.eval_every == 0 || done == t->o.steps) {
+            const double validation = report_evaluation(t, done);
+            if (!is_finite(validation)) diverged(t, done);
+        }
+    }
+    printf("{\"event\":\"end\",\"step\":%ld,", t->o.steps);
+    print_timing(t, t->o.steps);
+    puts("}");
+}
+
+int main(int argc, char **argv) {
+    trainer t = {.o = options_parse(argc, argv)};
+    t.text = text_load(t.o.data, (int)t.o.context);
+    const long wanted = (t.o.eval_bytes + t.o.context - 1) / t.o.context;
+    t.windows = (size_t)wanted < t.text.windows ? wanted : (long)t.text.windows;
+    t.batches = rng_stream((uint64_t)t.o.seed, 1);
+    const gpt_config config = {(int)t.o.layers, (int)t.o.channels, (int)t.o.heads, (int)t.o.context};
+    t.model = gpt_create(config, (int)t.o.batch);
+    const size_t bytes = (size_t)(t.o.batch * t.o.context);
+    t.tokens = malloc(2 * bytes);
+    if (!t.model || !t.tokens) {
+        fputs("gpt-train: out of memory for the model; give smaller sizes\n", stderr);
+        return EXIT_FAILURE;
+    }
+    t.targets = t.tokens + bytes;
+    gpt_initialize(t.model, (uint64_t)t.o.seed);
+
+    const kls_status status = optimizer_create(&t.optimizer, t.model, &t.o);
+    if (status != KLS_OK) {
+        fprintf(stderr, "gpt-train: the optimizer could not be created: %s\n", kls_status_string(status));
+        return EXIT_FAILURE;
+    }
+    report_start(&t);
+    train(&t);
+
+    kls_optimizer_destroy(&t.optimizer);
+    free(t.tokens);
+    gpt_destroy(t.model);
+    text_free(&t.text);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,313 @@
+//! The command line, and the trainer's arguments that follow from it.
+
+use crate::trainer::Method;
+use anyhow::{Context, Result, ensure};
+use clap::builder::RangedI64ValueParser;
+use clap::{Parser, ValueEnum};
+use std::fs;
+use std::ops::RangeBounds;
+use std::path::{Path, PathBuf};
+
+fn positive() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
+}
+
+fn number(text: &str, range: impl RangeBounds<f64>, wanted: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| format!("give {wanted}"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    number(text, 0.0..=1e3, "a number from 0 to 1000")
+}
+
+fn beta(text: &str) -> Result<f64, String> {
+    number(text, 0.0..=0.999_999, "a number from 0 to 0.999999")
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    number(text, 0.0..=1.0, "a number from 0 to 1")
+}
+
+fn lambda(text: &str) -> Result<String, String> {
+    let checked = if text == "scale-free" { Ok(0.0) } else { number(text, 1e-30..=1e30, "a number of at least 1e-30, or scale-free") };
+    checked.map(|_| text.to_owned())
+}
+
+/// Trains a byte-level GPT-2 in C with AdamW and with KL-Shampoo, from the same weights and on the same batches, and compares them.
+#[derive(Parser, Debug)]
+#[command(name = "gpt", version, after_help = "Every rate, beta and period has the meaning that `gpt-train --help` gives it.")]
+pub struct Cli {
+    /// Size of the job; the options below it change single numbers of it.
+    #[arg(long, value_enum, default_value = "small", help_heading = "Model and job")]
+    pub size: Size,
+    /// Transformer blocks.
+    #[arg(long, value_parser = positive(), help_heading = "Model and job")]
+    pub layers: Option<u32>,
+    /// Width of the residual stream, a multiple of the heads.
+    #[arg(long, value_parser = positive(), help_heading = "Model and job")]
+    pub channels: Option<u32>,
+    /// Attention heads.
+    #[arg(long, value_parser = positive(), help_heading = "Model and job")]
+    pub heads: Option<u32>,
+    /// Bytes per training sequence.
+    #[arg(long, value_parser = positive(), help_heading = "Model and job")]
+    pub context: Option<u32>,
+    /// Sequences per step.
+    #[arg(long, value_parser = positive(), help_heading = "Model and job")]
+    pub batch: Option<u32>,
+    /// Training steps.
+    #[arg(long, value_parser = positive(), help_heading = "Model and job")]
+    pub steps: Option<u32>,
+    /// A job of less than a minute, to see everything work: size tiny, 300 steps, a validation subset of 25,600 bytes.
+    #[arg(long, conflicts_with = "size", help_heading = "Model and job")]
+    pub quick: bool,
+    /// Seed of the initial weights and of the batches.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)), help_heading = "Model and job")]
+    pub seed: u32,
+    /// Text file, or folder whose .txt files are separate works [default: the Shakespeare beside the sources].
+    #[arg(long, value_name = "PATH", help_heading = "Model and job")]
+    pub data: Option<PathBuf>,
+    /// Steps between evaluations.
+    #[arg(long, default_value_t = 25, value_parser = positive(), help_heading = "Model and job")]
+    pub eval_every: u32,
+    /// Bytes of the fixed validation subset [default: 102400].
+    #[arg(long, value_parser = positive(), help_heading = "Model and job")]
+    pub eval_bytes: Option<u32>,
+
+    /// What to train with.
+    #[arg(long, value_enum, default_value = "both", help_heading = "Optimizers")]
+    pub method: MethodChoice,
+    /// Threads of each optimizer; each model has one.
+    #[arg(long, default_value_t = 1, value_parser = positive(), help_heading = "Optimizers")]
+    pub threads: u32,
+    /// Learning rate of the AdamW run.
+    #[arg(long, default_value_t = 4e-3, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
+    pub adamw_lr: f64,
+    /// Learning rate of KL-Shampoo.
+    #[arg(long, default_value_t = 4e-3, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
+    pub kl_lr: f64,
+    /// Learning rate of AdamW in the KL-Shampoo run, for embeddings, biases and layer norms [default: --kl-lr].
+    #[arg(long, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
+    pub kl_adamw_lr: Option<f64>,
+    /// AdamW's momentum, in both runs.
+    #[arg(long, default_value_t = 0.9, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
+    pub adamw_beta1: f64,
+    /// AdamW's second moment, in both runs.
+    #[arg(long, default_value_t = 0.99, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
+    pub adamw_beta2: f64,
+    /// KL-Shampoo's momentum.
+    #[arg(long, default_value_t = 0.95, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
+    pub kl_beta1: f64,
+    /// KL-Shampoo's average of factors and eigenvalues.
+    #[arg(long, default_value_t = 0.95, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
+    pub kl_beta2: f64,
+    /// Steps between updates of KL-Shampoo's eigenbases (T).
+    #[arg(long, default_value_t = 10, value_parser = positive(), value_name = "STEPS", help_heading = "Optimizers")]
+    pub refresh_period: u32,
+    /// KL-Shampoo's initial eigenvalue: a number, or scale-free.
+    #[arg(long, default_value = "scale-free", value_parser = lambda, value_name = "LAMBDA", help_heading = "Optimizers")]
+    pub lambda0: String,
+    /// Published variant of KL-Shampoo.
+    #[arg(long, value_enum, default_value = "figure13", help_heading = "Optimizers")]
+    pub convention: Convention,
+    /// Weight decay of matrices and embeddings.
+    #[arg(long, default_value_t = 0.1, value_parser = rate, value_name = "WD", help_heading = "Optimizers")]
+    pub weight_decay: f64,
+    /// Weight decay of biases and layer norms.
+    #[arg(long, default_value_t = 0.0, value_parser = rate, value_name = "WD", help_heading = "Optimizers")]
+    pub vector_weight_decay: f64,
+    /// Part of the steps in which the rate grows.
+    #[arg(long, default_value_t = 0.05, value_parser = part, value_name = "PART", help_heading = "Optimizers")]
+    pub warmup: f64,
+    /// End of the cosine decay, as a part of the peak rate.
+    #[arg(long, default_value_t = 0.1, value_parser = part, value_name = "PART", help_heading = "Optimizers")]
+    pub final_lr: f64,
+    /// Largest global gradient norm; 0: no clipping.
+    #[arg(long, default_value_t = 0.0, value_parser = rate, value_name = "NORM", help_heading = "Optimizers")]
+    pub clip: f64,
+
+    /// Folder for the curves and the picture.
+    #[arg(long, default_value = "runs/gpt", value_name = "FOLDER", help_heading = "Program")]
+    pub out: PathBuf,
+    /// Static library to link instead of building it.
+    #[arg(long, value_name = "FILE", help_heading = "Program")]
+    pub library: Option<PathBuf>,
+    /// Check the model's hand-written gradient against finite differences, and stop.
+    #[arg(long, help_heading = "Program")]
+    pub gradcheck: bool,
+}
+
+/// Named jobs.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// 2 layers, 64 channels, 2 heads, 12 x 64 bytes, 1500 steps
+    Tiny,
+    /// 4 layers, 128 channels, 4 heads, 12 x 64 bytes, 1500 steps
+    Small,
+    /// 6 layers, 192 channels, 6 heads, 16 x 128 bytes, 2000 steps
+    Medium,
+    /// 8 layers, 384 channels, 6 heads, 16 x 256 bytes, 4000 steps
+    Large,
+}
+
+/// The numbers behind a [`Size`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the options")]
+pub struct Job {
+    pub layers: u32,
+    pub channels: u32,
+    pub heads: u32,
+    pub context: u32,
+    pub batch: u32,
+    pub steps: u32,
+    pub eval_bytes: u32,
+}
+
+impl Size {
+    const fn job(self) -> Job {
+        let (layers, channels, heads, context, batch, steps) = match self {
+            Self::Tiny => (2, 64, 2, 64, 12, 1500),
+            Self::Small => (4, 128, 4, 64, 12, 1500),
+            Self::Medium => (6, 192, 6, 128, 16, 2000),
+            Self::Large => (8, 384, 6, 256, 16, 4000),
+        };
+        Job { layers, channels, heads, context, batch, steps, eval_bytes: 102_400 }
+    }
+}
+
+/// The methods of one call.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum MethodChoice {
+    /// AdamW and KL-Shampoo, side by side
+    Both,
+    /// AdamW for every tensor
+    Adamw,
+    /// KL-Shampoo for the hidden matrices, AdamW for the rest
+    KlShampoo,
+}
+
+/// Variants of KL-Shampoo by their publication.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum Convention {
+    /// The paper's Figure 13
+    Figure13,
+    /// The authors' code
+    ReferenceKl,
+}
+
+impl Cli {
+    /// The job after all options.
+    #[must_use]
+    pub fn job(&self) -> Job {
+        let mut job = self.size.job();
+        if self.quick {
+            job = Job { steps: 300, eval_bytes: 25_600, ..Size::Tiny.job() };
+        }
+        for (number, given) in [
+            (&mut job.layers, self.layers),
+            (&mut job.channels, self.channels),
+            (&mut job.heads, self.heads),
+            (&mut job.context, self.context),
+            (&mut job.batch, self.batch),
+            (&mut job.steps, self.steps),
+            (&mut job.eval_bytes, self.eval_bytes),
+        ] {
+            *number = given.unwrap_or(*number);
+        }
+        job
+    }
+
+    /// The methods to train with.
+    #[must_use]
+    pub fn methods(&self) -> &'static [Method] {
+        match self.method {
+            MethodChoice::Both => &[Method::AdamW, Method::KlShampoo],
+            MethodChoice::Adamw => &[Method::AdamW],
+            MethodChoice::KlShampoo => &[Method::KlShampoo],
+        }
+    }
+
+    /// The text to train on.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("data"))
+    }
+
+    /// Finds out what can be known to be wrong before anything is built, and creates the output folder.
+    ///
+    /// # Errors
+    /// One line that says what to do.
+    pub fn check(&self) -> Result<()> {
+        let Job { channels, heads, .. } = self.job();
+        ensure!(channels % heads == 0, "--channels {channels} cannot be shared by --heads {heads}; give a multiple of the heads");
+        let data = self.data();
+        let kind = fs::metadata(&data)
+            .with_context(|| format!("cannot read the text '{}'; give --data a text file or a folder of .txt files", data.display()))?;
+        ensure!(kind.is_dir() || kind.len() > 0, "'{}' holds no text; give --data a text that is not empty", data.display());
+        if let Some(library) = &self.library {
+            ensure!(library.is_file(), "there is no library '{}'; give --library a libklshampoo_ffi.a, or leave it out", library.display());
+        }
+        let hint = || format!("cannot write to the folder '{}'; give --out a folder that you can write to", self.out.display());
+        fs::create_dir_all(&self.out).with_context(hint)?;
+        let probe = self.out.join(".writable");
+        fs::write(&probe, []).with_context(hint)?;
+        fs::remove_file(&probe).with_context(hint)
+    }
+
+    /// The trainer's arguments for one method.
+    #[must_use]
+    pub fn arguments(&self, method: Method) -> Vec<String> {
+        let job = self.job();
+        let convention = self.convention.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let (lr, adamw_lr) = match method {
+            Method::AdamW => (self.adamw_lr, self.adamw_lr),
+            Method::KlShampoo => (self.kl_lr, self.kl_adamw_lr.unwrap_or(self.kl_lr)),
+        };
+        let options: [(&str, String); 26] = [
+            ("data", self.data().display().to_string()),
+            ("layers", job.layers.to_string()),
+            ("channels", job.channels.to_string()),
+            ("heads", job.heads.to_string()),
+            ("context", job.context.to_string()),
+            ("batch", job.batch.to_string()),
+            ("steps", job.steps.to_string()),
+            ("eval-every", self.eval_every.to_string()),
+            ("eval-bytes", job.eval_bytes.to_string()),
+            ("seed", self.seed.to_string()),
+            ("threads", self.threads.to_string()),
+            ("method", method.argument().to_owned()),
+            ("convention", convention),
+            ("lr", lr.to_string()),
+            ("adamw-lr", adamw_lr.to_string()),
+            ("beta1", self.kl_beta1.to_string()),
+            ("beta2", self.kl_beta2.to_string()),
+            ("adamw-beta1", self.adamw_beta1.to_string()),
+            ("adamw-beta2", self.adamw_beta2.to_string()),
+            ("refresh-period", self.refresh_period.to_string()),
+            ("lambda0", self.lambda0.clone()),
+            ("weight-decay", self.weight_decay.to_string()),
+            ("vector-weight-decay", self.vector_weight_decay.to_string()),
+            ("warmup", self.warmup.to_string()),
+            ("final-lr", self.final_lr.to_string()),
+            ("clip", self.clip.to_string()),
+        ];
+        options.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn single_numbers_change_the_named_job() {
+        let cli = Cli::parse_from(["gpt", "--quick", "--layers", "3"]);
+        assert_eq!(cli.job(), Job { layers: 3, steps: 300, eval_bytes: 25_600, ..Size::Tiny.job() });
+    }
+}

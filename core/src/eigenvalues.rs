@@ -1,0 +1,61 @@
+//! Eigenvalue estimates: their average, their floor and clamp, and the balance of scale between modes.
+
+use crate::layout::State;
+use crate::shape::{MAX_ORDER, Shape};
+use crate::{Config, Scalar, SliceHeader};
+
+/// Counts of eigenvalues that had to be raised.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Raised {
+    pub floored: u32,
+    pub clamped: u32,
+}
+
+/// `lambda' = beta2 lambda + (1 - beta2) diag`, at least the floor and the clamp; `diag` comes in in `out`.
+pub(crate) fn average<T: Scalar>(config: &Config<T>, dim: usize, lambda: &[T], out: &mut [T], raised: &mut Raised) {
+    let fresh = T::ONE - config.beta2;
+    let lowest = config.lambda_floor(dim);
+    let mut count = 0;
+    for (out, &old) in out.iter_mut().zip(lambda) {
+        let average = config.beta2 * old + fresh * *out;
+        count += u32::from(average < lowest);
+        *out = average.max(lowest);
+    }
+    if config.clamp_limit.is_some() {
+        raised.clamped = raised.clamped.saturating_add(count);
+    } else {
+        raised.floored = raised.floored.saturating_add(count);
+    }
+}
+
+/// Sum of the binary exponents of a mode's eigenvalues over their number: the mean of `log2 lambda` within 1.
+fn mean_log2<T: Scalar>(lambda: &[T]) -> i32 {
+    let sum: i64 = lambda.iter().map(|l| i64::from(l.exponent())).sum();
+    (sum / lambda.len() as i64) as i32
+}
+
+/// Moves powers of two between the mode with the largest and the one with the smallest mean eigenvalue when these are more than 2^2
+/// apart (ALGORITHMS: gauge). Exact: the product of the eigenvalues, and so every direction, stays the same.
+pub(crate) fn rebalance<T: Scalar>(config: &Config<T>, shape: &Shape, state: &mut State<'_, T>, header: &mut SliceHeader) {
+    if !config.gauge || !config.estimator.gauge_invariant() || shape.preconditioned_modes() < 2 {
+        return;
+    }
+    let means: [Option<i32>; MAX_ORDER] = core::array::from_fn(|k| shape.has_lambda(k).then(|| mean_log2(state.lambda[k])));
+    let known = || means.iter().enumerate().filter_map(|(k, mean)| mean.map(|m| (k, m)));
+    let (Some((low, low_mean)), Some((high, high_mean))) = (known().min_by_key(|&(_, m)| m), known().max_by_key(|&(_, m)| m)) else {
+        return;
+    };
+    if high_mean - low_mean <= 2 {
+        return;
+    }
+    let shift = (high_mean - low_mean) / 2;
+    header.rebalanced = header.rebalanced.saturating_add(1);
+    for (k, factor) in [(low, T::exp2i(shift)), (high, T::exp2i(-shift))] {
+        for l in state.lambda[k].iter_mut() {
+            *l = (*l * factor).max(T::FLOOR);
+        }
+        for s in state.factor[k].iter_mut() {
+            *s *= factor;
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What a slice remembers besides its numbers.
+
+/// Counters and flags of one tensor slice: 64 bytes beside its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct SliceHeader {
+    /// Steps made (calls with a gradient that did not fail), the first one included.
+    pub step: u64,
+    /// Whether a non-zero gradient has set the eigenbasis and the first eigenvalues. 0 or 1.
+    pub started: u32,
+    /// Refreshes of an eigenbasis done (one per mode).
+    pub refreshes: u32,
+    /// Factorisations that failed; the old eigenbasis stayed.
+    pub refresh_failures: u32,
+    /// Calls skipped because the gradient was not finite or too large.
+    pub skipped: u32,
+    /// Eigenvalues that were raised to the floor 2^-63.
+    pub floored: u32,
+    /// Eigenvalues that the clamp bounded.
+    pub clamped: u32,
+    /// Times the scale of the factors was rebalanced.
+    pub rebalanced: u32,
+}
+
+impl SliceHeader {
+    /// A slice that has not been stepped.
+    pub const NEW: Self =
+        Self { step: 0, started: 0, refreshes: 0, refresh_failures: 0, skipped: 0, floored: 0, clamped: 0, rebalanced: 0 };
+}

@@ -1,0 +1,170 @@
+//! Reading a slice's state in the caller's coordinates, and setting its eigenbasis from outside.
+
+use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
+use crate::optimizer::{Optimizer, StepError, StepErrorKind};
+use crate::packed;
+use crate::shape::MAX_ORDER;
+use crate::step::SliceError;
+use crate::unfold::{Rotate, Start, mode_product, rotate};
+use crate::{Layout, Scalar, SliceHeader};
+
+/// A part of a slice's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatePart {
+    /// `S_k` in parameter coordinates, d x d row-major.
+    Factor(usize),
+    /// `Q_k`, d x d row-major, columns are eigenvectors.
+    Basis(usize),
+    /// `lambda_k`, d numbers.
+    Eigenvalues(usize),
+    /// The momentum in parameter coordinates, N numbers.
+    Momentum,
+    /// The second moment `D` in the coordinates that the direction uses, N numbers.
+    SecondMoment,
+}
+
+impl StatePart {
+    /// How many numbers a slice of this layout has of it; `None` if it has none.
+    pub fn len(self, layout: &Layout) -> Option<usize> {
+        let shape = layout.shape();
+        let mode = |k: usize| (k < shape.order()).then_some(k);
+        match self {
+            Self::Factor(k) | Self::Basis(k) => mode(k).filter(|&k| shape.is_full(k)).map(|k| shape.dim(k) * shape.dim(k)),
+            Self::Eigenvalues(k) => mode(k).filter(|&k| shape.has_lambda(k)).map(|k| shape.dim(k)),
+            Self::Momentum => Some(shape.elements()),
+            Self::SecondMoment => layout.has_second_moment().then_some(shape.elements()),
+        }
+    }
+}
+
+impl<T: Scalar> Optimizer<'_, T> {
+    /// A slice's counters.
+    ///
+    /// # Errors
+    /// [`StepErrorKind::NoSuchIndex`].
+    pub fn header(&self, tensor: usize, slice: usize) -> Result<&SliceHeader, StepError> {
+        self.slice(tensor, slice).map(|(_, header, _)| header)
+    }
+
+    /// Copies a part of a slice's state into `out`, which has exactly [`StatePart::len`] elements. Before the first non-zero gradient
+    /// everything is zero.
+    ///
+    /// # Errors
+    /// [`StepError`]; `out` then holds unspecified values.
+    pub fn read<L: LinAlg<T>>(
+        &self,
+        tensor: usize,
+        slice: usize,
+        part: StatePart,
+        out: &mut [T],
+        scratch: &mut [T],
+        linalg: &mut L,
+    ) -> Result<(), StepError> {
+        let fail = |kind| StepError { tensor, slice, kind };
+        let (entry, header, state) = self.slice(tensor, slice)?;
+        let layout = entry.layout();
+        let len = part.len(layout).ok_or(fail(StepErrorKind::NoSuchState))?;
+        if out.len() != len {
+            return Err(fail(StepErrorKind::BufferLength));
+        }
+        if scratch.len() < layout.scratch_len() {
+            return Err(fail(StepErrorKind::ScratchTooShort));
+        }
+        let regions = layout.regions();
+        let scratch = layout.split_scratch(scratch);
+        let linalg_error = |error: LinAlgError| fail(StepErrorKind::Slice(SliceError::LinAlg(error)));
+        let turned = layout.shape().full_modes() > 0 && header.started != 0;
+        match part {
+            StatePart::Basis(k) => out.copy_from_slice(&state[regions.basis[k].clone()]),
+            StatePart::Eigenvalues(k) => out.copy_from_slice(&state[regions.lambda[k].clone()]),
+            StatePart::SecondMoment => out.copy_from_slice(&state[regions.second_moment]),
+            StatePart::Momentum if turned => {
+                let bases: [&[T]; MAX_ORDER] = core::array::from_fn(|k| &state[regions.basis[k].clone()]);
+                let momentum = Start::External(&state[regions.momentum]);
+                rotate(linalg, layout.shape(), bases, Rotate::OutOf, momentum, out, scratch.product).map_err(linalg_error)?;
+            }
+            StatePart::Momentum => out.copy_from_slice(&state[regions.momentum]),
+            StatePart::Factor(k) => {
+                let d = layout.shape().dim(k);
+                packed::unpack(&state[regions.factor[k].clone()], out, d);
+                conjugate(linalg, d, &state[regions.basis[k].clone()], out, scratch.square).map_err(linalg_error)?;
+                packed::mirror_up(out, d);
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces `Q_k` of a slice by `basis` (d x d row-major, columns are eigenvectors) and transforms factor and momentum with it.
+    ///
+    /// # Errors
+    /// [`StepErrorKind::NotOrthogonal`] when an element of `Q^T Q - I` exceeds the square root of the machine epsilon,
+    /// [`StepErrorKind::NotStarted`] before the first non-zero gradient, and others; the state is then as before.
+    pub fn set_basis<L: LinAlg<T>>(
+        &mut self,
+        tensor: usize,
+        slice: usize,
+        k: usize,
+        basis: &[T],
+        scratch: &mut [T],
+        linalg: &mut L,
+    ) -> Result<(), StepError> {
+        let fail = |kind| StepError { tensor, slice, kind };
+        let (entry, header, state) = self.slice_mut(tensor, slice)?;
+        let layout = entry.layout();
+        let len = StatePart::Basis(k).len(layout).ok_or(fail(StepErrorKind::NoSuchState))?;
+        if basis.len() != len {
+            return Err(fail(StepErrorKind::BufferLength));
+        }
+        if scratch.len() < layout.scratch_len() {
+            return Err(fail(StepErrorKind::ScratchTooShort));
+        }
+        if header.started == 0 {
+            return Err(fail(StepErrorKind::NotStarted));
+        }
+        let linalg_error = |error: LinAlgError| fail(StepErrorKind::Slice(SliceError::LinAlg(error)));
+        let d = layout.shape().dim(k);
+        let state = layout.split_state(state);
+        let scratch = layout.split_scratch(scratch);
+        let (rotation, factor) = (&mut scratch.rotation[..d * d], &mut *scratch.delta[k]);
+        if !orthogonal(linalg, d, basis, rotation).map_err(linalg_error)? {
+            return Err(fail(StepErrorKind::NotOrthogonal));
+        }
+        // B = Q_new^T Q_old takes the old eigenbasis' coordinates to the new one's.
+        let (new, old) = (MatRef::row_major(basis, d, d), MatRef::row_major(state.basis[k], d, d));
+        linalg.matmul(MatMut::row_major(rotation, d, d), false, new.t(), old).map_err(linalg_error)?;
+        packed::unpack(state.factor[k], factor, d);
+        conjugate(linalg, d, rotation, factor, scratch.square).map_err(linalg_error)?;
+        mode_product(linalg, layout.shape(), k, rotation, Rotate::OutOf, state.momentum, scratch.product).map_err(linalg_error)?;
+        packed::pack(state.factor[k], factor, d);
+        state.momentum.copy_from_slice(scratch.product);
+        state.basis[k].copy_from_slice(basis);
+        Ok(())
+    }
+}
+
+/// `S <- B S B^T` for a symmetric square; the lower triangle of the result.
+fn conjugate<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    d: usize,
+    b: &[T],
+    s: &mut [T],
+    temporary: &mut [T],
+) -> Result<(), LinAlgError> {
+    let b = MatRef::row_major(b, d, d);
+    let temporary = &mut temporary[..d * d];
+    linalg.matmul(MatMut::row_major(temporary, d, d), false, b, MatRef::row_major(s, d, d))?;
+    linalg.matmul_lower(MatMut::row_major(s, d, d), false, T::ONE, MatRef::row_major(temporary, d, d), b.t())
+}
+
+/// Whether `Q^T Q` is the identity within the square root of the machine epsilon.
+fn orthogonal<T: Scalar, L: LinAlg<T>>(linalg: &mut L, d: usize, q: &[T], gram: &mut [T]) -> Result<bool, LinAlgError> {
+    let q = MatRef::row_major(q, d, d);
+    linalg.matmul_lower(MatMut::row_major(gram, d, d), false, T::ONE, q.t(), q)?;
+    let tolerance = T::EPSILON.sqrt();
+    Ok(gram.chunks_exact(d).enumerate().all(|(i, row)| {
+        row[..=i].iter().enumerate().all(|(j, &x)| {
+            let target = if i == j { T::ONE } else { T::ZERO };
+            x.is_finite_bits() && (x - target).abs() <= tolerance
+        })
+    }))
+}

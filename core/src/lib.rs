@@ -1,0 +1,59 @@
+//! The KL-Shampoo family of optimizers: no `std`, no heap, fixed capacity, memory lent by the caller.
+//!
+//! A parameter tensor of order K with gradient `G` keeps, per preconditioned mode k, a Kronecker factor `S_k`, its eigenbasis `Q_k` and
+//! eigenvalues `lambda_k`, and one momentum `M`. Factor and momentum live in the eigenbasis (`S~ = Q^T S Q`, `M~ = M x_k Q_k^T`), which
+//! is the published algorithm in other coordinates and cheaper. One step:
+//!
+//! ```text
+//! project    G~ = G x_k Q_k^T
+//! momentum   M~ <- beta1 M~ + (1 - beta1) G~
+//! estimate   Delta~_k = c_k mat_k(X_k) mat_k(X_k)^T,   X_k = G~ . prod_{j != k} w(lambda_j)
+//!            S~_k <- beta2 S~_k + (1 - beta2) Delta~_k,   lambda_k <- beta2 lambda_k + (1 - beta2) diag(Delta~_k)
+//! refresh    every T steps: S~_k = Qhat R;  Q_k <- Q_k Qhat;  S~_k <- Qhat^T S~_k Qhat;  M~ <- M~ x_k Qhat^T
+//! apply      theta <- theta - lr (wd theta + (M~ . prod_k lambda_k^{-1/2}) x_k Q_k)
+//! ```
+//!
+//! | read | for |
+//! |---|---|
+//! | [`Config`] | a method: one choice per axis; presets |
+//! | [`TensorSpec`], [`Tensor`], [`Totals`] | the table of tensors and what it needs |
+//! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all |
+//! | [`Layout`] | the only place where sizes exist |
+//! | [`linalg`] | the trait behind which products and factorisations stand, and the portable backend |
+//!
+//! Sources: paper A, "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization", Fig. 13 and Claims 2 to 4.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod linalg;
+
+mod config;
+mod eigenvalues;
+mod fixed;
+mod header;
+mod inspect;
+mod layout;
+mod magnitude;
+mod optimizer;
+mod packed;
+mod refresh;
+mod rows;
+mod scalar;
+mod shape;
+mod start;
+mod step;
+mod tensor;
+mod unfold;
+
+pub use config::{BadGradient, Config, ConfigError, Direction, Estimator, FirstStep, LambdaInit, StepOrder, WeightDecay};
+pub use fixed::FixedOptimizer;
+pub use header::SliceHeader;
+pub use inspect::StatePart;
+pub use layout::Layout;
+pub use magnitude::GradientFault;
+pub use optimizer::{Buffers, Job, Jobs, Optimizer, Outcome, StepError, StepErrorKind, StepReport};
+pub use scalar::Scalar;
+pub use shape::{MAX_ORDER, Mode, Shape, ShapeError};
+pub use step::SliceError;
+pub use tensor::{TableError, Tensor, TensorSpec, Totals};

@@ -1,0 +1,81 @@
+//! The linear algebra that the step needs, behind one statically dispatched trait.
+
+mod matrix;
+mod portable;
+
+pub use matrix::{MatMut, MatRef};
+pub use portable::Portable;
+
+use crate::Scalar;
+
+/// Why a linear-algebra call gave no result. Its outputs then hold unspecified values; its inputs are as documented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinAlgError {
+    /// An input was NaN or infinite, or the computation overflowed.
+    NotFinite,
+    /// An iteration did not converge within its limit.
+    NoConvergence,
+    /// The backend itself failed (a device, a callback).
+    Backend,
+}
+
+impl core::fmt::Display for LinAlgError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NotFinite => "linear algebra: a value is not finite",
+            Self::NoConvergence => "linear algebra: an iteration did not converge",
+            Self::Backend => "linear algebra: the backend failed",
+        })
+    }
+}
+
+impl core::error::Error for LinAlgError {}
+
+/// Elements of `work` that [`LinAlg::qr`] and [`LinAlg::eigh`] are given for a `d x d` matrix. A backend that needs more owns it.
+pub const fn work_len(d: usize) -> usize {
+    4 * d
+}
+
+/// Products and factorisations. `&mut self`, so that a backend may own packing buffers.
+///
+/// Shapes are the caller's duty: a mismatch is a programming error of this crate, not of its user.
+/// Matrices never overlap. Every method is deterministic: the same inputs give the same bits.
+pub trait LinAlg<T: Scalar> {
+    /// `C <- A B`, or `C <- C + A B` when `accumulate`. `A` is m x k, `B` is k x n, `C` is m x n; any strides.
+    ///
+    /// # Errors
+    /// [`LinAlgError::Backend`] only; NaN and infinity propagate.
+    fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError>;
+
+    /// The lower triangle (with the diagonal) of a product that is known to be symmetric: `C <- [C +] alpha A B`.
+    ///
+    /// With `B = A^T` this is the symmetric rank-k update. Elements above the diagonal of `C` are left as they were.
+    ///
+    /// # Errors
+    /// [`LinAlgError::Backend`] only; NaN and infinity propagate.
+    fn matmul_lower(
+        &mut self,
+        c: MatMut<'_, T>,
+        accumulate: bool,
+        alpha: T,
+        a: MatRef<'_, T>,
+        b: MatRef<'_, T>,
+    ) -> Result<(), LinAlgError>;
+
+    /// The orthogonal factor of `A = Q R` with `diag R >= 0`. `A` is d x d and is destroyed; `Q` is d x d.
+    ///
+    /// Rank-deficient input is fine: `Q` is orthogonal all the same, columns beyond the range are arbitrary.
+    /// The result does not depend on a positive scaling of the columns of `A`, up to rounding.
+    ///
+    /// # Errors
+    /// [`LinAlgError::NotFinite`] when `A` has such an element.
+    fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError>;
+
+    /// Eigenvectors (columns of `Q`) and eigenvalues (descending) of the symmetric matrix whose lower triangle is in `A`.
+    ///
+    /// `A` is d x d and is destroyed (its strict upper triangle is never read); `Q` is d x d; `values` has d elements.
+    ///
+    /// # Errors
+    /// [`LinAlgError::NotFinite`], [`LinAlgError::NoConvergence`].
+    fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError>;
+}

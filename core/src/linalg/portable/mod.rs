@@ -1,0 +1,49 @@
+//! The crate's own linear algebra: plain safe Rust that vectorises, with the same result bits on every target.
+//!
+//! Every sum has one fixed order and there is no fused multiply-add, so neither tile sizes nor vector widths show in a result.
+
+mod eigh;
+mod householder;
+mod product;
+mod qr;
+mod ql;
+mod square;
+mod tile;
+mod tridiagonal;
+mod vector;
+
+use super::{LinAlg, LinAlgError, MatMut, MatRef};
+use crate::Scalar;
+
+/// The backend that needs nothing: no heap, no state, no `std`.
+///
+/// Its [`qr`](LinAlg::qr) and [`eigh`](LinAlg::eigh) want one of the two strides of each matrix to be 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Portable;
+
+impl<T: Scalar> LinAlg<T> for Portable {
+    fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        product::matmul(c, accumulate, a, b);
+        Ok(())
+    }
+
+    fn matmul_lower(
+        &mut self,
+        c: MatMut<'_, T>,
+        accumulate: bool,
+        alpha: T,
+        a: MatRef<'_, T>,
+        b: MatRef<'_, T>,
+    ) -> Result<(), LinAlgError> {
+        product::matmul_lower(c, accumulate, alpha, a, b);
+        Ok(())
+    }
+
+    fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError> {
+        qr::qr(a, q, work)
+    }
+
+    fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {
+        eigh::eigh(a, q, values, work)
+    }
+}

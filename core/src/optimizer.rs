@@ -1,0 +1,406 @@
+//! The optimizer: a view over a table of tensors and the memory lent for their state.
+
+use core::ops::Range;
+
+use crate::linalg::LinAlg;
+use crate::magnitude::GradientFault;
+use crate::step::{Slice, SliceError, check, step};
+use crate::{BadGradient, Config, Scalar, SliceHeader, TableError, Tensor};
+
+/// An optimizer over borrowed memory: groups, resolved tensors, one header per slice and one state buffer.
+///
+/// The same table and buffers must be given each time; a new optimizer starts from zeroed headers ([`SliceHeader::NEW`]) and a zeroed
+/// state. [`crate::FixedOptimizer`] owns all of them.
+#[derive(Debug)]
+pub struct Optimizer<'a, T> {
+    groups: &'a [Config<T>],
+    tensors: &'a [Tensor],
+    headers: &'a mut [SliceHeader],
+    state: &'a mut [T],
+}
+
+/// Why a step was refused or failed, and where. Nothing of the named slice was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepError {
+    /// Index of the tensor; 0 where the error concerns the whole call.
+    pub tensor: usize,
+    /// Slice of that tensor.
+    pub slice: usize,
+    /// What went wrong.
+    pub kind: StepErrorKind,
+}
+
+/// See [`StepError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepErrorKind {
+    /// The learning rate is negative or not finite.
+    LearningRate,
+    /// Not as many parameters or gradients as tensors.
+    TensorCount,
+    /// There is no such tensor, slice or mode.
+    NoSuchIndex,
+    /// A parameter or gradient buffer does not have the tensor's length.
+    BufferLength,
+    /// The scratch is shorter than the table needs.
+    ScratchTooShort,
+    /// The slice was not stepped.
+    Slice(SliceError),
+    /// The slice has no basis yet: it has not seen a non-zero gradient.
+    NotStarted,
+    /// The mode has no eigenbasis, factor or eigenvalues to read or set.
+    NoSuchState,
+    /// The given basis is not orthogonal.
+    NotOrthogonal,
+}
+
+impl core::fmt::Display for StepError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "tensor {}, slice {}: ", self.tensor, self.slice)?;
+        f.write_str(match self.kind {
+            StepErrorKind::LearningRate => "the learning rate must be finite and at least 0",
+            StepErrorKind::TensorCount => "not as many parameters or gradients as tensors",
+            StepErrorKind::NoSuchIndex => "no such tensor, slice or mode",
+            StepErrorKind::BufferLength => "the buffer does not have the tensor's length",
+            StepErrorKind::ScratchTooShort => "the scratch is shorter than the table needs",
+            StepErrorKind::Slice(SliceError::Gradient(GradientFault::NotFinite)) => "the gradient has a NaN or an infinity",
+            StepErrorKind::Slice(SliceError::Gradient(GradientFault::TooLarge)) => "the gradient is too large for the arithmetic",
+            StepErrorKind::Slice(SliceError::UpdateNotFinite) => "the update came out not finite",
+            StepErrorKind::Slice(SliceError::LinAlg(_)) => "a matrix product failed",
+            StepErrorKind::NotStarted => "no non-zero gradient has been seen yet",
+            StepErrorKind::NoSuchState => "this mode does not have that state",
+            StepErrorKind::NotOrthogonal => "the basis is not orthogonal",
+        })
+    }
+}
+
+impl core::error::Error for StepError {}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepReport {
+    /// Slices stepped.
+    pub stepped: usize,
+    /// Slices without a gradient in this call.
+    pub frozen: usize,
+    /// Slices left alone because of their gradient ([`BadGradient::Skip`]).
+    pub skipped: usize,
+}
+
+impl StepReport {
+    /// Counts one more slice.
+    pub fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Stepped => self.stepped += 1,
+            Outcome::Skipped => self.skipped += 1,
+        }
+    }
+}
+
+/// What became of one slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A step was made.
+    Stepped,
+    /// The gradient was unusable and the group's rule is to skip.
+    Skipped,
+}
+
+/// The caller's parameters and gradients, by tensor.
+pub trait Buffers<T> {
+    /// The gradient of a tensor; `None` freezes it in this step.
+    fn gradient(&self, tensor: usize) -> Option<&[T]>;
+    /// The parameter and the gradient of a tensor.
+    fn pair(&mut self, tensor: usize) -> Option<(&mut [T], &[T])>;
+}
+
+/// Parameters and gradients of the whole table, in its order.
+#[derive(Debug)]
+struct TableBuffers<'a, 'p, 'g, T> {
+    params: &'a mut [&'p mut [T]],
+    grads: &'a [Option<&'g [T]>],
+}
+
+impl<T> Buffers<T> for TableBuffers<'_, '_, '_, T> {
+    fn gradient(&self, tensor: usize) -> Option<&[T]> {
+        self.grads[tensor]
+    }
+
+    fn pair(&mut self, tensor: usize) -> Option<(&mut [T], &[T])> {
+        Some((&mut *self.params[tensor], self.grads[tensor]?))
+    }
+}
+
+/// Parameter and gradient of the one tensor that is stepped.
+struct OneTensor<'a, T> {
+    param: &'a mut [T],
+    grad: &'a [T],
+}
+
+impl<T> Buffers<T> for OneTensor<'_, T> {
+    fn gradient(&self, _: usize) -> Option<&[T]> {
+        Some(self.grad)
+    }
+
+    fn pair(&mut self, _: usize) -> Option<(&mut [T], &[T])> {
+        Some((self.param, self.grad))
+    }
+}
+
+/// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
+pub struct Job<'a, T> {
+    tensor: usize,
+    slice: usize,
+    range: Range<usize>,
+    lr: T,
+    inner: Slice<'a, T>,
+}
+
+impl<T: Scalar> Job<'_, T> {
+    /// Index of its tensor.
+    pub fn tensor(&self) -> usize {
+        self.tensor
+    }
+
+    /// The slice's elements in the tensor's parameter and gradient.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Makes the step on the slice's own `param` and `grad` (both [`Self::range`] long).
+    ///
+    /// # Errors
+    /// [`StepError`]; parameter and state are as before. A `scratch` below [`crate::Totals::scratch_len`] is an error too.
+    pub fn run<L: LinAlg<T>>(self, param: &mut [T], grad: &[T], scratch: &mut [T], linalg: &mut L) -> Result<Outcome, StepError> {
+        let Self { tensor, slice, lr, inner, range } = self;
+        let fail = |kind| StepError { tensor, slice, kind };
+        if param.len() != range.len() || grad.len() != range.len() {
+            return Err(fail(StepErrorKind::BufferLength));
+        }
+        if scratch.len() < inner.layout.scratch_len() {
+            return Err(fail(StepErrorKind::ScratchTooShort));
+        }
+        if inner.config.bad_gradient == BadGradient::Skip && check(&inner.layout, inner.header, inner.state, grad).is_err() {
+            inner.header.skipped = inner.header.skipped.saturating_add(1);
+            return Ok(Outcome::Skipped);
+        }
+        step(inner, scratch, linalg, param, grad, lr).map_err(|error| fail(StepErrorKind::Slice(error)))?;
+        Ok(Outcome::Stepped)
+    }
+}
+
+/// The jobs of one step, in table order; see [`Optimizer::jobs`].
+pub struct Jobs<'a, T> {
+    groups: &'a [Config<T>],
+    tensors: &'a [Tensor],
+    headers: &'a mut [SliceHeader],
+    state: &'a mut [T],
+    tensor: usize,
+    slice: usize,
+    last: usize,
+    lr: T,
+}
+
+impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
+    type Item = Job<'a, T>;
+
+    fn next(&mut self) -> Option<Job<'a, T>> {
+        if self.tensor >= self.last {
+            return None;
+        }
+        let tensor = &self.tensors[self.tensor];
+        let (header, headers) = core::mem::take(&mut self.headers).split_first_mut()?;
+        let (state, rest) = core::mem::take(&mut self.state).split_at_mut(tensor.layout().state_len());
+        (self.headers, self.state) = (headers, rest);
+        let config = tensor.config(self.groups);
+        let job = Job {
+            tensor: self.tensor,
+            slice: self.slice,
+            range: tensor.slice_range(self.slice),
+            lr: self.lr * config.lr_scale,
+            inner: Slice { layout: *tensor.layout(), config, header, state },
+        };
+        self.slice += 1;
+        if self.slice == tensor.slices() {
+            (self.tensor, self.slice) = (self.tensor + 1, 0);
+        }
+        Some(job)
+    }
+}
+
+impl<'a, T: Scalar> Optimizer<'a, T> {
+    /// A view over a resolved table and its memory.
+    ///
+    /// # Errors
+    /// [`TableError::BufferTooShort`] when `headers` or `state` are shorter than the table's [`crate::Totals`].
+    pub fn new(
+        groups: &'a [Config<T>],
+        tensors: &'a [Tensor],
+        headers: &'a mut [SliceHeader],
+        state: &'a mut [T],
+    ) -> Result<Self, TableError> {
+        if let Some(last) = tensors.last() {
+            let slice = last.slices() - 1;
+            if headers.len() <= last.header_index(slice) || state.len() < last.state_range(slice).end {
+                return Err(TableError::BufferTooShort);
+            }
+            if tensors.iter().any(|t| t.group() >= groups.len()) {
+                return Err(TableError::Group);
+            }
+        }
+        Ok(Self::over(groups, tensors, headers, state))
+    }
+
+    /// A view over a table and memory that are known to match.
+    pub(crate) fn over(groups: &'a [Config<T>], tensors: &'a [Tensor], headers: &'a mut [SliceHeader], state: &'a mut [T]) -> Self {
+        Self { groups, tensors, headers, state }
+    }
+
+    /// The table.
+    pub fn tensors(&self) -> &'a [Tensor] {
+        self.tensors
+    }
+
+    /// One step of the whole table: `params[i]` and `grads[i]` belong to tensor `i`; `None` freezes it. `lr` is multiplied by the
+    /// group's `lr_scale`.
+    ///
+    /// Every gradient is checked before anything is written; then each slice is a transaction of its own: after an error in one of
+    /// them the others have been stepped.
+    ///
+    /// # Errors
+    /// The first [`StepError`].
+    pub fn step<L: LinAlg<T>>(
+        &mut self,
+        params: &mut [&mut [T]],
+        grads: &[Option<&[T]>],
+        lr: T,
+        scratch: &mut [T],
+        linalg: &mut L,
+    ) -> Result<StepReport, StepError> {
+        if params.len() != self.tensors.len() || grads.len() != self.tensors.len() {
+            return Err(StepError { tensor: 0, slice: 0, kind: StepErrorKind::TensorCount });
+        }
+        for (i, (param, tensor)) in params.iter().zip(self.tensors).enumerate() {
+            if param.len() != tensor.span() {
+                return Err(StepError { tensor: i, slice: 0, kind: StepErrorKind::BufferLength });
+            }
+        }
+        self.step_range(0..self.tensors.len(), &mut TableBuffers { params, grads }, lr, scratch, linalg)
+    }
+
+    /// One step of one tensor, as soon as its gradient is ready.
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub fn step_tensor<L: LinAlg<T>>(
+        &mut self,
+        tensor: usize,
+        param: &mut [T],
+        grad: &[T],
+        lr: T,
+        scratch: &mut [T],
+        linalg: &mut L,
+    ) -> Result<StepReport, StepError> {
+        let Some(entry) = self.tensors.get(tensor) else {
+            return Err(StepError { tensor, slice: 0, kind: StepErrorKind::NoSuchIndex });
+        };
+        if param.len() != entry.span() {
+            return Err(StepError { tensor, slice: 0, kind: StepErrorKind::BufferLength });
+        }
+        self.step_range(tensor..tensor + 1, &mut OneTensor { param, grad }, lr, scratch, linalg)
+    }
+
+    /// The first pass of a step over a range of tensors: the learning rate, and every gradient's length and numbers. Reads only.
+    ///
+    /// # Errors
+    /// The first [`StepError`]. Unusable gradients of groups that skip them are none.
+    pub fn check<'g>(
+        &self,
+        tensors: Range<usize>,
+        gradient: impl Fn(usize) -> Option<&'g [T]>,
+        lr: T,
+    ) -> Result<(), StepError> {
+        if !lr.is_finite_bits() || lr < T::ZERO {
+            return Err(StepError { tensor: 0, slice: 0, kind: StepErrorKind::LearningRate });
+        }
+        for i in tensors {
+            let (tensor, Some(grad)) = (&self.tensors[i], gradient(i)) else { continue };
+            if grad.len() != tensor.span() {
+                return Err(StepError { tensor: i, slice: 0, kind: StepErrorKind::BufferLength });
+            }
+            if self.groups[tensor.group()].bad_gradient == BadGradient::Skip {
+                continue;
+            }
+            for slice in 0..tensor.slices() {
+                let state = &self.state[tensor.state_range(slice)];
+                let header = &self.headers[tensor.header_index(slice)];
+                check(tensor.layout(), header, state, &grad[tensor.slice_range(slice)])
+                    .map_err(|fault| StepError { tensor: i, slice, kind: StepErrorKind::Slice(fault.into()) })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The jobs of one step over a range of tensors, for callers that run them on threads of their own.
+    /// Call [`Self::check`] first: jobs check nothing but what their group skips.
+    pub fn jobs(&mut self, tensors: Range<usize>, lr: T) -> Jobs<'_, T> {
+        let last = tensors.end.min(self.tensors.len());
+        let (header, state) = match self.tensors.get(tensors.start) {
+            Some(first) => (first.header_index(0), first.state_range(0).start),
+            None => (0, 0),
+        };
+        Jobs {
+            groups: self.groups,
+            tensors: self.tensors,
+            headers: &mut self.headers[header..],
+            state: &mut self.state[state..],
+            tensor: tensors.start,
+            slice: 0,
+            last,
+            lr,
+        }
+    }
+
+    /// Check, then run the jobs one after another.
+    fn step_range<L: LinAlg<T>>(
+        &mut self,
+        tensors: Range<usize>,
+        buffers: &mut impl Buffers<T>,
+        lr: T,
+        scratch: &mut [T],
+        linalg: &mut L,
+    ) -> Result<StepReport, StepError> {
+        self.check(tensors.clone(), |i| buffers.gradient(i), lr)?;
+        let (mut report, mut first_error) = (StepReport::default(), None);
+        for job in self.jobs(tensors, lr) {
+            let range = job.range();
+            let Some((param, grad)) = buffers.pair(job.tensor()) else {
+                report.frozen += 1;
+                continue;
+            };
+            match job.run(&mut param[range.clone()], &grad[range], scratch, linalg) {
+                Ok(outcome) => report.count(outcome),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        first_error.map_or(Ok(report), Err)
+    }
+
+    /// The parts of one slice that the inspection works on.
+    pub(crate) fn slice(&self, tensor: usize, slice: usize) -> Result<(&'a Tensor, &SliceHeader, &[T]), StepError> {
+        let (entry, header, state) = self.locate(tensor, slice)?;
+        Ok((entry, &self.headers[header], &self.state[state]))
+    }
+
+    /// The same, to write.
+    pub(crate) fn slice_mut(&mut self, tensor: usize, slice: usize) -> Result<(&'a Tensor, &SliceHeader, &mut [T]), StepError> {
+        let (entry, header, state) = self.locate(tensor, slice)?;
+        Ok((entry, &self.headers[header], &mut self.state[state]))
+    }
+
+    fn locate(&self, tensor: usize, slice: usize) -> Result<(&'a Tensor, usize, Range<usize>), StepError> {
+        match self.tensors.get(tensor) {
+            Some(entry) if slice < entry.slices() => Ok((entry, entry.header_index(slice), entry.state_range(slice))),
+            _ => Err(StepError { tensor, slice, kind: StepErrorKind::NoSuchIndex }),
+        }
+    }
+}

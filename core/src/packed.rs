@@ -1,0 +1,118 @@
+//! Packed lower triangles: how a symmetric factor is kept.
+//!
+//! Row `i` holds the elements `(i, 0..=i)` contiguously. Products never read the packed form: a factor is only touched elementwise
+//! (the EMA) or, every T steps, expanded into a square for the refresh, so the plain packed order costs no more than rectangular full
+//! packed would and keeps both loops contiguous.
+
+use crate::Scalar;
+
+/// Elements of the packed triangle of a `d x d` matrix, or `None` on overflow.
+pub const fn triangle_len(d: usize) -> Option<usize> {
+    match d.checked_add(1) {
+        Some(d1) => match d.checked_mul(d1) {
+            Some(twice) => Some(twice / 2),
+            None => None,
+        },
+        None => None,
+    }
+}
+
+
+/// `S <- beta S + (1 - beta) Delta` on the lower triangle; `delta` is a `d x d` square whose upper part is not read.
+pub(crate) fn average<T: Scalar>(packed: &mut [T], delta: &[T], d: usize, beta: T) {
+    let fresh = T::ONE - beta;
+    let mut rest = packed;
+    for (i, row) in delta.chunks_exact(d).enumerate() {
+        let (head, tail) = rest.split_at_mut(i + 1);
+        for (s, &x) in head.iter_mut().zip(row) {
+            *s = beta * *s + fresh * x;
+        }
+        rest = tail;
+    }
+}
+
+/// Turns the `Delta` in a square into the averaged factor, both triangles filled.
+pub(crate) fn average_into_square<T: Scalar>(packed: &[T], square: &mut [T], d: usize, beta: T) {
+    let fresh = T::ONE - beta;
+    let mut rest = packed;
+    for (i, row) in square.chunks_exact_mut(d).enumerate() {
+        let (head, tail) = rest.split_at(i + 1);
+        for (x, &s) in row.iter_mut().zip(head) {
+            *x = beta * s + fresh * *x;
+        }
+        rest = tail;
+    }
+    mirror_up(square, d);
+}
+
+/// Expands a triangle into a symmetric square.
+pub(crate) fn unpack<T: Scalar>(packed: &[T], square: &mut [T], d: usize) {
+    let mut rest = packed;
+    for (i, row) in square.chunks_exact_mut(d).enumerate() {
+        let (head, tail) = rest.split_at(i + 1);
+        row[..=i].copy_from_slice(head);
+        rest = tail;
+    }
+    mirror_up(square, d);
+}
+
+/// Stores the lower triangle of a square.
+pub(crate) fn pack<T: Scalar>(packed: &mut [T], square: &[T], d: usize) {
+    let mut rest = packed;
+    for (i, row) in square.chunks_exact(d).enumerate() {
+        let (head, tail) = rest.split_at_mut(i + 1);
+        head.copy_from_slice(&row[..=i]);
+        rest = tail;
+    }
+}
+
+/// Copies the lower triangle to the upper one.
+pub(crate) fn mirror_up<T: Scalar>(square: &mut [T], d: usize) {
+    for i in 1..d {
+        for j in 0..i {
+            square[j * d + i] = square[i * d + j];
+        }
+    }
+}
+
+/// Copies the upper triangle to the lower one.
+pub(crate) fn mirror_down<T: Scalar>(square: &mut [T], d: usize) {
+    for i in 1..d {
+        for j in 0..i {
+            square[i * d + j] = square[j * d + i];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pack_and_unpack_are_inverse_and_average_agrees_with_both() {
+        for d in 1..6 {
+            let mut square = [0.0f64; 25];
+            for i in 0..d {
+                for j in 0..=i {
+                    square[i * d + j] = (10 * i + j) as f64;
+                    square[j * d + i] = (10 * i + j) as f64;
+                }
+            }
+            let len = triangle_len(d).unwrap();
+            let (mut packed, mut back) = ([0.0; 15], [0.0; 25]);
+            pack(&mut packed[..len], &square[..d * d], d);
+            assert_eq!(packed[len - 1], square[d * d - 1]);
+            unpack(&packed[..len], &mut back[..d * d], d);
+            assert_eq!(back[..d * d], square[..d * d]);
+
+            let mut averaged = back;
+            average_into_square(&packed[..len], &mut averaged[..d * d], d, 0.25);
+            assert_eq!(averaged[..d * d], square[..d * d], "the average of equals");
+            let doubled = back.map(|x| 2.0 * x);
+            average(&mut packed[..len], &doubled[..d * d], d, 0.5);
+            assert_eq!(packed[len - 1], 1.5 * square[d * d - 1]);
+        }
+        assert_eq!(triangle_len(usize::MAX), None);
+        assert_eq!(triangle_len(usize::MAX - 1), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! Elementwise passes over a tensor with one table of numbers per mode, row by row along the last mode.
+
+use crate::Scalar;
+use crate::shape::{MAX_ORDER, Shape};
+
+/// One optional table of `d_k` numbers per mode; a mode without a table counts as all ones.
+pub(crate) type Tables<'a, T> = [Option<&'a [T]>; MAX_ORDER];
+
+/// Calls `f(start, index, prefix)` for every row along the last mode: its first element, the index of that element, and the product of
+/// the tables of all earlier modes there. The last mode's table is the caller's to apply, in a loop that vectorises.
+///
+/// Tables are multiplied mode by mode, never as one product of eigenvalues, which would leave the floating-point range (ALGORITHMS: floors).
+pub(crate) fn for_each_row<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, mut f: impl FnMut(usize, &[usize; MAX_ORDER], T)) {
+    let last = shape.order() - 1;
+    let row_len = shape.dim(last);
+    let mut index = [0; MAX_ORDER];
+    let mut start = 0;
+    while start < shape.elements() {
+        let mut prefix = T::ONE;
+        for k in 0..last {
+            if let Some(table) = tables[k] {
+                prefix *= table[index[k]];
+            }
+        }
+        f(start, &index, prefix);
+        start += row_len;
+        for k in (0..last).rev() {
+            index[k] += 1;
+            if index[k] < shape.dim(k) {
+                break;
+            }
+            index[k] = 0;
+        }
+    }
+}
+
+/// `out = x . prod_k table_k`, broadcast.
+pub(crate) fn scale<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, x: &[T], out: &mut [T]) {
+    let last = shape.order() - 1;
+    let row_len = shape.dim(last);
+    for_each_row(shape, tables, |start, _, prefix| {
+        let (x, out) = (&x[start..start + row_len], &mut out[start..start + row_len]);
+        match tables[last] {
+            Some(table) => {
+                for ((out, &x), &w) in out.iter_mut().zip(x).zip(table) {
+                    *out = x * prefix * w;
+                }
+            }
+            None => {
+                for (out, &x) in out.iter_mut().zip(x) {
+                    *out = x * prefix;
+                }
+            }
+        }
+    });
+}
+
+/// `sums[i] = sum over all elements with index i in mode k of (x . prod_{j != k} table_j)^2`; `tables[k]` must be `None`.
+pub(crate) fn sums_of_squares<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, k: usize, x: &[T], sums: &mut [T]) {
+    debug_assert!(tables[k].is_none());
+    let last = shape.order() - 1;
+    let row_len = shape.dim(last);
+    sums.fill(T::ZERO);
+    for_each_row(shape, tables, |start, index, prefix| {
+        let row = &x[start..start + row_len];
+        if k == last {
+            for (sum, &x) in sums.iter_mut().zip(row) {
+                let y = x * prefix;
+                *sum += y * y;
+            }
+        } else {
+            sums[index[k]] += weighted_square_sum(row, prefix, tables[last]);
+        }
+    });
+}
+
+/// `sum_j (x_j prefix w_j)^2` with eight running sums: a fixed order that vectorises.
+fn weighted_square_sum<T: Scalar>(row: &[T], prefix: T, table: Option<&[T]>) -> T {
+    const LANES: usize = 8;
+    let mut lanes = [T::ZERO; LANES];
+    let mut add = |lane: usize, x: T, w: T| {
+        let y = x * prefix * w;
+        lanes[lane] += y * y;
+    };
+    match table {
+        Some(table) => {
+            for (chunk, w) in row.chunks(LANES).zip(table.chunks(LANES)) {
+                for (lane, (&x, &w)) in chunk.iter().zip(w).enumerate() {
+                    add(lane, x, w);
+                }
+            }
+        }
+        None => {
+            for chunk in row.chunks(LANES) {
+                for (lane, &x) in chunk.iter().enumerate() {
+                    add(lane, x, T::ONE);
+                }
+            }
+        }
+    }
+    lanes.into_iter().fold(T::ZERO, |sum, lane| sum + lane)
+}

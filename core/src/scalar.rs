@@ -1,0 +1,119 @@
+//! The two element types of the arithmetic, behind a sealed trait.
+
+use core::fmt::Debug;
+use core::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// An element type: `f32`, or `f64` (which proves the resident form against a textbook implementation).
+pub trait Scalar:
+    sealed::Sealed
+    + Copy
+    + Debug
+    + Default
+    + PartialEq
+    + PartialOrd
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+    + 'static
+{
+    /// 0
+    const ZERO: Self;
+    /// 1
+    const ONE: Self;
+    /// Distance from 1 to the next larger number.
+    const EPSILON: Self;
+    /// Lower bound of every stored eigenvalue and of every denominator: 2^-63 (ALGORITHMS: floors).
+    const FLOOR: Self;
+    /// Squared norms must stay below 2 to this power: 120 for `f32`, 960 for `f64`.
+    const NORM_LIMIT_LOG2: i32;
+
+    /// Square root, correctly rounded.
+    #[must_use]
+    fn sqrt(self) -> Self;
+    /// `self` to the power `exponent`.
+    #[must_use]
+    fn powf(self, exponent: Self) -> Self;
+    /// Absolute value.
+    #[must_use]
+    fn abs(self) -> Self;
+    /// `2^exponent`, exact; `exponent` is clamped to the normal range.
+    #[must_use]
+    fn exp2i(exponent: i32) -> Self;
+    /// The unbiased binary exponent, `floor(log2 |self|)` for normal numbers, from the bits alone. Zero and denormals give the
+    /// smallest exponent less one, NaN and infinity the largest plus one.
+    fn exponent(self) -> i32;
+    /// Neither NaN nor infinite, judged by the exponent bits (callers may compile with `-ffast-math`).
+    fn is_finite_bits(self) -> bool;
+    /// A small whole number, exact below 2^24.
+    #[must_use]
+    fn from_usize(n: usize) -> Self;
+    /// The larger of two numbers that are not NaN.
+    #[must_use]
+    fn max(self, other: Self) -> Self {
+        if self < other { other } else { self }
+    }
+    /// The smaller of two numbers that are not NaN.
+    #[must_use]
+    fn min(self, other: Self) -> Self {
+        if other < self { other } else { self }
+    }
+}
+
+macro_rules! scalar {
+    ($t:ty, $bits:ty, $mantissa:expr, $bias:expr, $exp_mask:expr, $limit:expr, $sqrt:path, $pow:path) => {
+        impl Scalar for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const EPSILON: Self = <$t>::EPSILON;
+            const FLOOR: Self = 1.0 / 9_223_372_036_854_775_808.0;
+            const NORM_LIMIT_LOG2: i32 = $limit;
+
+            #[inline]
+            fn sqrt(self) -> Self {
+                $sqrt(self)
+            }
+            #[inline]
+            fn powf(self, exponent: Self) -> Self {
+                $pow(self, exponent)
+            }
+            #[inline]
+            fn abs(self) -> Self {
+                <$t>::from_bits(self.to_bits() & !(1 << (<$bits>::BITS - 1)))
+            }
+            #[inline]
+            fn exp2i(exponent: i32) -> Self {
+                let e = exponent.clamp(1 - $bias, $bias);
+                <$t>::from_bits(((e + $bias) as $bits) << $mantissa)
+            }
+            #[inline]
+            fn exponent(self) -> i32 {
+                ((self.to_bits() >> $mantissa) & $exp_mask) as i32 - $bias
+            }
+            #[inline]
+            fn is_finite_bits(self) -> bool {
+                (self.to_bits() >> $mantissa) & $exp_mask != $exp_mask
+            }
+            #[inline]
+            fn from_usize(n: usize) -> Self {
+                n as $t
+            }
+        }
+    };
+}
+
+scalar!(f32, u32, 23, 127, 0xff, 120, libm::sqrtf, libm::powf);
+scalar!(f64, u64, 52, 1023, 0x7ff, 960, libm::sqrt, libm::pow);

@@ -1,0 +1,139 @@
+//! The shape of one tensor and what is done to each of its modes.
+
+/// Largest order (number of dims) of a tensor.
+pub const MAX_ORDER: usize = 6;
+
+/// What a mode (dimension) of a tensor is preconditioned with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A full Kronecker factor with its eigenbasis.
+    Full,
+    /// The diagonal of a factor: eigenvalues only, the basis is the identity.
+    Diagonal,
+    /// Not preconditioned.
+    Identity,
+}
+
+/// Dims (row-major, the last one contiguous) and modes of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    order: usize,
+    dims: [usize; MAX_ORDER],
+    modes: [Mode; MAX_ORDER],
+    elements: usize,
+}
+
+/// Why a shape is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShapeError {
+    /// No dims, or more than [`MAX_ORDER`].
+    Order,
+    /// A dim is zero.
+    ZeroDim,
+    /// The number of elements, of state or of scratch elements does not fit the address space.
+    Overflow,
+}
+
+impl core::fmt::Display for ShapeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Order => "a tensor has 1 to 6 dims",
+            Self::ZeroDim => "a dim is zero",
+            Self::Overflow => "the tensor or its state does not fit the address space",
+        })
+    }
+}
+
+impl core::error::Error for ShapeError {}
+
+impl Shape {
+    /// A shape from dims and modes of equal length.
+    ///
+    /// # Errors
+    /// [`ShapeError`]; a differing number of modes is [`ShapeError::Order`].
+    pub const fn new(dims: &[usize], modes: &[Mode]) -> Result<Self, ShapeError> {
+        if dims.is_empty() || dims.len() > MAX_ORDER || dims.len() != modes.len() {
+            return Err(ShapeError::Order);
+        }
+        let mut shape = Self { order: dims.len(), dims: [1; MAX_ORDER], modes: [Mode::Identity; MAX_ORDER], elements: 1 };
+        let mut k = 0;
+        while k < dims.len() {
+            if dims[k] == 0 {
+                return Err(ShapeError::ZeroDim);
+            }
+            shape.dims[k] = dims[k];
+            shape.modes[k] = modes[k];
+            shape.elements = match shape.elements.checked_mul(dims[k]) {
+                Some(n) if n <= isize::MAX as usize / 8 => n,
+                _ => return Err(ShapeError::Overflow),
+            };
+            k += 1;
+        }
+        Ok(shape)
+    }
+
+    /// Number of dims.
+    pub const fn order(&self) -> usize {
+        self.order
+    }
+
+    /// N, the number of elements.
+    pub const fn elements(&self) -> usize {
+        self.elements
+    }
+
+    /// Length of mode `k`; 1 beyond the order.
+    pub const fn dim(&self, k: usize) -> usize {
+        self.dims[k]
+    }
+
+    /// Treatment of mode `k`; `Identity` beyond the order.
+    pub const fn mode(&self, k: usize) -> Mode {
+        self.modes[k]
+    }
+
+    /// Whether mode `k` has a factor and a basis.
+    pub const fn is_full(&self, k: usize) -> bool {
+        matches!(self.modes[k], Mode::Full)
+    }
+
+    /// Whether mode `k` has eigenvalues.
+    pub const fn has_lambda(&self, k: usize) -> bool {
+        !matches!(self.modes[k], Mode::Identity)
+    }
+
+    /// Number of modes with a full factor.
+    pub const fn full_modes(&self) -> usize {
+        self.count(true)
+    }
+
+    /// K', the number of modes with eigenvalues.
+    pub const fn preconditioned_modes(&self) -> usize {
+        self.count(false)
+    }
+
+    const fn count(&self, full_only: bool) -> usize {
+        let (mut k, mut n) = (0, 0);
+        while k < self.order {
+            if self.is_full(k) || (!full_only && self.has_lambda(k)) {
+                n += 1;
+            }
+            k += 1;
+        }
+        n
+    }
+
+    /// The tensor seen along mode `k`: products of the dims before it and after it.
+    pub const fn around(&self, k: usize) -> (usize, usize) {
+        let (mut left, mut right, mut j) = (1, 1, 0);
+        while j < self.order {
+            if j < k {
+                left *= self.dims[j];
+            } else if j > k {
+                right *= self.dims[j];
+            }
+            j += 1;
+        }
+        (left, right)
+    }
+}

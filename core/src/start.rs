@@ -1,0 +1,98 @@
+//! The first non-zero gradient: it sets the eigenbasis and the first eigenvalues.
+
+use crate::config::{FirstStep, LambdaInit};
+use crate::layout::{Scratch, State};
+use crate::linalg::{LinAlg, LinAlgError, MatMut};
+use crate::magnitude::Magnitude;
+use crate::unfold::unfolded_gram;
+use crate::{Config, Layout, Scalar, SliceHeader};
+
+/// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
+///
+/// The eigenvalues are uniform here, so `Delta_k` is a multiple of `mat_k(G) mat_k(G)^T` and has its eigenvectors. A decomposition
+/// that fails leaves the identity as that mode's basis and is counted; the first refresh will turn it.
+///
+/// # Errors
+/// A failed product; the state then holds unspecified values.
+pub(crate) fn start<T: Scalar, L: LinAlg<T>>(
+    layout: &Layout,
+    config: &Config<T>,
+    header: &mut SliceHeader,
+    state: &mut State<'_, T>,
+    scratch: &mut Scratch<'_, T>,
+    linalg: &mut L,
+    grad: &[T],
+    magnitude: Magnitude,
+) -> Result<(), LinAlgError> {
+    let shape = layout.shape();
+    let lambda = first_lambda(config, shape.preconditioned_modes(), grad, magnitude);
+    // Products of the gradient with itself are formed near 1 and scaled back, so that tiny gradients set a basis too.
+    let normaliser = magnitude.normaliser::<T>();
+    for (out, &g) in scratch.product.iter_mut().zip(grad) {
+        *out = g * normaliser;
+    }
+    for k in 0..shape.order() {
+        // The clamp acts on averages only: the authors' code uses lambda_0 as it is given until its first update.
+        state.lambda[k].fill(lambda.max(T::FLOOR));
+        if !shape.is_full(k) {
+            continue;
+        }
+        let d = shape.dim(k);
+        let (basis, values) = (&mut *state.basis[k], &mut *scratch.lambda[k]);
+        unfolded_gram(linalg, shape, k, T::ONE, scratch.product, scratch.delta[k])?;
+        let a = MatMut::row_major(scratch.delta[k], d, d);
+        let decomposed = linalg.eigh(a, MatMut::row_major(basis, d, d), values, scratch.work).is_ok();
+        if !decomposed {
+            header.refresh_failures = header.refresh_failures.saturating_add(1);
+            identity(basis, d);
+        }
+        if config.first_step == FirstStep::FactorsOnly {
+            let weight = (T::ONE - config.beta2) * config.estimator.scale(d, shape.elements()) / normaliser / normaliser;
+            if decomposed {
+                diagonal_factor(state.factor[k], values, weight);
+            } else {
+                unfolded_gram(linalg, shape, k, weight, scratch.product, scratch.delta[k])?;
+                crate::packed::pack(state.factor[k], scratch.delta[k], d);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `lambda_0`, uniform over all preconditioned modes.
+fn first_lambda<T: Scalar>(config: &Config<T>, modes: usize, grad: &[T], magnitude: Magnitude) -> T {
+    match config.lambda_init {
+        LambdaInit::Constant(lambda) => lambda,
+        LambdaInit::ScaleFree => {
+            let (mantissa, exponent) = magnitude.squared_norm(grad);
+            let mean_square = mantissa / T::from_usize(grad.len());
+            // (mean_square 4^exponent)^(1/K'), with the power of two taken out of the root where it divides evenly.
+            let (whole, rest) = (2 * exponent / modes as i32, 2 * exponent % modes as i32);
+            let scaled = mean_square * T::exp2i(rest);
+            let root = match modes {
+                1 => scaled,
+                2 => scaled.sqrt(),
+                _ => scaled.powf(T::ONE / T::from_usize(modes)),
+            };
+            root * T::exp2i(whole)
+        }
+    }
+}
+
+/// `S~ = diag(weight values)`; rounding may have left the smallest ones below zero.
+fn diagonal_factor<T: Scalar>(factor: &mut [T], values: &[T], weight: T) {
+    factor.fill(T::ZERO);
+    let mut at = 0;
+    for (i, &value) in values.iter().enumerate() {
+        factor[at] = (value * weight).max(T::ZERO);
+        at += i + 2;
+    }
+}
+
+/// The identity matrix.
+fn identity<T: Scalar>(square: &mut [T], d: usize) {
+    square.fill(T::ZERO);
+    for row in 0..d {
+        square[row * d + row] = T::ONE;
+    }
+}

@@ -1,0 +1,100 @@
+//! Mode products and unfoldings, for a tensor of any order: every product is a matrix product of one mode's square with a view
+//! `(left, d, right)` of the tensor.
+
+use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
+use crate::shape::{MAX_ORDER, Shape};
+use crate::{Mode, Scalar};
+
+/// Which way a basis is applied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rotate {
+    /// `X x_k Q_k^T`: parameter coordinates to the eigenbasis.
+    Into,
+    /// `X x_k Q_k`: the eigenbasis back to parameter coordinates.
+    OutOf,
+}
+
+/// One mode product `out = x x_k Q^T` (or `Q`).
+pub(crate) fn mode_product<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    shape: &Shape,
+    k: usize,
+    basis: &[T],
+    direction: Rotate,
+    x: &[T],
+    out: &mut [T],
+) -> Result<(), LinAlgError> {
+    let d = shape.dim(k);
+    let (left, right) = shape.around(k);
+    let q = MatRef::row_major(basis, d, d);
+    let left_factor = if direction == Rotate::Into { q.t() } else { q };
+    if right == 1 {
+        // The rows of a (left x d) matrix are the fibres: Y = X Q, the transpose of the general case, in one product.
+        return linalg.matmul(MatMut::row_major(out, left, d), false, MatRef::row_major(x, left, d), left_factor.t());
+    }
+    for (x, out) in x.chunks_exact(d * right).zip(out.chunks_exact_mut(d * right)) {
+        linalg.matmul(MatMut::row_major(out, d, right), false, left_factor, MatRef::row_major(x, d, right))?;
+    }
+    Ok(())
+}
+
+/// Where a chain of mode products starts.
+pub(crate) enum Start<'a, T> {
+    /// An input outside the two buffers.
+    External(&'a [T]),
+    /// The buffer that [`chain_start`] names.
+    InPlace,
+}
+
+/// Whether a chain over the full modes that ends in its first buffer starts in its second one.
+pub(crate) const fn chain_starts_in_second(shape: &Shape) -> bool {
+    shape.full_modes() % 2 == 1
+}
+
+/// Applies the bases of all full modes, one after another, and leaves the result in `end`; `other` is overwritten.
+///
+/// The chain goes back and forth between the two buffers, so that no copy is made: an input in place must lie in `other` if
+/// [`chain_starts_in_second`], else in `end`.
+pub(crate) fn rotate<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    shape: &Shape,
+    bases: [&[T]; MAX_ORDER],
+    direction: Rotate,
+    start: Start<'_, T>,
+    end: &mut [T],
+    other: &mut [T],
+) -> Result<(), LinAlgError> {
+    let (mut source, mut target) = if chain_starts_in_second(shape) { (other, end) } else { (end, other) };
+    let mut external = match start {
+        Start::External(x) => Some(x),
+        Start::InPlace => None,
+    };
+    for (k, basis) in bases.into_iter().enumerate().filter(|&(k, _)| shape.mode(k) == Mode::Full) {
+        let input = external.take().unwrap_or(source);
+        mode_product(linalg, shape, k, basis, direction, input, target)?;
+        core::mem::swap(&mut source, &mut target);
+    }
+    Ok(())
+}
+
+/// `Delta = alpha mat_k(X) mat_k(X)^T`, lower triangle of a `d x d` square.
+pub(crate) fn unfolded_gram<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    shape: &Shape,
+    k: usize,
+    alpha: T,
+    x: &[T],
+    delta: &mut [T],
+) -> Result<(), LinAlgError> {
+    let d = shape.dim(k);
+    let (left, right) = shape.around(k);
+    if right == 1 {
+        let a = MatRef::row_major(x, left, d).t();
+        return linalg.matmul_lower(MatMut::row_major(delta, d, d), false, alpha, a, a.t());
+    }
+    for (l, x) in x.chunks_exact(d * right).enumerate() {
+        let a = MatRef::row_major(x, d, right);
+        linalg.matmul_lower(MatMut::row_major(delta, d, d), l > 0, alpha, a, a.t())?;
+    }
+    Ok(())
+}

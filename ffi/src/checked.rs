@@ -1,0 +1,75 @@
+//! What is checked of every pointer that comes in from C, in one place.
+
+use crate::status::*;
+
+/// Whether a non-NULL pointer is aligned for its type.
+pub(crate) fn check_pointer<T>(pointer: *const T) -> Outcome {
+    if pointer.is_null() {
+        Err(KLS_ERROR_NULL)
+    } else if !pointer.is_aligned() {
+        Err(KLS_ERROR_MISALIGNED)
+    } else {
+        Ok(())
+    }
+}
+
+/// A struct's declared size against the versions of it that this library knows: so far one.
+pub(crate) fn check_struct_size<T>(size: usize) -> Outcome {
+    if size == size_of::<T>() { Ok(()) } else { Err(KLS_ERROR_STRUCT_SIZE) }
+}
+
+/// Writes a struct for an `init` function.
+///
+/// # Safety
+/// `out` is NULL or points to `struct_size` writable bytes.
+pub(crate) unsafe fn write_struct<T>(out: *mut T, struct_size: usize, value: T) -> kls_status {
+    if let Err(status) = check_pointer(out).and_then(|()| check_struct_size::<T>(struct_size)) {
+        return status;
+    }
+    // SAFETY: not NULL, aligned, and by the caller's word writable for its size.
+    unsafe { out.write(value) };
+    KLS_OK
+}
+
+/// A slice from C; an empty one may come with any pointer.
+///
+/// # Safety
+/// `pointer` is NULL or points to `len` readable elements that nobody writes for `'a`.
+pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize) -> Result<&'a [T], kls_status> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    check_pointer(pointer)?;
+    if len > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(KLS_ERROR_OVERFLOW);
+    }
+    // SAFETY: not NULL, aligned, in range, and by the caller's word readable and not written.
+    Ok(unsafe { core::slice::from_raw_parts(pointer, len) })
+}
+
+/// A mutable slice from C; an empty one may come with any pointer.
+///
+/// # Safety
+/// `pointer` is NULL or points to `len` elements that nobody else touches for `'a`.
+pub(crate) unsafe fn slice_mut<'a, T>(pointer: *mut T, len: usize) -> Result<&'a mut [T], kls_status> {
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    check_pointer(pointer)?;
+    if len > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(KLS_ERROR_OVERFLOW);
+    }
+    // SAFETY: not NULL, aligned, in range, and by the caller's word ours alone.
+    Ok(unsafe { core::slice::from_raw_parts_mut(pointer, len) })
+}
+
+/// Writes a result through a pointer.
+///
+/// # Safety
+/// `out` is NULL or writable.
+pub(crate) unsafe fn put<T>(out: *mut T, value: T) -> Outcome {
+    check_pointer(out)?;
+    // SAFETY: not NULL, aligned, and by the caller's word writable.
+    unsafe { out.write(value) };
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! The backend that an optimizer was created with.
+
+use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
+
+use super::faer::Faer;
+
+/// One of the backends, chosen once. The choice costs a branch per call, which a product does not notice.
+#[derive(Debug)]
+pub enum Backend {
+    /// The core's own kernels.
+    Portable(Portable),
+    /// faer's kernels, with SIMD by run-time detection.
+    Faer(Box<Faer>),
+}
+
+macro_rules! each {
+    ($self:expr, $linalg:ident => $call:expr) => {
+        match $self {
+            Self::Portable($linalg) => $call,
+            Self::Faer($linalg) => $call,
+        }
+    };
+}
+
+impl LinAlg<f32> for Backend {
+    fn matmul(&mut self, c: MatMut<'_, f32>, accumulate: bool, a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.matmul(c, accumulate, a, b))
+    }
+
+    fn matmul_lower(
+        &mut self,
+        c: MatMut<'_, f32>,
+        accumulate: bool,
+        alpha: f32,
+        a: MatRef<'_, f32>,
+        b: MatRef<'_, f32>,
+    ) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.matmul_lower(c, accumulate, alpha, a, b))
+    }
+
+    fn qr(&mut self, a: MatMut<'_, f32>, q: MatMut<'_, f32>, work: &mut [f32]) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.qr(a, q, work))
+    }
+
+    fn eigh(&mut self, a: MatMut<'_, f32>, q: MatMut<'_, f32>, values: &mut [f32], work: &mut [f32]) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.eigh(a, q, values, work))
+    }
+}

@@ -1,0 +1,132 @@
+//! create and its options: an optimizer on the heap.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+
+use klshampoo::linalg::Portable;
+
+use super::{Backend, Faer, Host};
+use crate::checked::{check_pointer, check_struct_size, put, slice, write_struct};
+use crate::config::kls_config;
+use crate::guard::guard;
+use crate::handle::{ALIGNMENT, Plan, kls_optimizer};
+use crate::status::*;
+use crate::tensor::kls_tensor;
+
+/// The fastest backend for this machine: faer.
+pub const KLS_BACKEND_AUTO: i32 = 0;
+/// The portable kernels: the same bits on every machine.
+pub const KLS_BACKEND_PORTABLE: i32 = 1;
+/// faer's kernels: SIMD by run-time detection; the same bits for the same CPU features and any number of threads.
+pub const KLS_BACKEND_FAER: i32 = 2;
+
+/// How an optimizer on a host works. Fill it with kls_options_init, then change what you want.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct kls_options {
+    /// sizeof(kls_options), set by kls_options_init.
+    pub struct_size: u32,
+    /// Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it.
+    pub num_threads: u32,
+    /// KLS_BACKEND_*.
+    pub backend: i32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+impl kls_options {
+    const DEFAULT: Self = Self { struct_size: size_of::<Self>() as u32, num_threads: 1, backend: KLS_BACKEND_AUTO, reserved: 0 };
+}
+
+/// Fills `options` with the defaults. `struct_size` is sizeof(kls_options).
+///
+/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE; `options` is then untouched.
+///
+/// # Safety
+/// `options` points to `struct_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_options_init(options: *mut kls_options, struct_size: usize) -> kls_status {
+    // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
+    unsafe { write_struct(options, struct_size, kls_options::DEFAULT) }
+}
+
+/// The layout of a block; `size` came out of a plan, which bounds it.
+fn block(size: usize) -> Result<Layout, kls_status> {
+    Layout::from_size_align(size, ALIGNMENT).map_err(|_| KLS_ERROR_OVERFLOW)
+}
+
+/// Makes an optimizer on the heap, with threads and the host's backend. `options` may be NULL for the defaults. Groups and tensors
+/// are copied. On an error `*optimizer` is untouched. After one warm-up call per thread, steps allocate nothing.
+///
+/// Errors: those of kls_optimizer_query, KLS_ERROR_THREADS, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_OUT_OF_MEMORY.
+///
+/// # Safety
+/// As for kls_optimizer_query; `optimizer` is writable, `options` NULL or readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_create(
+    optimizer: *mut *mut kls_optimizer,
+    groups: *const kls_config,
+    group_count: usize,
+    tensors: *const kls_tensor,
+    tensor_count: usize,
+    options: *const kls_options,
+) -> kls_status {
+    guard(|| {
+        check_pointer(optimizer)?;
+        // SAFETY: the caller vouches for both arrays.
+        let (groups, tensors) = unsafe { (slice(groups, group_count)?, slice(tensors, tensor_count)?) };
+        let options = if options.is_null() {
+            kls_options::DEFAULT
+        } else {
+            check_pointer(options)?;
+            // SAFETY: not NULL, aligned, and by the caller's word readable.
+            unsafe { *options }
+        };
+        let host = host(&options, &Plan::new(groups, tensors, false)?)?;
+        let plan = Plan::new(groups, tensors, false)?;
+        // SAFETY: the size is not zero: the block starts with the object.
+        let memory = unsafe { alloc_zeroed(block(plan.size)?) };
+        if memory.is_null() {
+            return Err(KLS_ERROR_OUT_OF_MEMORY);
+        }
+        // SAFETY: just allocated for this plan.
+        let made = unsafe { kls_optimizer::build(memory, plan, groups, tensors)? };
+        // SAFETY: just built, nobody else knows of it.
+        unsafe { (*made).host = Some(Box::new(host)) };
+        // SAFETY: checked above.
+        unsafe { put(optimizer, made) }
+    })
+}
+
+/// The threads and backends that the options ask for.
+fn host(options: &kls_options, plan: &Plan) -> Result<Host, kls_status> {
+    check_struct_size::<kls_options>(options.struct_size as usize)?;
+    if options.reserved != 0 {
+        return Err(KLS_ERROR_RESERVED);
+    }
+    if !(1..=1024).contains(&options.num_threads) {
+        return Err(KLS_ERROR_THREADS);
+    }
+    let largest = plan.totals.largest_full_dim;
+    let backend: fn(usize) -> Backend = match options.backend {
+        KLS_BACKEND_PORTABLE => |_| Backend::Portable(Portable),
+        KLS_BACKEND_AUTO | KLS_BACKEND_FAER => |largest| Backend::Faer(Box::new(Faer::new(largest))),
+        _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+    };
+    Host::new(options.num_threads as usize, plan.totals.scratch_len, || backend(largest)).map_err(|_| KLS_ERROR_THREADS)
+}
+
+/// Frees an optimizer that `create` made.
+///
+/// # Safety
+/// `handle` came from `create` and is not used any more.
+pub(crate) unsafe fn release(handle: *mut kls_optimizer) {
+    // SAFETY: the object is initialised; it is dropped once, which ends its threads.
+    unsafe {
+        let size = (*handle).plan().size;
+        handle.drop_in_place();
+        if let Ok(layout) = block(size) {
+            dealloc(handle.cast(), layout);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Reading an optimizer's state, and setting an eigenbasis.
+
+use klshampoo::linalg::LinAlg;
+use klshampoo::{Optimizer, SliceHeader, StatePart, StepError};
+
+use crate::checked::{put, slice, slice_mut};
+use crate::guard::with_handle;
+use crate::handle::{Parts, kls_optimizer};
+use crate::status::*;
+
+/// S_k in parameter coordinates: d x d, row-major.
+pub const KLS_STATE_FACTOR: i32 = 0;
+/// Q_k: d x d, row-major, columns are eigenvectors.
+pub const KLS_STATE_BASIS: i32 = 1;
+/// lambda_k: d numbers.
+pub const KLS_STATE_EIGENVALUES: i32 = 2;
+/// The momentum in parameter coordinates: one number per element of the slice. `mode` is not looked at.
+pub const KLS_STATE_MOMENTUM: i32 = 3;
+/// The second moment: one number per element of the slice. `mode` is not looked at.
+pub const KLS_STATE_SECOND_MOMENT: i32 = 4;
+
+/// What a slice has counted.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct kls_counters {
+    /// Steps made, the first one included.
+    pub steps: u64,
+    /// Refreshes of an eigenbasis done (one per mode).
+    pub refreshes: u32,
+    /// Factorisations that failed; the old eigenbasis stayed.
+    pub refresh_failures: u32,
+    /// Calls skipped because of their gradient (KLS_BAD_GRADIENT_SKIP).
+    pub skipped: u32,
+    /// Eigenvalues that were raised to the floor 2^-63.
+    pub floored: u32,
+    /// Eigenvalues that the clamp bounded.
+    pub clamped: u32,
+    /// Times the scale of the factors was rebalanced.
+    pub rebalanced: u32,
+}
+
+fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
+    match part {
+        KLS_STATE_FACTOR => Ok(StatePart::Factor(mode)),
+        KLS_STATE_BASIS => Ok(StatePart::Basis(mode)),
+        KLS_STATE_EIGENVALUES => Ok(StatePart::Eigenvalues(mode)),
+        KLS_STATE_MOMENTUM => Ok(StatePart::Momentum),
+        KLS_STATE_SECOND_MOMENT => Ok(StatePart::SecondMoment),
+        _ => Err(KLS_ERROR_UNKNOWN_VALUE),
+    }
+}
+
+/// What is done with a view, a scratch and a backend, whichever backend that is.
+trait Task {
+    fn run<L: LinAlg<f32>>(self, view: &mut Optimizer<'_, f32>, scratch: &mut [f32], linalg: &mut L) -> Result<(), StepError>;
+}
+
+/// Runs a task with the optimizer's own backend.
+fn run(parts: Parts<'_>, task: impl Task) -> Outcome {
+    let Parts { mut view, scratch, mut portable, .. } = parts;
+    #[cfg(feature = "host")]
+    if let Some(host) = parts.host {
+        let worker = host.first_worker();
+        return task.run(&mut view, &mut worker.scratch, &mut worker.backend).map_err(|error| from_step(error.kind));
+    }
+    task.run(&mut view, scratch, &mut portable).map_err(|error| from_step(error.kind))
+}
+
+struct Read<'a> {
+    tensor: usize,
+    slice: usize,
+    part: StatePart,
+    out: &'a mut [f32],
+}
+
+impl Task for Read<'_> {
+    fn run<L: LinAlg<f32>>(self, view: &mut Optimizer<'_, f32>, scratch: &mut [f32], linalg: &mut L) -> Result<(), StepError> {
+        view.read(self.tensor, self.slice, self.part, self.out, scratch, linalg)
+    }
+}
+
+struct SetBasis<'a> {
+    tensor: usize,
+    slice: usize,
+    mode: usize,
+    basis: &'a [f32],
+}
+
+impl Task for SetBasis<'_> {
+    fn run<L: LinAlg<f32>>(self, view: &mut Optimizer<'_, f32>, scratch: &mut [f32], linalg: &mut L) -> Result<(), StepError> {
+        view.set_basis(self.tensor, self.slice, self.mode, self.basis, scratch, linalg)
+    }
+}
+
+/// Copies a part of a slice's state (KLS_STATE_*) into `out`, which has exactly `len` elements. Before the first non-zero gradient
+/// everything is zero.
+///
+/// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the handle's.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses; `out` has `len` writable elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_read_state(
+    optimizer: *mut kls_optimizer,
+    tensor: usize,
+    slice: usize,
+    state_part: i32,
+    mode: usize,
+    out: *mut f32,
+    len: usize,
+) -> kls_status {
+    // SAFETY: the caller vouches for the handle and the buffer.
+    unsafe {
+        with_handle(optimizer, |optimizer| {
+            let part = part(state_part, mode)?;
+            run(optimizer.parts()?, Read { tensor, slice, part, out: slice_mut(out, len)? })
+        })
+    }
+}
+
+/// Replaces the eigenbasis of one mode by `basis` (d x d row-major, columns are eigenvectors, `len` = d * d) and transforms factor
+/// and momentum with it.
+///
+/// Errors: KLS_ERROR_NOT_ORTHOGONAL, KLS_ERROR_NOT_STARTED, KLS_ERROR_INDEX, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the
+/// handle's; the state is then unchanged.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses; `basis` has `len` readable elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_set_basis(
+    optimizer: *mut kls_optimizer,
+    tensor: usize,
+    slice_index: usize,
+    mode: usize,
+    basis: *const f32,
+    len: usize,
+) -> kls_status {
+    // SAFETY: the caller vouches for the handle and the buffer.
+    unsafe {
+        with_handle(optimizer, |optimizer| {
+            let basis = slice(basis, len)?;
+            run(optimizer.parts()?, SetBasis { tensor, slice: slice_index, mode, basis })
+        })
+    }
+}
+
+/// Copies a slice's counters.
+///
+/// Errors: KLS_ERROR_INDEX, KLS_ERROR_STRUCT_SIZE and the handle's; `counters` is then untouched.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses; `counters` has `struct_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_counters(
+    optimizer: *mut kls_optimizer,
+    tensor: usize,
+    slice: usize,
+    counters: *mut kls_counters,
+    struct_size: usize,
+) -> kls_status {
+    // SAFETY: the caller vouches for the handle and the struct.
+    unsafe {
+        with_handle(optimizer, |optimizer| {
+            crate::checked::check_struct_size::<kls_counters>(struct_size)?;
+            let parts = optimizer.parts()?;
+            let header: &SliceHeader = parts.view.header(tensor, slice).map_err(|error| from_step(error.kind))?;
+            put(counters, kls_counters {
+                steps: header.step,
+                refreshes: header.refreshes,
+                refresh_failures: header.refresh_failures,
+                skipped: header.skipped,
+                floored: header.floored,
+                clamped: header.clamped,
+                rebalanced: header.rebalanced,
+            })
+        })
+    }
+}

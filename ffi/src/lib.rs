@@ -1,0 +1,30 @@
+//! The C ABI of klshampoo. The header `include/klshampoo.h` is generated from this crate; its first comment is the contract.
+#![cfg_attr(not(feature = "host"), no_std)]
+
+mod checked;
+mod config;
+mod guard;
+mod handle;
+#[cfg(feature = "host")]
+pub mod host;
+mod inspect;
+mod optimizer;
+#[cfg(not(feature = "host"))]
+mod panic;
+mod status;
+mod step;
+mod tensor;
+mod version;
+
+pub use config::*;
+pub use handle::kls_optimizer;
+#[cfg(feature = "host")]
+pub use host::create::{
+    KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, kls_optimizer_create, kls_options, kls_options_init,
+};
+pub use inspect::*;
+pub use optimizer::*;
+pub use status::*;
+pub use step::{kls_optimizer_step, kls_optimizer_step_tensor};
+pub use tensor::*;
+pub use version::*;

@@ -1,0 +1,146 @@
+//! Making and ending an optimizer: in lent memory, or (feature `host`) on the heap.
+
+use crate::checked::{check_pointer, put, slice};
+use crate::config::kls_config;
+use crate::guard::{guard, with_handle};
+use crate::handle::{ALIGNMENT, Plan, kls_optimizer};
+use crate::status::*;
+use crate::tensor::kls_tensor;
+
+/// Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
+///
+/// Errors: those of the groups and tensors (KLS_ERROR_BETA ... KLS_ERROR_SLICE_STRIDE), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
+/// KLS_ERROR_STRUCT_SIZE; `size` and `alignment` are then untouched.
+///
+/// # Safety
+/// `groups` and `tensors` point to `group_count` and `tensor_count` structs; `size` and `alignment` are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_query(
+    groups: *const kls_config,
+    group_count: usize,
+    tensors: *const kls_tensor,
+    tensor_count: usize,
+    size: *mut usize,
+    alignment: *mut usize,
+) -> kls_status {
+    guard(|| {
+        check_pointer(size)?;
+        check_pointer(alignment)?;
+        // SAFETY: the caller vouches for both arrays.
+        let (groups, tensors) = unsafe { (slice(groups, group_count)?, slice(tensors, tensor_count)?) };
+        let plan = Plan::new(groups, tensors, true)?;
+        // SAFETY: the caller vouches for both outputs.
+        unsafe {
+            put(size, plan.size)?;
+            put(alignment, ALIGNMENT)
+        }
+    })
+}
+
+/// Makes an optimizer in the caller's memory. It never allocates, uses one thread and the portable backend, and needs no destroy: the
+/// memory may be reused at any time, which ends the optimizer.
+///
+/// `memory_size` is at least what kls_optimizer_query gives. On success `*optimizer` points into `memory`; groups and tensors are
+/// copied. On an error `*optimizer` and `memory` are untouched.
+///
+/// Errors: those of kls_optimizer_query, KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_MISALIGNED.
+///
+/// # Safety
+/// `memory` has `memory_size` writable bytes that nothing else uses while the optimizer lives; the rest as for kls_optimizer_query.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_init(
+    optimizer: *mut *mut kls_optimizer,
+    memory: *mut core::ffi::c_void,
+    memory_size: usize,
+    groups: *const kls_config,
+    group_count: usize,
+    tensors: *const kls_tensor,
+    tensor_count: usize,
+) -> kls_status {
+    guard(|| {
+        check_pointer(optimizer)?;
+        // SAFETY: the caller vouches for both arrays.
+        let (groups, tensors) = unsafe { (slice(groups, group_count)?, slice(tensors, tensor_count)?) };
+        let plan = Plan::new(groups, tensors, true)?;
+        check_pointer(memory.cast::<kls_optimizer>())?;
+        if memory_size < plan.size {
+            return Err(KLS_ERROR_MEMORY_TOO_SHORT);
+        }
+        // SAFETY: aligned (the object's type has the block's alignment), long enough, and by the caller's word ours.
+        let made = unsafe { kls_optimizer::build(memory.cast(), plan, groups, tensors)? };
+        // SAFETY: checked above.
+        unsafe { put(optimizer, made) }
+    })
+}
+
+/// Ends an optimizer and sets the caller's handle to NULL. One made by kls_optimizer_create gives its memory back; lent memory is
+/// only marked. A NULL handle is KLS_OK.
+///
+/// Errors: KLS_ERROR_NULL when `optimizer` itself is NULL; KLS_ERROR_HANDLE when no live optimizer is there, for example after a
+/// second destroy through a copy of the handle where that memory is still readable.
+///
+/// # Safety
+/// `*optimizer` is NULL or a handle that no other thread uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_destroy(optimizer: *mut *mut kls_optimizer) -> kls_status {
+    guard(|| {
+        check_pointer(optimizer)?;
+        // SAFETY: readable by the caller's word.
+        let handle = unsafe { *optimizer };
+        if handle.is_null() {
+            return Ok(());
+        }
+        // SAFETY: by the caller's word a handle.
+        let object = unsafe { kls_optimizer::from_handle(handle)? };
+        object.retire();
+        #[cfg(feature = "host")]
+        if object.host.is_some() {
+            // SAFETY: made by `create`, live until the line above, and not used any more.
+            unsafe { crate::host::create::release(handle) };
+        }
+        // SAFETY: writable by the caller's word.
+        unsafe { put(optimizer, core::ptr::null_mut()) }
+    })
+}
+
+/// Bytes of optimizer state: factors, bases, eigenvalues, moments and one header per slice. Scratch and table are not counted.
+///
+/// Errors: KLS_ERROR_NULL, KLS_ERROR_HANDLE, KLS_ERROR_POISONED.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread changes; `bytes` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_state_bytes(optimizer: *const kls_optimizer, bytes: *mut usize) -> kls_status {
+    // SAFETY: the caller vouches for the handle; nothing is written through it.
+    unsafe {
+        with_handle(optimizer.cast_mut(), |optimizer| {
+            let total = optimizer.plan().totals.state_bytes::<f32>();
+            put(bytes, total)
+        })
+    }
+}
+
+/// Sets a group's learning-rate scale and weight decay from the next step on.
+///
+/// Errors: KLS_ERROR_GROUP, KLS_ERROR_LR_SCALE, KLS_ERROR_WEIGHT_DECAY and the handle's; the group is then unchanged.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_set_group(
+    optimizer: *mut kls_optimizer,
+    group: usize,
+    lr_scale: f32,
+    weight_decay: f32,
+) -> kls_status {
+    // SAFETY: the caller vouches for the handle.
+    unsafe {
+        with_handle(optimizer, |optimizer| {
+            let config = optimizer.groups_mut().get_mut(group).ok_or(KLS_ERROR_GROUP)?;
+            let changed = klshampoo::Config { lr_scale, weight_decay, ..*config };
+            changed.validate().map_err(from_config)?;
+            *config = changed;
+            Ok(())
+        })
+    }
+}

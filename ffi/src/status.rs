@@ -1,0 +1,219 @@
+//! Status values: pinned numbers, one text each.
+
+use core::ffi::{CStr, c_char};
+
+use klshampoo::{ConfigError, GradientFault, ShapeError, SliceError, StepErrorKind, TableError};
+
+/// Result of every call: `KLS_OK` or the number of an error. Numbers never change their meaning.
+#[allow(non_camel_case_types)]
+pub type kls_status = i32;
+
+/// Success.
+pub const KLS_OK: kls_status = 0;
+/// A pointer is NULL.
+pub const KLS_ERROR_NULL: kls_status = 1;
+/// struct_size is not the size of a known version of the struct: call its init function with sizeof.
+pub const KLS_ERROR_STRUCT_SIZE: kls_status = 2;
+/// Not an initialised optimizer: its init failed, or it was destroyed.
+pub const KLS_ERROR_HANDLE: kls_status = 3;
+/// An earlier call on this optimizer met an internal error; its state cannot be trusted.
+pub const KLS_ERROR_POISONED: kls_status = 4;
+/// An option's integer is none of its constants.
+pub const KLS_ERROR_UNKNOWN_VALUE: kls_status = 5;
+/// A pointer is not aligned for its type; memory for an optimizer needs the alignment that the query gives.
+pub const KLS_ERROR_MISALIGNED: kls_status = 6;
+/// The lent memory is shorter than the query says.
+pub const KLS_ERROR_MEMORY_TOO_SHORT: kls_status = 7;
+/// The memory for the optimizer could not be had.
+pub const KLS_ERROR_OUT_OF_MEMORY: kls_status = 8;
+/// This build of the library does not have that feature.
+pub const KLS_ERROR_NOT_BUILT: kls_status = 9;
+/// Internal error: a panic was caught. Please report it.
+pub const KLS_ERROR_INTERNAL: kls_status = 10;
+/// num_threads must be between 1 and 1024, and the threads must be startable.
+pub const KLS_ERROR_THREADS: kls_status = 11;
+/// A reserved field is not 0.
+pub const KLS_ERROR_RESERVED: kls_status = 12;
+/// beta1 and beta2 must lie in [0, 1).
+pub const KLS_ERROR_BETA: kls_status = 20;
+/// eps must be finite and at least 0.
+pub const KLS_ERROR_EPS: kls_status = 21;
+/// weight_decay must be finite and at least 0.
+pub const KLS_ERROR_WEIGHT_DECAY: kls_status = 22;
+/// refresh_period must be at least 1 and refresh_offset 0 or 1.
+pub const KLS_ERROR_REFRESH_PERIOD: kls_status = 23;
+/// A constant lambda_0 must be finite and at least 2^-63.
+pub const KLS_ERROR_LAMBDA_INIT: kls_status = 24;
+/// clamp_limit must be 0 (no clamp), or finite and at least 1.
+pub const KLS_ERROR_CLAMP_LIMIT: kls_status = 25;
+/// lr_scale must be finite and at least 0.
+pub const KLS_ERROR_LR_SCALE: kls_status = 26;
+/// max_dim must be at least 1.
+pub const KLS_ERROR_MAX_DIM: kls_status = 27;
+/// This estimator and this direction do not go together.
+pub const KLS_ERROR_COMBINATION: kls_status = 28;
+/// A clamp and gauge rebalancing exclude each other.
+pub const KLS_ERROR_CLAMP_WITH_GAUGE: kls_status = 29;
+/// A tensor has 1 to KLS_MAX_ORDER dims.
+pub const KLS_ERROR_ORDER: kls_status = 40;
+/// A dim is zero.
+pub const KLS_ERROR_ZERO_DIM: kls_status = 41;
+/// The tensor or its state does not fit the address space.
+pub const KLS_ERROR_OVERFLOW: kls_status = 42;
+/// There is no such group.
+pub const KLS_ERROR_GROUP: kls_status = 43;
+/// A tensor needs at least one slice.
+pub const KLS_ERROR_SLICES: kls_status = 44;
+/// Slices overlap: slice_stride is smaller than a slice.
+pub const KLS_ERROR_SLICE_STRIDE: kls_status = 45;
+/// More tensors, groups or slices than the table holds.
+pub const KLS_ERROR_CAPACITY: kls_status = 46;
+/// The learning rate must be finite and at least 0.
+pub const KLS_ERROR_LEARNING_RATE: kls_status = 60;
+/// tensor_count is not the number of tensors that the optimizer was made for.
+pub const KLS_ERROR_TENSOR_COUNT: kls_status = 61;
+/// There is no such tensor, slice or mode.
+pub const KLS_ERROR_INDEX: kls_status = 62;
+/// A buffer does not have the right number of elements.
+pub const KLS_ERROR_BUFFER_LENGTH: kls_status = 63;
+/// A gradient has a NaN or an infinity.
+pub const KLS_ERROR_GRADIENT_NOT_FINITE: kls_status = 64;
+/// A gradient is too large: its squared norm, weighted, must stay below 2^120.
+pub const KLS_ERROR_GRADIENT_TOO_LARGE: kls_status = 65;
+/// An update came out not finite.
+pub const KLS_ERROR_UPDATE_NOT_FINITE: kls_status = 66;
+/// A matrix product failed.
+pub const KLS_ERROR_LINALG: kls_status = 67;
+/// The slice has no eigenbasis yet: it has not seen a non-zero gradient.
+pub const KLS_ERROR_NOT_STARTED: kls_status = 68;
+/// This tensor or mode does not have that part of the state.
+pub const KLS_ERROR_NO_SUCH_STATE: kls_status = 69;
+/// The basis is not orthogonal.
+pub const KLS_ERROR_NOT_ORTHOGONAL: kls_status = 70;
+/// A parameter buffer overlaps a gradient buffer.
+pub const KLS_ERROR_OVERLAP: kls_status = 71;
+
+/// The sentence that explains a status.
+const fn text(status: kls_status) -> &'static CStr {
+    match status {
+        KLS_OK => c"Success.",
+        KLS_ERROR_NULL => c"A pointer is NULL.",
+        KLS_ERROR_STRUCT_SIZE => c"struct_size is not the size of a known version of the struct: call its init function with sizeof.",
+        KLS_ERROR_HANDLE => c"Not an initialised optimizer: its init failed, or it was destroyed.",
+        KLS_ERROR_POISONED => c"An earlier call on this optimizer met an internal error; its state cannot be trusted.",
+        KLS_ERROR_UNKNOWN_VALUE => c"An option's integer is none of its constants.",
+        KLS_ERROR_MISALIGNED => c"A pointer is not aligned for its type; memory for an optimizer needs the alignment that the query gives.",
+        KLS_ERROR_MEMORY_TOO_SHORT => c"The lent memory is shorter than the query says.",
+        KLS_ERROR_OUT_OF_MEMORY => c"The memory for the optimizer could not be had.",
+        KLS_ERROR_NOT_BUILT => c"This build of the library does not have that feature.",
+        KLS_ERROR_INTERNAL => c"Internal error: a panic was caught. Please report it.",
+        KLS_ERROR_THREADS => c"num_threads must be between 1 and 1024, and the threads must be startable.",
+        KLS_ERROR_RESERVED => c"A reserved field is not 0.",
+        KLS_ERROR_BETA => c"beta1 and beta2 must lie in [0, 1).",
+        KLS_ERROR_EPS => c"eps must be finite and at least 0.",
+        KLS_ERROR_WEIGHT_DECAY => c"weight_decay must be finite and at least 0.",
+        KLS_ERROR_REFRESH_PERIOD => c"refresh_period must be at least 1 and refresh_offset 0 or 1.",
+        KLS_ERROR_LAMBDA_INIT => c"A constant lambda_0 must be finite and at least 2^-63.",
+        KLS_ERROR_CLAMP_LIMIT => c"clamp_limit must be 0 (no clamp), or finite and at least 1.",
+        KLS_ERROR_LR_SCALE => c"lr_scale must be finite and at least 0.",
+        KLS_ERROR_MAX_DIM => c"max_dim must be at least 1.",
+        KLS_ERROR_COMBINATION => c"This estimator and this direction do not go together.",
+        KLS_ERROR_CLAMP_WITH_GAUGE => c"A clamp and gauge rebalancing exclude each other.",
+        KLS_ERROR_ORDER => c"A tensor has 1 to KLS_MAX_ORDER dims.",
+        KLS_ERROR_ZERO_DIM => c"A dim is zero.",
+        KLS_ERROR_OVERFLOW => c"The tensor or its state does not fit the address space.",
+        KLS_ERROR_GROUP => c"There is no such group.",
+        KLS_ERROR_SLICES => c"A tensor needs at least one slice.",
+        KLS_ERROR_SLICE_STRIDE => c"Slices overlap: slice_stride is smaller than a slice.",
+        KLS_ERROR_CAPACITY => c"More tensors, groups or slices than the table holds.",
+        KLS_ERROR_LEARNING_RATE => c"The learning rate must be finite and at least 0.",
+        KLS_ERROR_TENSOR_COUNT => c"tensor_count is not the number of tensors that the optimizer was made for.",
+        KLS_ERROR_INDEX => c"There is no such tensor, slice or mode.",
+        KLS_ERROR_BUFFER_LENGTH => c"A buffer does not have the right number of elements.",
+        KLS_ERROR_GRADIENT_NOT_FINITE => c"A gradient has a NaN or an infinity.",
+        KLS_ERROR_GRADIENT_TOO_LARGE => c"A gradient is too large: its squared norm, weighted, must stay below 2^120.",
+        KLS_ERROR_UPDATE_NOT_FINITE => c"An update came out not finite.",
+        KLS_ERROR_LINALG => c"A matrix product failed.",
+        KLS_ERROR_NOT_STARTED => c"The slice has no eigenbasis yet: it has not seen a non-zero gradient.",
+        KLS_ERROR_NO_SUCH_STATE => c"This tensor or mode does not have that part of the state.",
+        KLS_ERROR_NOT_ORTHOGONAL => c"The basis is not orthogonal.",
+        KLS_ERROR_OVERLAP => c"A parameter buffer overlaps a gradient buffer.",
+        _ => c"Unknown status.",
+    }
+}
+
+/// Shorthand for a call's outcome before it is turned into a status.
+pub(crate) type Outcome = Result<(), kls_status>;
+
+pub(crate) const fn from_config(error: ConfigError) -> kls_status {
+    match error {
+        ConfigError::Beta => KLS_ERROR_BETA,
+        ConfigError::Eps => KLS_ERROR_EPS,
+        ConfigError::WeightDecay => KLS_ERROR_WEIGHT_DECAY,
+        ConfigError::RefreshPeriod => KLS_ERROR_REFRESH_PERIOD,
+        ConfigError::LambdaInit => KLS_ERROR_LAMBDA_INIT,
+        ConfigError::ClampLimit => KLS_ERROR_CLAMP_LIMIT,
+        ConfigError::LrScale => KLS_ERROR_LR_SCALE,
+        ConfigError::MaxDim => KLS_ERROR_MAX_DIM,
+        ConfigError::Combination => KLS_ERROR_COMBINATION,
+        ConfigError::ClampWithGauge => KLS_ERROR_CLAMP_WITH_GAUGE,
+    }
+}
+
+const fn from_shape(error: ShapeError) -> kls_status {
+    match error {
+        ShapeError::Order => KLS_ERROR_ORDER,
+        ShapeError::ZeroDim => KLS_ERROR_ZERO_DIM,
+        ShapeError::Overflow => KLS_ERROR_OVERFLOW,
+    }
+}
+
+pub(crate) const fn from_table(error: TableError) -> kls_status {
+    match error {
+        TableError::Config(error) => from_config(error),
+        TableError::Shape(error) => from_shape(error),
+        TableError::Group => KLS_ERROR_GROUP,
+        TableError::Slices => KLS_ERROR_SLICES,
+        TableError::SliceStride => KLS_ERROR_SLICE_STRIDE,
+        TableError::Capacity => KLS_ERROR_CAPACITY,
+        TableError::BufferTooShort => KLS_ERROR_MEMORY_TOO_SHORT,
+    }
+}
+
+pub(crate) const fn from_step(error: StepErrorKind) -> kls_status {
+    match error {
+        StepErrorKind::LearningRate => KLS_ERROR_LEARNING_RATE,
+        StepErrorKind::TensorCount => KLS_ERROR_TENSOR_COUNT,
+        StepErrorKind::NoSuchIndex => KLS_ERROR_INDEX,
+        StepErrorKind::BufferLength => KLS_ERROR_BUFFER_LENGTH,
+        StepErrorKind::ScratchTooShort => KLS_ERROR_MEMORY_TOO_SHORT,
+        StepErrorKind::Slice(SliceError::Gradient(GradientFault::NotFinite)) => KLS_ERROR_GRADIENT_NOT_FINITE,
+        StepErrorKind::Slice(SliceError::Gradient(GradientFault::TooLarge)) => KLS_ERROR_GRADIENT_TOO_LARGE,
+        StepErrorKind::Slice(SliceError::UpdateNotFinite) => KLS_ERROR_UPDATE_NOT_FINITE,
+        StepErrorKind::Slice(SliceError::LinAlg(_)) => KLS_ERROR_LINALG,
+        StepErrorKind::NotStarted => KLS_ERROR_NOT_STARTED,
+        StepErrorKind::NoSuchState => KLS_ERROR_NO_SUCH_STATE,
+        StepErrorKind::NotOrthogonal => KLS_ERROR_NOT_ORTHOGONAL,
+    }
+}
+
+/// One English sentence for a status. Never NULL; the text is static.
+#[unsafe(no_mangle)]
+pub extern "C" fn kls_status_string(status: kls_status) -> *const c_char {
+    text(status).as_ptr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_its_own_text() {
+        let known: Vec<&CStr> = (0..1000).map(text).filter(|&text| text != c"Unknown status.").collect();
+        assert!(known.len() > 40);
+        for (i, a) in known.iter().enumerate() {
+            assert!(!known[..i].contains(a), "{a:?}");
+        }
+        assert_eq!(text(-1), c"Unknown status.");
+    }
+}

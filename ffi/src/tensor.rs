@@ -1,0 +1,117 @@
+//! `kls_tensor`: one entry of the tensor table as C sees it.
+
+use klshampoo::{MAX_ORDER, Mode, TensorSpec};
+
+use crate::checked::{check_struct_size, slice, write_struct};
+use crate::status::*;
+
+/// Largest number of dims of a tensor.
+pub const KLS_MAX_ORDER: usize = 6;
+
+const _: () = assert!(KLS_MAX_ORDER == MAX_ORDER, "the header's number is the core's");
+
+/// Full up to the group's max_dim, diagonal beyond it. The default.
+pub const KLS_MODE_AUTO: i32 = 0;
+/// A full Kronecker factor with its eigenbasis.
+pub const KLS_MODE_FULL: i32 = 1;
+/// The diagonal of a factor.
+pub const KLS_MODE_DIAGONAL: i32 = 2;
+/// Not preconditioned.
+pub const KLS_MODE_IDENTITY: i32 = 3;
+
+/// One parameter tensor: row-major, the last dim contiguous, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
+///
+/// 1-D tensors of a group with Kronecker factors are stepped by AdamW with the group's betas, eps, weight decay and learning rate,
+/// unless modes[0] says otherwise.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct kls_tensor {
+    /// sizeof(kls_tensor), set by kls_tensor_init.
+    pub struct_size: u32,
+    /// Index of its group. Default 0.
+    pub group: u32,
+    /// Number of dims, 1 to KLS_MAX_ORDER.
+    pub order: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Lengths of the dims of one slice.
+    pub dims: [u64; KLS_MAX_ORDER],
+    /// KLS_MODE_* per dim.
+    pub modes: [i32; KLS_MAX_ORDER],
+    /// Number of equal slices, each a tensor of these dims with a state of its own (layers stacked in one buffer). Default 1.
+    pub slices: u64,
+    /// Elements from the start of one slice to the start of the next; 0: slices are dense.
+    pub slice_stride: u64,
+}
+
+/// A length from C in this machine's size.
+fn length(value: u64) -> Result<usize, kls_status> {
+    usize::try_from(value).map_err(|_| KLS_ERROR_OVERFLOW)
+}
+
+impl kls_tensor {
+    /// The core's description; sizes and group are checked when the table is built.
+    pub(crate) fn to_core(self) -> Result<TensorSpec, kls_status> {
+        check_struct_size::<Self>(self.struct_size as usize)?;
+        if self.reserved != 0 {
+            return Err(KLS_ERROR_RESERVED);
+        }
+        let order = self.order as usize;
+        if order == 0 || order > KLS_MAX_ORDER {
+            return Err(KLS_ERROR_ORDER);
+        }
+        let mut dims = [1; KLS_MAX_ORDER];
+        for (dim, &from_c) in dims.iter_mut().zip(&self.dims[..order]) {
+            *dim = length(from_c)?;
+        }
+        let spec = TensorSpec::new(&dims[..order]).map_err(|_| KLS_ERROR_ORDER)?;
+        let mut spec = spec.group(self.group as usize).slices(length(self.slices)?);
+        if self.slice_stride != 0 {
+            spec = spec.slice_stride(length(self.slice_stride)?);
+        }
+        for (k, &mode) in self.modes[..order].iter().enumerate() {
+            spec = match mode {
+                KLS_MODE_AUTO => spec,
+                KLS_MODE_FULL => spec.mode(k, Mode::Full),
+                KLS_MODE_DIAGONAL => spec.mode(k, Mode::Diagonal),
+                KLS_MODE_IDENTITY => spec.mode(k, Mode::Identity),
+                _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+            };
+        }
+        Ok(spec)
+    }
+}
+
+/// Fills `tensor` with `order` dims, one slice, group 0, automatic modes. `struct_size` is sizeof(kls_tensor).
+///
+/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_ORDER; `tensor` is then untouched. The dims'
+/// values are checked when an optimizer is made.
+///
+/// # Safety
+/// `tensor` points to `struct_size` writable bytes, `dims` to `order` numbers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_tensor_init(tensor: *mut kls_tensor, struct_size: usize, order: u32, dims: *const u64) -> kls_status {
+    if order == 0 || order as usize > KLS_MAX_ORDER {
+        return KLS_ERROR_ORDER;
+    }
+    // SAFETY: the caller vouches for `order` readable numbers.
+    let given = match unsafe { slice(dims, order as usize) } {
+        Ok(given) => given,
+        Err(status) => return status,
+    };
+    let mut dims = [0; KLS_MAX_ORDER];
+    dims[..given.len()].copy_from_slice(given);
+    let value = kls_tensor {
+        struct_size: size_of::<kls_tensor>() as u32,
+        group: 0,
+        order,
+        reserved: 0,
+        dims,
+        modes: [KLS_MODE_AUTO; KLS_MAX_ORDER],
+        slices: 1,
+        slice_stride: 0,
+    };
+    // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
+    unsafe { write_struct(tensor, struct_size, value) }
+}

@@ -1,0 +1,165 @@
+//! The C ABI as a [`Driver`]: every call goes through the exported functions, with C's structs and pointers.
+
+use klshampoo::{BadGradient, Config, Direction, Estimator, FirstStep, LambdaInit, Mode, StatePart, StepOrder, WeightDecay};
+use klshampoo_ffi::*;
+
+use crate::harness::Driver;
+
+/// How the optimizer under test comes to be.
+pub trait Face {
+    /// The optimizer, and the memory that it lives in if that is lent.
+    fn make(group: &kls_config, tensor: &kls_tensor) -> (*mut kls_optimizer, Vec<u128>);
+}
+
+/// In lent memory: no allocation, the portable backend.
+#[derive(Debug)]
+pub struct Lent;
+
+impl Face for Lent {
+    fn make(group: &kls_config, tensor: &kls_tensor) -> (*mut kls_optimizer, Vec<u128>) {
+        let (mut size, mut alignment) = (0, 0);
+        // SAFETY: all pointers are to live values.
+        assert_eq!(unsafe { kls_optimizer_query(group, 1, tensor, 1, &mut size, &mut alignment) }, KLS_OK);
+        let mut memory = vec![u128::MAX; (size + alignment).div_ceil(16)];
+        let pointer = memory.as_mut_ptr().cast::<u8>();
+        let offset = pointer.align_offset(alignment);
+        let mut optimizer = std::ptr::null_mut();
+        // SAFETY: the vector has room for `size` bytes after the offset.
+        let status = unsafe { kls_optimizer_init(&mut optimizer, pointer.add(offset).cast(), size, group, 1, tensor, 1) };
+        assert_eq!(status, KLS_OK);
+        (optimizer, memory)
+    }
+}
+
+/// On the heap, with a backend (`KLS_BACKEND_*`) and a number of threads.
+#[derive(Debug)]
+pub struct Created<const BACKEND: i32, const THREADS: u32>;
+
+impl<const BACKEND: i32, const THREADS: u32> Face for Created<BACKEND, THREADS> {
+    fn make(group: &kls_config, tensor: &kls_tensor) -> (*mut kls_optimizer, Vec<u128>) {
+        let mut options = kls_options { struct_size: 0, num_threads: 0, backend: 0, reserved: 0 };
+        let mut optimizer = std::ptr::null_mut();
+        // SAFETY: all pointers are to live values.
+        unsafe {
+            assert_eq!(kls_options_init(&mut options, size_of::<kls_options>()), KLS_OK);
+            options.num_threads = THREADS;
+            options.backend = BACKEND;
+            assert_eq!(kls_optimizer_create(&mut optimizer, group, 1, tensor, 1, &options), KLS_OK);
+        }
+        (optimizer, Vec::new())
+    }
+}
+
+/// One tensor stepped through the C ABI.
+#[derive(Debug)]
+pub struct CAbi<F: Face> {
+    optimizer: *mut kls_optimizer,
+    /// Lent memory; moving the vector does not move its elements.
+    memory: Vec<u128>,
+    dims: Vec<usize>,
+    face: std::marker::PhantomData<F>,
+}
+
+/// The C form of a configuration, from a preset on, field by field.
+pub fn config_to_c(config: &Config<f32>) -> kls_config {
+    // SAFETY: plain numbers; the init function fills them.
+    let mut c: kls_config = unsafe { std::mem::zeroed() };
+    let (method, convention) = match (config.estimator, config.step_order) {
+        (Estimator::None, _) => (KLS_METHOD_ADAMW, KLS_CONVENTION_FIGURE13),
+        (Estimator::KullbackLeibler, StepOrder::EstimateFirst) => (KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13),
+        (Estimator::KullbackLeibler, StepOrder::ApplyFirst) => (KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_REFERENCE_KL),
+    };
+    // SAFETY: `c` is a live struct of that size.
+    assert_eq!(unsafe { kls_config_init(&mut c, size_of::<kls_config>(), method, convention) }, KLS_OK);
+    c.direction = match config.direction {
+        Direction::KroneckerRoot => KLS_DIRECTION_KRONECKER_ROOT,
+        Direction::SecondMoment => KLS_DIRECTION_SECOND_MOMENT,
+    };
+    c.first_step = match config.first_step {
+        FirstStep::Full => KLS_FIRST_STEP_FULL,
+        FirstStep::FactorsOnly => KLS_FIRST_STEP_FACTORS_ONLY,
+    };
+    (c.lambda_init, c.lambda_0) = match config.lambda_init {
+        LambdaInit::Constant(lambda) => (KLS_LAMBDA_CONSTANT, lambda),
+        LambdaInit::ScaleFree => (KLS_LAMBDA_SCALE_FREE, 0.0),
+    };
+    c.weight_decay_kind = match config.weight_decay_kind {
+        WeightDecay::Before => KLS_WEIGHT_DECAY_BEFORE,
+        WeightDecay::After => KLS_WEIGHT_DECAY_AFTER,
+    };
+    c.bad_gradient = match config.bad_gradient {
+        BadGradient::Error => KLS_BAD_GRADIENT_ERROR,
+        BadGradient::Skip => KLS_BAD_GRADIENT_SKIP,
+    };
+    c.refresh_period = config.refresh_period;
+    c.refresh_offset = config.refresh_offset;
+    c.beta1 = config.beta1;
+    c.beta2 = config.beta2;
+    c.eps = config.eps;
+    c.weight_decay = config.weight_decay;
+    c.clamp_limit = config.clamp_limit.unwrap_or(0.0);
+    c.gauge = i32::from(config.gauge);
+    c.bias_correction = i32::from(config.bias_correction);
+    c.lr_scale = config.lr_scale;
+    c.max_dim = config.max_dim as u64;
+    c
+}
+
+/// The C form of a tensor.
+pub fn tensor_to_c(dims: &[usize], modes: &[Option<Mode>]) -> kls_tensor {
+    let dims: Vec<u64> = dims.iter().map(|&d| d as u64).collect();
+    // SAFETY: plain numbers; the init function fills them.
+    let mut c: kls_tensor = unsafe { std::mem::zeroed() };
+    // SAFETY: `c` is a live struct of that size, `dims` has as many numbers.
+    assert_eq!(unsafe { kls_tensor_init(&mut c, size_of::<kls_tensor>(), dims.len() as u32, dims.as_ptr()) }, KLS_OK);
+    for (c, mode) in c.modes.iter_mut().zip(modes) {
+        *c = match mode {
+            None => KLS_MODE_AUTO,
+            Some(Mode::Full) => KLS_MODE_FULL,
+            Some(Mode::Diagonal) => KLS_MODE_DIAGONAL,
+            Some(Mode::Identity) => KLS_MODE_IDENTITY,
+        };
+    }
+    c
+}
+
+impl<F: Face> Driver<f32> for CAbi<F> {
+    fn new(config: &Config<f32>, dims: &[usize], modes: &[Option<Mode>]) -> Self {
+        let (optimizer, memory) = F::make(&config_to_c(config), &tensor_to_c(dims, modes));
+        Self { optimizer, memory, dims: dims.to_vec(), face: std::marker::PhantomData }
+    }
+
+    fn step(&mut self, param: &mut [f32], grad: &[f32], lr: f32) {
+        assert_eq!((param.len(), grad.len()), (self.dims.iter().product(), param.len()));
+        let (params, grads) = ([param.as_mut_ptr()], [grad.as_ptr()]);
+        // SAFETY: a live optimizer, buffers of the tensor's length.
+        assert_eq!(unsafe { kls_optimizer_step(self.optimizer, params.as_ptr(), grads.as_ptr(), 1, lr) }, KLS_OK);
+    }
+
+    fn set_basis(&mut self, k: usize, basis: &[f32]) {
+        // SAFETY: a live optimizer, a slice.
+        assert_eq!(unsafe { kls_optimizer_set_basis(self.optimizer, 0, 0, k, basis.as_ptr(), basis.len()) }, KLS_OK);
+    }
+
+    fn read(&mut self, part: StatePart) -> Vec<f32> {
+        let (c, k, len) = match part {
+            StatePart::Factor(k) => (KLS_STATE_FACTOR, k, self.dims[k] * self.dims[k]),
+            StatePart::Basis(k) => (KLS_STATE_BASIS, k, self.dims[k] * self.dims[k]),
+            StatePart::Eigenvalues(k) => (KLS_STATE_EIGENVALUES, k, self.dims[k]),
+            StatePart::Momentum => (KLS_STATE_MOMENTUM, 0, self.dims.iter().product()),
+            StatePart::SecondMoment => (KLS_STATE_SECOND_MOMENT, 0, self.dims.iter().product()),
+        };
+        let mut out = vec![0.0; len];
+        // SAFETY: a live optimizer, a slice.
+        assert_eq!(unsafe { kls_optimizer_read_state(self.optimizer, 0, 0, c, k, out.as_mut_ptr(), out.len()) }, KLS_OK);
+        out
+    }
+}
+
+impl<F: Face> Drop for CAbi<F> {
+    fn drop(&mut self) {
+        // SAFETY: a live optimizer, destroyed once; lent memory is dropped after it.
+        assert_eq!(unsafe { kls_optimizer_destroy(&mut self.optimizer) }, KLS_OK);
+        self.memory.clear();
+    }
+}

@@ -1,0 +1,154 @@
+//! One tensor's optimizer behind one trait, so that the same test runs on every face of the library and every backend.
+
+use klshampoo::linalg::LinAlg;
+use klshampoo::{Config, Mode, Optimizer, Scalar, SliceHeader, StatePart, StepError, StepReport, Tensor, TensorSpec, Totals};
+
+/// An element type with its way to and from the oracle's.
+pub trait Number: Scalar {
+    /// The nearest number of this type.
+    fn from_f64(x: f64) -> Self;
+    /// The same number, widened.
+    fn to_f64(self) -> f64;
+    /// The configurations of which tests change fields; presets are inherent functions of concrete types.
+    fn figure13() -> Config<Self>;
+    /// The preset of the authors' code.
+    fn reference_kl() -> Config<Self>;
+    /// The preset of AdamW.
+    fn adamw() -> Config<Self>;
+}
+
+macro_rules! number {
+    ($t:ty) => {
+        impl Number for $t {
+            fn from_f64(x: f64) -> Self {
+                x as $t
+            }
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            fn figure13() -> Config<Self> {
+                Config::<$t>::kl_shampoo()
+            }
+            fn reference_kl() -> Config<Self> {
+                Config::<$t>::kl_shampoo_reference()
+            }
+            fn adamw() -> Config<Self> {
+                Config::<$t>::adamw()
+            }
+        }
+    };
+}
+
+number!(f32);
+number!(f64);
+
+/// The values in another precision.
+pub fn converted<T: Number>(values: &[f64]) -> Vec<T> {
+    values.iter().map(|&x| T::from_f64(x)).collect()
+}
+
+/// The values, widened.
+pub fn widened<T: Number>(values: &[T]) -> Vec<f64> {
+    values.iter().map(|&x| x.to_f64()).collect()
+}
+
+/// An implementation that steps one tensor. Any error is a panic: these runs are expected to succeed.
+pub trait Driver<T> {
+    /// A tensor of shape `dims`; `modes` has one entry per dim, `None` where the automatic choice is wanted.
+    fn new(config: &Config<T>, dims: &[usize], modes: &[Option<Mode>]) -> Self;
+    /// One step.
+    fn step(&mut self, param: &mut [T], grad: &[T], lr: T);
+    /// Replaces the eigenbasis of mode `k` (d x d, row-major, columns are eigenvectors).
+    fn set_basis(&mut self, k: usize, basis: &[T]);
+    /// A part of the state in the caller's coordinates.
+    fn read(&mut self, part: StatePart) -> Vec<T>;
+}
+
+/// The core's optimizer with its memory on the heap.
+#[derive(Clone, Debug)]
+pub struct Core<T, L> {
+    /// The groups' configurations.
+    pub groups: Vec<Config<T>>,
+    /// The resolved table.
+    pub tensors: Vec<Tensor>,
+    /// One header per slice.
+    pub headers: Vec<SliceHeader>,
+    /// The state.
+    pub state: Vec<T>,
+    /// The scratch.
+    pub scratch: Vec<T>,
+    /// The backend.
+    pub linalg: L,
+}
+
+impl<T: Number, L: LinAlg<T> + Default> Core<T, L> {
+    /// A table of several tensors.
+    ///
+    /// # Panics
+    /// If the table is refused.
+    pub fn table(groups: &[Config<T>], specs: &[TensorSpec]) -> Self {
+        let mut totals = Totals::default();
+        let tensors = specs.iter().map(|spec| Tensor::resolve(spec, groups, &mut totals).unwrap()).collect();
+        Core {
+            groups: groups.to_vec(),
+            tensors,
+            headers: vec![SliceHeader::NEW; totals.slices],
+            state: vec![T::ZERO; totals.state_len],
+            scratch: vec![T::ZERO; totals.scratch_len],
+            linalg: L::default(),
+        }
+    }
+}
+
+impl<T: Number, L: LinAlg<T>> Core<T, L> {
+    /// The optimizer over this memory, its scratch and its backend.
+    pub fn view(&mut self) -> (Optimizer<'_, T>, &mut [T], &mut L) {
+        let optimizer = Optimizer::new(&self.groups, &self.tensors, &mut self.headers, &mut self.state).unwrap();
+        (optimizer, &mut self.scratch, &mut self.linalg)
+    }
+
+    /// One step of the whole table.
+    ///
+    /// # Errors
+    /// As the optimizer's.
+    pub fn try_step(&mut self, params: &mut [Vec<T>], grads: &[Option<Vec<T>>], lr: T) -> Result<StepReport, StepError> {
+        let mut params: Vec<&mut [T]> = params.iter_mut().map(Vec::as_mut_slice).collect();
+        let grads: Vec<Option<&[T]>> = grads.iter().map(Option::as_deref).collect();
+        let (mut optimizer, scratch, linalg) = self.view();
+        optimizer.step(&mut params, &grads, lr, scratch, linalg)
+    }
+
+    /// A part of one slice's state.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn read_slice(&mut self, tensor: usize, slice: usize, part: StatePart) -> Vec<T> {
+        let mut out = vec![T::ZERO; part.len(self.tensors[tensor].layout()).unwrap()];
+        let (optimizer, scratch, linalg) = self.view();
+        optimizer.read(tensor, slice, part, &mut out, scratch, linalg).unwrap();
+        out
+    }
+}
+
+impl<T: Number, L: LinAlg<T> + Default> Driver<T> for Core<T, L> {
+    fn new(config: &Config<T>, dims: &[usize], modes: &[Option<Mode>]) -> Self {
+        assert_eq!(dims.len(), modes.len());
+        let spec = TensorSpec::new(dims).unwrap();
+        let choose = |spec: TensorSpec, (k, &mode): (usize, &Option<Mode>)| mode.map_or(spec, |mode| spec.mode(k, mode));
+        Core::table(&[*config], &[modes.iter().enumerate().fold(spec, choose)])
+    }
+
+    fn step(&mut self, param: &mut [T], grad: &[T], lr: T) {
+        let (mut optimizer, scratch, linalg) = self.view();
+        optimizer.step_tensor(0, param, grad, lr, scratch, linalg).unwrap();
+    }
+
+    fn set_basis(&mut self, k: usize, basis: &[T]) {
+        let (mut optimizer, scratch, linalg) = self.view();
+        optimizer.set_basis(0, 0, k, basis, scratch, linalg).unwrap();
+    }
+
+    fn read(&mut self, part: StatePart) -> Vec<T> {
+        self.read_slice(0, 0, part)
+    }
+}

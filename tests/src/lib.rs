@@ -1,0 +1,21 @@
+//! What the tests of klshampoo are measured against, and what drives the implementations under test.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`textbook`] | the method in parameter space and float64, one file to read beside the paper: the oracle |
+//! | [`golden`] | trajectories of the published optimizers and of the whole family (`golden/`), with their acceptance rule |
+//! | [`cases`] | edge shapes and gradient sequences, two named tables |
+//! | [`harness`] | one tensor's optimizer behind one trait, so that a test runs on every face and backend of the library |
+//! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
+//! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
+//!
+//! The first three know nothing of klshampoo. An oracle that shared code with what it judges would share its mistakes.
+#![deny(unsafe_code)]
+
+pub mod acceptance;
+#[allow(unsafe_code)]
+pub mod c_abi;
+pub mod cases;
+pub mod golden;
+pub mod harness;
+pub mod textbook;

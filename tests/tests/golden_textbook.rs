@@ -1,0 +1,304 @@
+//! The textbook reproduces the golden trajectories, so that it may judge everything else.
+
+use klshampoo_tests::golden::{self, Case, Collection, Entry, norm, rel_error};
+use klshampoo_tests::textbook::*;
+
+/// Relative, for the state after the last call: the same as for the parameters.
+const STATE_TOLERANCE: f64 = 1e-11;
+
+/// The largest errors of a group of runs, for the record.
+#[derive(Default)]
+struct Worst {
+    runs: usize,
+    parameter: f64,
+    state: f64,
+}
+
+impl Worst {
+    fn parameter(&mut self, case: &Case, snapshot: usize, p: &[f64], tolerance: f64) {
+        let error = case.rel_update(snapshot, p);
+        assert!(error <= tolerance, "{}: snapshot {snapshot}: {error:e}", case.name);
+        self.parameter = self.parameter.max(error);
+    }
+
+    fn state(&mut self, case: &Case, name: &str, values: &[f64], tolerance: f64) {
+        let golden = case.f64(name).unwrap_or_else(|| panic!("{}: no array {name}", case.name));
+        let error = rel_error(values, golden);
+        assert!(error <= tolerance, "{}: {name}: {error:e}", case.name);
+        self.state = self.state.max(error);
+    }
+
+    fn report(&self, group: &str) {
+        println!("{group}: {} runs, worst parameter error {:.1e}, worst state error {:.1e}", self.runs, self.parameter, self.state);
+    }
+}
+
+/// The manifest's cases for which `wanted` holds, loaded; their number is asserted, so that none is skipped in silence.
+fn cases(collection: Collection, count: usize, wanted: impl Fn(&Entry) -> bool) -> Vec<Case> {
+    let entries = collection.entries().unwrap();
+    let cases: Vec<Case> = entries.iter().filter(|entry| wanted(entry)).map(|entry| entry.load().unwrap()).collect();
+    assert_eq!(cases.len(), count);
+    cases
+}
+
+fn kinds(case: &Case) -> Vec<ModeKind> {
+    let kind = |name: &String| match name.as_str() {
+        "Full" => ModeKind::Full,
+        "Diagonal" => ModeKind::Diagonal,
+        "Identity" => ModeKind::Identity,
+        other => panic!("mode {other}"),
+    };
+    match &case.hyper.modes {
+        Some(modes) => modes.iter().map(kind).collect(),
+        None => vec![ModeKind::Full; case.shape.len()],
+    }
+}
+
+fn options(case: &Case) -> Options {
+    let hyper = &case.hyper;
+    let preset = match case.collection {
+        Collection::Published => Options {
+            clamp: hyper.clamp.unwrap().then(|| hyper.max_clamp_value.unwrap()),
+            lambda_0: FirstEigenvalue::Constant(hyper.init_factor.unwrap()),
+            direction: if case.algorithm == "klsoap" { Direction::Soap } else { Direction::Power(0.5) },
+            ..Options::reference_kl()
+        },
+        Collection::Family => family_options(hyper),
+    };
+    Options {
+        beta1: hyper.betas[0],
+        beta2: hyper.betas[1],
+        eps: hyper.eps,
+        weight_decay: hyper.weight_decay,
+        period: hyper.period.unwrap() as u64,
+        ..preset
+    }
+}
+
+fn family_options(hyper: &golden::Hyper) -> Options {
+    assert_eq!(hyper.convention.as_deref(), Some("figure13"));
+    Options {
+        estimator: match hyper.estimate.as_deref() {
+            Some("kl") => Estimator::KullbackLeibler,
+            Some("onesided") => Estimator::OneSided,
+            Some("one") => Estimator::Plain,
+            Some("vn2") => Estimator::VonNeumann,
+            Some("f1") => Estimator::FrobeniusFactors,
+            Some("f2") => Estimator::Frobenius,
+            other => panic!("estimate {other:?}"),
+        },
+        eigenvalues: match hyper.eigenvalues.as_deref() {
+            Some("ema") => Eigenvalues::Average,
+            Some("eigh") => Eigenvalues::Decomposition,
+            Some("inst") => Eigenvalues::Instantaneous,
+            Some("inst_after") => Eigenvalues::InstantaneousAfterRefresh,
+            other => panic!("eigenvalues {other:?}"),
+        },
+        direction: match hyper.apply.as_deref() {
+            Some("lambda") => Direction::Power(hyper.p.unwrap()),
+            Some("vn1") => Direction::VonNeumann,
+            Some("soap") => Direction::Soap,
+            other => panic!("apply {other:?}"),
+        },
+        graft: match hyper.graft.as_deref() {
+            None => Graft::Off,
+            Some("adam") => Graft::Adam,
+            other => panic!("graft {other:?}"),
+        },
+        lambda_0: match hyper.lambda_0.as_ref().unwrap() {
+            golden::FirstEigenvalue::Value(value) => FirstEigenvalue::Constant(*value),
+            golden::FirstEigenvalue::Rule(rule) if rule == "scale-free" => FirstEigenvalue::ScaleFree,
+            other => panic!("lambda_0 {other:?}"),
+        },
+        ..Options::figure13()
+    }
+}
+
+/// The family's KL-SOAP takes a first step that the textbook, like every convention of the library, leaves out.
+fn takes_first_parameter(case: &Case) -> bool {
+    case.collection == Collection::Family && case.algorithm.starts_with("klsoap")
+}
+
+/// Runs a case and compares parameters and final state; `seeded` overwrites the bases at the end of step 1.
+fn run(case: &Case, seeded: bool, worst: &mut Worst) {
+    let seeded_parameter = takes_first_parameter(case);
+    let tolerance = if seeded_parameter && case.shape.len() == 2 { 1e-10 } else { Case::F64_TOLERANCE };
+    let mut optimizer = KlShampoo::new(&case.shape, &kinds(case), options(case));
+    let mut p = case.p0_f64();
+    for (t, grad) in (1..).zip(&case.grads) {
+        optimizer.step(&mut p, grad, case.hyper.lr);
+        if t == 1 {
+            compare_first_bases(case, &optimizer);
+            for mode in (0..case.shape.len()).filter(|_| seeded) {
+                if let Some(basis) = case.first_basis(mode) {
+                    optimizer.seed_basis(mode, basis);
+                }
+            }
+            if seeded_parameter {
+                assert_eq!(p, case.p0_f64(), "{}: step 1 moves the parameter", case.name);
+                p.copy_from_slice(case.parameter(1));
+            }
+        }
+        if case.snapshots.contains(&t) {
+            worst.parameter(case, t, &p, tolerance);
+        }
+    }
+    compare_state(case, &optimizer, worst);
+    worst.runs += 1;
+}
+
+/// Where call 1 determines them, the bases are the golden ones up to the signs of their columns.
+fn compare_first_bases(case: &Case, optimizer: &KlShampoo) {
+    if !case.must_seed_basis {
+        for (k, mode) in optimizer.modes.iter().enumerate() {
+            if let Some(golden) = case.first_basis(k) {
+                let error = distance_up_to_signs(&mode.basis, golden);
+                // Eigenvectors of close eigenvalues are the ones least determined: looser than the parameters, which average over them.
+                assert!(error <= 1e-9, "{}: Q_init_{k}: {error:e}", case.name);
+            }
+        }
+    }
+}
+
+/// The Frobenius norm of |A^T B| - I.
+fn distance_up_to_signs(basis: &Matrix, golden: &[f64]) -> f64 {
+    let d = basis.rows;
+    let product = basis.transposed().times(&Matrix::from_fn(d, d, |i, j| golden[i * d + j]));
+    norm((0..d * d).map(|at| product.data[at].abs() - if at / d == at % d { 1.0 } else { 0.0 }))
+}
+
+fn compare_state(case: &Case, optimizer: &KlShampoo, worst: &mut Worst) {
+    let tolerance = STATE_TOLERANCE;
+    for (k, mode) in optimizer.modes.iter().enumerate() {
+        if mode.kind == ModeKind::Full {
+            worst.state(case, &format!("f64/S_{k}"), &mode.factor.data, tolerance);
+            let error = distance_up_to_signs(&mode.basis, case.f64(&format!("f64/Q_{k}")).unwrap());
+            assert!(error <= 1e-9, "{}: Q_{k}: {error:e}", case.name);
+        }
+        match case.collection {
+            Collection::Published => {
+                let inverse_roots: Vec<f64> = mode.eigenvalues.iter().map(|lambda| 1.0 / lambda.sqrt()).collect();
+                worst.state(case, &format!("f64/eigen_sqrt_inv_{k}"), &inverse_roots, tolerance);
+            }
+            Collection::Family if mode.kind == ModeKind::Identity => {}
+            Collection::Family => {
+                worst.state(case, &format!("f64/lambda_{k}"), &mode.eigenvalues, tolerance);
+                if mode.kind == ModeKind::Full {
+                    let spectrum = Matrix::diagonal(mode.eigenvalues.iter().copied());
+                    let whole = mode.basis.times(&spectrum).times(&mode.basis.transposed());
+                    worst.state(case, &format!("f64/QLQt_{k}"), &whole.data, tolerance);
+                }
+            }
+        }
+    }
+    let soap = matches!(options(case).direction, Direction::Soap);
+    // The published KL-SOAP keeps its momentum in the eigenbasis, whose signs are arbitrary.
+    let rotated = case.collection == Collection::Published && soap;
+    worst.state(case, if rotated { "f64/exp_avg_unrotated" } else { "f64/exp_avg" }, &optimizer.momentum, tolerance);
+    if soap {
+        worst.state(case, "f64/exp_avg_sq", &optimizer.second_moment, tolerance);
+    }
+    if options(case).graft == Graft::Adam {
+        worst.state(case, "f64/graft_exp_avg_sq", &optimizer.graft_second_moment, tolerance);
+    }
+    if options(case).direction == Direction::VonNeumann {
+        worst.state(case, "f64/tau", &[optimizer.tau()], tolerance);
+    }
+}
+
+/// Every case seeded, and from its own bases where the first gradient determines them.
+fn run_group(name: &str, cases: &[Case]) -> Worst {
+    let (mut seeded, mut unseeded) = (Worst::default(), Worst::default());
+    for case in cases {
+        run(case, true, &mut seeded);
+        if !case.must_seed_basis {
+            run(case, false, &mut unseeded);
+        }
+    }
+    seeded.report(&format!("{name}, seeded"));
+    unseeded.report(&format!("{name}, unseeded"));
+    unseeded
+}
+
+#[test]
+fn published_klshampoo_matrices() {
+    let cases = cases(Collection::Published, 44, |entry| entry.algorithm == "klshampoo" && entry.shape.len() == 2);
+    let unseeded = run_group("klshampoo, matrices", &cases);
+    assert_eq!(unseeded.runs, 39);
+}
+
+#[test]
+fn published_klshampoo_order_three() {
+    let cases = cases(Collection::Published, 6, |entry| entry.algorithm == "klshampoo" && entry.shape.len() == 3);
+    run_group("klshampoo, order 3", &cases);
+}
+
+#[test]
+fn published_klsoap() {
+    let cases = cases(Collection::Published, 50, |entry| entry.algorithm == "klsoap");
+    let unseeded = run_group("klsoap", &cases);
+    assert_eq!(unseeded.runs, 45);
+}
+
+#[test]
+fn published_adamw() {
+    let cases = cases(Collection::Published, 12, |entry| entry.algorithm == "adamw");
+    assert_eq!(cases.iter().filter(|case| case.shape.len() == 2).count(), 8);
+    let mut worst = Worst::default();
+    for case in &cases {
+        let hyper = &case.hyper;
+        let mut optimizer = AdamW::new(case.len(), hyper.betas, hyper.eps, hyper.weight_decay);
+        let mut p = case.p0_f64();
+        for (t, grad) in (1..).zip(&case.grads) {
+            optimizer.step(&mut p, grad, hyper.lr);
+            if case.snapshots.contains(&t) {
+                worst.parameter(case, t, &p, Case::F64_TOLERANCE);
+            }
+        }
+        worst.state(case, "f64/exp_avg", &optimizer.momentum, STATE_TOLERANCE);
+        worst.state(case, "f64/exp_avg_sq", &optimizer.second_moment, STATE_TOLERANCE);
+        worst.runs += 1;
+    }
+    worst.report("adamw");
+}
+
+/// The family's cases whose names begin with one of `prefixes`.
+fn family(group: &str, count: usize, prefixes: &[&str]) {
+    let named = |entry: &Entry| prefixes.iter().any(|prefix| entry.algorithm.starts_with(prefix));
+    run_group(group, &cases(Collection::Family, count, named));
+}
+
+#[test]
+fn family_klshampoo() {
+    family("figure13 klshampoo", 18, &["klshampoo"]);
+}
+
+#[test]
+fn family_onesided() {
+    family("figure13 one-sided", 12, &["onesided"]);
+}
+
+#[test]
+fn family_shampoo() {
+    family("figure13 shampoo", 56, &["shampoo"]);
+}
+
+#[test]
+fn family_von_neumann_and_frobenius() {
+    family("figure13 VN- and F-Shampoo, Adafactor", 27, &["vnshampoo", "fshampoo", "adafactor"]);
+}
+
+#[test]
+fn family_idealized_and_instantaneous() {
+    family("figure13 idealized and instantaneous", 42, &["idealized", "instantaneous"]);
+}
+
+#[test]
+fn family_klsoap() {
+    family("figure13 klsoap", 12, &["klsoap"]);
+}
+
+#[test]
+fn the_groups_are_the_whole_family() {
+    assert_eq!(Collection::Family.entries().unwrap().len(), 18 + 12 + 56 + 27 + 42 + 12);
+}
