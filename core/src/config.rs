@@ -225,10 +225,10 @@ impl<T: Scalar> Config<T> {
         }
     }
 
-    /// The bound on `lambda` from below that the clamp on `lambda^{-1/2}` amounts to, for a mode of length `dim`.
-    pub(crate) fn lambda_floor(&self, dim: usize) -> T {
+    /// The bound on `lambda` from below that the clamp on `lambda^{-1/2}` amounts to, for a mode of length `dim`; 0 without a clamp.
+    pub(crate) fn lambda_clamp(&self, dim: usize) -> T {
         match self.clamp_limit {
-            None => T::FLOOR,
+            None => T::ZERO,
             Some(limit) => {
                 let bound = T::from_usize(10).max(T::from_usize(dim).min(limit));
                 T::ONE / (bound * bound)

@@ -11,10 +11,19 @@ pub(crate) struct Raised {
     pub clamped: u32,
 }
 
+/// Lower bound of the eigenvalues of a tensor with `modes` preconditioned modes: 2^-63 for matrices.
+///
+/// With more modes it is higher in `f32`, so that the squared weights of all modes but one together stay below 2^63 as they do there.
+/// Else a tensor whose gradients have been zero for a while could only take tiny ones ever after.
+pub(crate) fn floor<T: Scalar>(modes: usize) -> T {
+    let room = T::NORM_LIMIT_LOG2 - 57;
+    T::FLOOR.max(T::exp2i(-room / modes.saturating_sub(1).max(1) as i32))
+}
+
 /// `lambda' = beta2 lambda + (1 - beta2) diag`, at least the floor and the clamp; `diag` comes in in `out`.
-pub(crate) fn average<T: Scalar>(config: &Config<T>, dim: usize, lambda: &[T], out: &mut [T], raised: &mut Raised) {
+pub(crate) fn average<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: &[T], out: &mut [T], raised: &mut Raised) {
     let fresh = T::ONE - config.beta2;
-    let lowest = config.lambda_floor(dim);
+    let lowest = floor::<T>(shape.preconditioned_modes()).max(config.lambda_clamp(shape.dim(k)));
     let mut count = 0;
     for (out, &old) in out.iter_mut().zip(lambda) {
         let average = config.beta2 * old + fresh * *out;
@@ -49,10 +58,11 @@ pub(crate) fn rebalance<T: Scalar>(config: &Config<T>, shape: &Shape, state: &mu
         return;
     }
     let shift = (high_mean - low_mean) / 2;
+    let lowest = floor(shape.preconditioned_modes());
     header.rebalanced = header.rebalanced.saturating_add(1);
     for (k, factor) in [(low, T::exp2i(shift)), (high, T::exp2i(-shift))] {
         for l in state.lambda[k].iter_mut() {
-            *l = (*l * factor).max(T::FLOOR);
+            *l = (*l * factor).max(lowest);
         }
         for s in state.factor[k].iter_mut() {
             *s *= factor;

@@ -14,7 +14,7 @@ pub struct SliceHeader {
     pub refresh_failures: u32,
     /// Calls skipped because the gradient was not finite or too large.
     pub skipped: u32,
-    /// Eigenvalues that were raised to the floor 2^-63.
+    /// Eigenvalues that were raised to the floor (2^-63 for matrices).
     pub floored: u32,
     /// Eigenvalues that the clamp bounded.
     pub clamped: u32,

@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::linalg::LinAlg;
 use crate::magnitude::GradientFault;
 use crate::step::{Slice, SliceError, check, step};
-use crate::{BadGradient, Config, Scalar, SliceHeader, TableError, Tensor};
+use crate::{BadGradient, Config, ConfigError, Direction, Scalar, SliceHeader, TableError, Tensor};
 
 /// An optimizer over borrowed memory: groups, resolved tensors, one header per slice and one state buffer.
 ///
@@ -179,7 +179,8 @@ impl<T: Scalar> Job<'_, T> {
         if scratch.len() < inner.layout.scratch_len() {
             return Err(fail(StepErrorKind::ScratchTooShort));
         }
-        if inner.config.bad_gradient == BadGradient::Skip && check(&inner.layout, inner.header, inner.state, grad).is_err() {
+        let skips = inner.config.bad_gradient == BadGradient::Skip;
+        if skips && check(&inner.layout, &inner.config, inner.header, inner.state, grad).is_err() {
             inner.header.skipped = inner.header.skipped.saturating_add(1);
             return Ok(Outcome::Skipped);
         }
@@ -231,7 +232,8 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     /// A view over a resolved table and its memory.
     ///
     /// # Errors
-    /// [`TableError::BufferTooShort`] when `headers` or `state` are shorter than the table's [`crate::Totals`].
+    /// [`TableError::BufferTooShort`] when `headers` or `state` are shorter than the table's [`crate::Totals`];
+    /// [`TableError::Group`] or [`TableError::Config`] when `groups` are not those that the table was resolved against.
     pub fn new(
         groups: &'a [Config<T>],
         tensors: &'a [Tensor],
@@ -243,8 +245,11 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             if headers.len() <= last.header_index(slice) || state.len() < last.state_range(slice).end {
                 return Err(TableError::BufferTooShort);
             }
-            if tensors.iter().any(|t| t.group() >= groups.len()) {
-                return Err(TableError::Group);
+        }
+        for tensor in tensors {
+            groups.get(tensor.group()).ok_or(TableError::Group)?.validate()?;
+            if (tensor.config(groups).direction == Direction::SecondMoment) != tensor.layout().has_second_moment() {
+                return Err(TableError::Config(ConfigError::Combination));
             }
         }
         Ok(Self::over(groups, tensors, headers, state))
@@ -323,17 +328,23 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             return Err(StepError { tensor: 0, slice: 0, kind: StepErrorKind::LearningRate });
         }
         for i in tensors {
-            let (tensor, Some(grad)) = (&self.tensors[i], gradient(i)) else { continue };
+            let fail = |kind| StepError { tensor: i, slice: 0, kind };
+            let tensor = self.tensors.get(i).ok_or(fail(StepErrorKind::NoSuchIndex))?;
+            let Some(grad) = gradient(i) else { continue };
             if grad.len() != tensor.span() {
-                return Err(StepError { tensor: i, slice: 0, kind: StepErrorKind::BufferLength });
+                return Err(fail(StepErrorKind::BufferLength));
             }
-            if self.groups[tensor.group()].bad_gradient == BadGradient::Skip {
+            let config = tensor.config(self.groups);
+            if !(lr * config.lr_scale).is_finite_bits() {
+                return Err(fail(StepErrorKind::LearningRate));
+            }
+            if config.bad_gradient == BadGradient::Skip {
                 continue;
             }
             for slice in 0..tensor.slices() {
                 let state = &self.state[tensor.state_range(slice)];
                 let header = &self.headers[tensor.header_index(slice)];
-                check(tensor.layout(), header, state, &grad[tensor.slice_range(slice)])
+                check(tensor.layout(), &config, header, state, &grad[tensor.slice_range(slice)])
                     .map_err(|fault| StepError { tensor: i, slice, kind: StepErrorKind::Slice(fault.into()) })?;
             }
         }
@@ -370,6 +381,9 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         linalg: &mut L,
     ) -> Result<StepReport, StepError> {
         self.check(tensors.clone(), |i| buffers.gradient(i), lr)?;
+        if let Some(tensor) = tensors.clone().find(|&i| self.tensors[i].layout().scratch_len() > scratch.len()) {
+            return Err(StepError { tensor, slice: 0, kind: StepErrorKind::ScratchTooShort });
+        }
         let (mut report, mut first_error) = (StepReport::default(), None);
         for job in self.jobs(tensors, lr) {
             let range = job.range();

@@ -5,7 +5,7 @@ use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError, MatMut};
 use crate::magnitude::Magnitude;
 use crate::unfold::unfolded_gram;
-use crate::{Config, Layout, Scalar, SliceHeader};
+use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues};
 
 /// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
 ///
@@ -25,15 +25,16 @@ pub(crate) fn start<T: Scalar, L: LinAlg<T>>(
     magnitude: Magnitude,
 ) -> Result<(), LinAlgError> {
     let shape = layout.shape();
-    let lambda = first_lambda(config, shape.preconditioned_modes(), grad, magnitude);
+    let modes = shape.preconditioned_modes();
+    // The clamp acts on averages only: the authors' code uses lambda_0 as it is given until its first update.
+    let lambda = first_lambda(config, modes, grad, magnitude).max(eigenvalues::floor(modes));
     // Products of the gradient with itself are formed near 1 and scaled back, so that tiny gradients set a basis too.
     let normaliser = magnitude.normaliser::<T>();
     for (out, &g) in scratch.product.iter_mut().zip(grad) {
         *out = g * normaliser;
     }
     for k in 0..shape.order() {
-        // The clamp acts on averages only: the authors' code uses lambda_0 as it is given until its first update.
-        state.lambda[k].fill(lambda.max(T::FLOOR));
+        state.lambda[k].fill(lambda);
         if !shape.is_full(k) {
             continue;
         }

@@ -3,7 +3,7 @@
 //! Everything is computed into scratch; [`commit`] writes the state and the parameter and cannot fail. So an error leaves both as they
 //! were (section 5).
 
-use crate::config::{Direction, FirstStep, StepOrder, WeightDecay};
+use crate::config::{Direction, FirstStep, LambdaInit, StepOrder, WeightDecay};
 use crate::eigenvalues::{self, Raised, rebalance};
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
@@ -55,19 +55,29 @@ struct Refreshed {
 }
 
 /// Checks one slice's gradient against its state, reading only (section 5, first pass).
-pub(crate) fn check<T: Scalar>(layout: &Layout, header: &SliceHeader, state: &[T], grad: &[T]) -> Result<(), GradientFault> {
+pub(crate) fn check<T: Scalar>(
+    layout: &Layout,
+    config: &Config<T>,
+    header: &SliceHeader,
+    state: &[T],
+    grad: &[T],
+) -> Result<(), GradientFault> {
     let magnitude = Magnitude::of(grad)?;
     let shape = layout.shape();
     // log2 of the largest product of squared weights that meets this gradient: all modes but one (the one with the least to add).
-    // Before the first gradient the eigenvalues are not set and no weight is used that could overflow.
     let (mut sum, mut least) = (0, i32::MAX);
+    let mut meet = |smallest_eigenvalue: i32| {
+        sum -= smallest_eigenvalue;
+        least = least.min(-smallest_eigenvalue);
+    };
     if header.started != 0 {
         let offsets = layout.regions().lambda;
         for range in offsets.into_iter().take(shape.order()).filter(|range| !range.is_empty()) {
-            let smallest = state[range].iter().fold(i32::MAX, |low, l| low.min(l.exponent()));
-            sum -= smallest;
-            least = least.min(-smallest);
+            meet(state[range].iter().fold(i32::MAX, |low, l| low.min(l.exponent())));
         }
+    } else if let LambdaInit::Constant(lambda) = config.lambda_init {
+        // A scale-free first eigenvalue brings the gradient nearer to 1 and needs no check.
+        (0..shape.preconditioned_modes()).for_each(|_| meet(lambda.exponent()));
     }
     magnitude.check(grad, if least == i32::MAX { 0 } else { sum - least })
 }
@@ -214,7 +224,7 @@ fn estimate<T: Scalar, L: LinAlg<T>>(
                 scratch.lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
             }
         }
-        eigenvalues::average(config, shape.dim(k), state.lambda[k], scratch.lambda[k], &mut raised);
+        eigenvalues::average(config, shape, k, state.lambda[k], scratch.lambda[k], &mut raised);
     }
     Ok(raised)
 }

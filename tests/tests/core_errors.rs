@@ -776,7 +776,7 @@ fn no_scale_of_gradient_overflows_the_state() {
                             if let Some(e) = warm_up {
                                 // Long enough that the eigenvalues are those of this scale.
                                 for _ in 0..3 {
-                                    core.try_step(&mut p, &scaled(0, e), LR).unwrap();
+                                    let _ = core.try_step(&mut p, &scaled(0, e), LR);
                                 }
                             }
                             for at in [1, 2] {

@@ -103,7 +103,7 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         let d = a.rows();
         let stack = MemStack::new(&mut self.scratch);
         if d > SMALL_EIGH && stack.can_hold(eigen::scratch::<T>(d)) && columns::is_dense(&a) && columns::is_dense(&q) {
-            eigen::eigh(a, q, values, stack)
+            eigen::eigh(a, q, values, work, stack)
         } else {
             Portable.eigh(a, q, values, work)
         }

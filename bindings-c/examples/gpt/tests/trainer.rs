@@ -16,7 +16,7 @@ fn folder(name: &str) -> PathBuf {
 /// The library in the profile of the tests, which has been built with them.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| build_library(false).expect("the library builds"))
+    LIBRARY.get_or_init(|| build_library(!cfg!(debug_assertions)).expect("the library builds"))
 }
 
 fn trainer(name: &str) -> Result<PathBuf> {

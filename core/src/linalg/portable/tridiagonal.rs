@@ -31,7 +31,8 @@ pub(super) fn tridiagonalise<T: Scalar>(a: &mut Square<'_, T>, bands: &mut Bands
         let (mut here, pending) = after.split(1);
         let row = here.row_mut(0);
         // The update held back by row i + 1: A <- A - v w^T - w v^T.
-        let pending = (i + 1 < d).then(|| (&pending.row(0)[..=i], &pending_w[..=i]));
+        let held_back = i + 1 < d && bands.taus[i + 1] != T::ZERO;
+        let pending = held_back.then(|| (&pending.row(0)[..=i], &pending_w[..=i]));
         if let Some((v, w)) = pending {
             update(&mut row[..=i], v, w, v[i], w[i]);
         }
@@ -41,6 +42,10 @@ pub(super) fn tridiagonalise<T: Scalar>(a: &mut Square<'_, T>, bands: &mut Bands
         *pivot = T::ONE;
         bands.off_diagonal[i - 1] = beta;
         bands.taus[i] = tau;
+        if tau == T::ZERO && pending.is_none() {
+            // Already reduced here, as all of a diagonal matrix is.
+            continue;
+        }
         let v = &row[..i];
 
         // product <- A v, over the lower triangle of the rows before i, which are updated on the way.

@@ -1,0 +1,26 @@
+//! Compiles the C tests as a user's compiler would see them: strict standards, every warning an error.
+
+fn main() {
+    println!("cargo::rerun-if-changed=c");
+    println!("cargo::rerun-if-changed=../include/klshampoo.h");
+    let strict = |standard: &str| {
+        let mut build = cc::Build::new();
+        build.include("../include").std(standard).extra_warnings(true).warnings_into_errors(true).flag("-Wpedantic");
+        build
+    };
+    let tests = [
+        "fixture.c",
+        "config_errors.c",
+        "table_errors.c",
+        "memory_errors.c",
+        "step_errors.c",
+        "inspection_errors.c",
+        "host_errors.c",
+        "freezing.c",
+    ];
+    let paths = |files: &[&str]| files.iter().map(|file| format!("c/{file}")).collect::<Vec<_>>();
+    strict("c99").files(paths(&tests)).compile("kls_c99_tests");
+    // The header as the other languages see it.
+    strict("c11").file("c/header_c11.c").compile("kls_c11_tests");
+    strict("c++17").cpp(true).file("c/header.cpp").compile("kls_cpp_tests");
+}

@@ -1,0 +1,32 @@
+/* What the C tests share: a check that names its line, and the list of tests. Every test returns NULL or what failed. */
+#ifndef KLS_TESTS_CHECK_H
+#define KLS_TESTS_CHECK_H
+
+#include "klshampoo.h"
+
+#define KLS_TEXT_(x) #x
+#define KLS_TEXT(x) KLS_TEXT_(x)
+#define CHECK(condition)                                                                      \
+    do {                                                                                      \
+        if (!(condition)) return __FILE__ ":" KLS_TEXT(__LINE__) ": " #condition;             \
+    } while (0)
+#define EXPECT(status, call) CHECK((call) == (status))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+const char *test_config_errors(void);
+const char *test_table_errors(void);
+const char *test_memory_errors(void);
+const char *test_step_errors(void);
+const char *test_inspection_errors(void);
+const char *test_host_errors(void);
+const char *test_freezing_and_groups(void);
+const char *test_c11_reads_the_header(void);
+const char *test_cpp_reads_the_header(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,62 @@
+#include "check.h"
+#include "fixture.h"
+#include <string.h>
+
+const char *test_host_errors(void) {
+    static fixture f, lent;
+    kls_options options, before;
+    kls_optimizer *optimizer = NULL;
+    const char *failure = fixture_describe(&f);
+    if (failure) return failure;
+
+    memset(&options, 0x5a, sizeof options);
+    before = options;
+    EXPECT(KLS_ERROR_NULL, kls_options_init(NULL, sizeof options));
+    EXPECT(KLS_ERROR_STRUCT_SIZE, kls_options_init(&options, sizeof options + 4));
+    CHECK(memcmp(&options, &before, sizeof options) == 0);
+    EXPECT(KLS_OK, kls_options_init(&options, sizeof options));
+    before = options;
+
+#define REFUSED(field, value, status)                                                                       \
+    do {                                                                                                    \
+        options = before;                                                                                   \
+        options.field = (value);                                                                            \
+        EXPECT(status, kls_optimizer_create(&optimizer, &f.group, 1, f.tensors, 2, &options));              \
+        CHECK(optimizer == NULL);                                                                           \
+    } while (0)
+    REFUSED(struct_size, 0, KLS_ERROR_STRUCT_SIZE);
+    REFUSED(reserved, 1, KLS_ERROR_RESERVED);
+    REFUSED(num_threads, 0, KLS_ERROR_THREADS);
+    REFUSED(num_threads, 1025, KLS_ERROR_THREADS);
+    REFUSED(backend, 9, KLS_ERROR_UNKNOWN_VALUE);
+#undef REFUSED
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_create(NULL, &f.group, 1, f.tensors, 2, NULL));
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_create(&optimizer, &f.group, 1, NULL, 2, NULL));
+    CHECK(optimizer == NULL);
+
+    /* The portable backend on the heap and lent memory are the same bits; two threads as one. */
+    lent = f;
+    lent.params[0] = lent.matrix;
+    lent.params[1] = lent.vector;
+    failure = fixture_make(&lent);
+    if (failure) return failure;
+    options = before;
+    options.num_threads = 2;
+    options.backend = KLS_BACKEND_PORTABLE;
+    EXPECT(KLS_OK, kls_optimizer_create(&optimizer, &f.group, 1, f.tensors, 2, &options));
+    for (int step = 0; step < 7; step++) {
+        f.matrix_grad[step] += 0.01f;
+        EXPECT(KLS_OK, kls_optimizer_step(optimizer, f.params, f.grads, 2, 0.01f));
+        EXPECT(KLS_OK, kls_optimizer_step(lent.optimizer, lent.params, f.grads, 2, 0.01f));
+    }
+    CHECK(memcmp(f.matrix, lent.matrix, sizeof f.matrix) == 0 && memcmp(f.vector, lent.vector, sizeof f.vector) == 0);
+    EXPECT(KLS_OK, kls_optimizer_destroy(&optimizer));
+    CHECK(optimizer == NULL);
+    EXPECT(KLS_OK, kls_optimizer_destroy(&optimizer));
+
+    /* An empty table is a table. */
+    EXPECT(KLS_OK, kls_optimizer_create(&optimizer, NULL, 0, NULL, 0, NULL));
+    EXPECT(KLS_OK, kls_optimizer_step(optimizer, NULL, NULL, 0, 0.01f));
+    EXPECT(KLS_OK, kls_optimizer_destroy(&optimizer));
+    return NULL;
+}

@@ -1,0 +1,26 @@
+/* All C tests as one program, for valgrind and the sanitizers: cc -Iinclude tests/c/x.c ... libklshampoo_ffi.a. */
+#include "check.h"
+#include <stdio.h>
+
+int main(void) {
+    static const struct {
+        const char *name, *(*run)(void);
+    } tests[] = {
+        {"config errors", test_config_errors},
+        {"table errors", test_table_errors},
+        {"memory errors", test_memory_errors},
+        {"step errors", test_step_errors},
+        {"inspection errors", test_inspection_errors},
+        {"host errors", test_host_errors},
+        {"freezing and groups", test_freezing_and_groups},
+        {"the header in C11", test_c11_reads_the_header},
+    };
+    int failed = 0;
+    for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
+        const char *failure = tests[i].run();
+        printf("%s: %s\n", tests[i].name, failure ? failure : "ok");
+        failed += failure != NULL;
+    }
+    printf("%d passed, %d failed\n", (int)(sizeof tests / sizeof tests[0]) - failed, failed);
+    return failed != 0;
+}

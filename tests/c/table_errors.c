@@ -1,0 +1,54 @@
+#include "check.h"
+#include "fixture.h"
+#include <string.h>
+
+const char *test_table_errors(void) {
+    static fixture f;
+    kls_tensor tensor, before;
+    uint64_t dims[7] = {2, 3, 1, 1, 1, 1, 1};
+    size_t size = 77, alignment = 77;
+    const char *failure = fixture_describe(&f);
+    if (failure) return failure;
+
+    memset(&tensor, 0x5a, sizeof tensor);
+    before = tensor;
+    EXPECT(KLS_ERROR_NULL, kls_tensor_init(NULL, sizeof tensor, 2, dims));
+    EXPECT(KLS_ERROR_NULL, kls_tensor_init(&tensor, sizeof tensor, 2, NULL));
+    EXPECT(KLS_ERROR_STRUCT_SIZE, kls_tensor_init(&tensor, sizeof tensor + 8, 2, dims));
+    EXPECT(KLS_ERROR_ORDER, kls_tensor_init(&tensor, sizeof tensor, 0, dims));
+    EXPECT(KLS_ERROR_ORDER, kls_tensor_init(&tensor, sizeof tensor, KLS_MAX_ORDER + 1, dims));
+    CHECK(memcmp(&tensor, &before, sizeof tensor) == 0);
+    EXPECT(KLS_OK, kls_tensor_init(&tensor, sizeof tensor, 2, dims));
+    before = tensor;
+
+#define REFUSED(change, status)                                                                           \
+    do {                                                                                                  \
+        tensor = before;                                                                                  \
+        change;                                                                                           \
+        EXPECT(status, kls_optimizer_query(&f.group, 1, &tensor, 1, &size, &alignment));                  \
+        CHECK(size == 77 && alignment == 77);                                                             \
+    } while (0)
+    REFUSED(tensor.struct_size = 1, KLS_ERROR_STRUCT_SIZE);
+    REFUSED(tensor.reserved = 1, KLS_ERROR_RESERVED);
+    REFUSED(tensor.order = 0, KLS_ERROR_ORDER);
+    REFUSED(tensor.order = 7, KLS_ERROR_ORDER);
+    REFUSED(tensor.dims[1] = 0, KLS_ERROR_ZERO_DIM);
+    REFUSED(tensor.dims[0] = (uint64_t)1 << 32; tensor.dims[1] = (uint64_t)1 << 32, KLS_ERROR_OVERFLOW);
+    REFUSED(tensor.dims[0] = UINT64_MAX, KLS_ERROR_OVERFLOW);
+    REFUSED(tensor.dims[0] = (uint64_t)1 << 31; tensor.modes[0] = KLS_MODE_FULL, KLS_ERROR_OVERFLOW);
+    REFUSED(tensor.slices = (uint64_t)1 << 60, KLS_ERROR_OVERFLOW);
+    REFUSED(tensor.slices = 2; tensor.slice_stride = UINT64_MAX, KLS_ERROR_OVERFLOW);
+    REFUSED(tensor.modes[0] = 9, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(tensor.group = 1, KLS_ERROR_GROUP);
+    REFUSED(tensor.slices = 0, KLS_ERROR_SLICES);
+    REFUSED(tensor.slices = 2; tensor.slice_stride = 5, KLS_ERROR_SLICE_STRIDE);
+#undef REFUSED
+    tensor = before;
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_query(NULL, 1, &tensor, 1, &size, &alignment));
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_query(&f.group, 1, NULL, 1, &size, &alignment));
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_query(&f.group, 1, &tensor, 1, NULL, &alignment));
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_query(&f.group, 1, &tensor, 1, &size, NULL));
+    EXPECT(KLS_ERROR_GROUP, kls_optimizer_query(NULL, 0, &tensor, 1, &size, &alignment));
+    EXPECT(KLS_OK, kls_optimizer_query(&f.group, 1, &tensor, 1, &size, &alignment));
+    return NULL;
+}

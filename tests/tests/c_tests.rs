@@ -1,0 +1,29 @@
+//! The C and C++ tests of `tests/c`: each a function that returns NULL, or what failed.
+
+use std::ffi::{CStr, c_char};
+
+// The C tests call the library that this links.
+use klshampoo_ffi as _;
+
+macro_rules! c_tests {
+    ($library:literal: $($name:ident),*) => {
+        $(#[test]
+        fn $name() {
+            #[link(name = $library, kind = "static")]
+            unsafe extern "C" {
+                fn $name() -> *const c_char;
+            }
+            // SAFETY: a C function without arguments that returns NULL or a static text.
+            let failure = unsafe {
+                let failure = $name();
+                (!failure.is_null()).then(|| CStr::from_ptr(failure))
+            };
+            assert_eq!(failure, None);
+        })*
+    };
+}
+
+c_tests!("kls_c99_tests": test_config_errors, test_table_errors, test_memory_errors, test_step_errors, test_inspection_errors,
+    test_host_errors, test_freezing_and_groups);
+c_tests!("kls_c11_tests": test_c11_reads_the_header);
+c_tests!("kls_cpp_tests": test_cpp_reads_the_header);
