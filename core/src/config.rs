@@ -188,7 +188,7 @@ impl<T: Scalar> Config<T> {
             (at_least(self.weight_decay, T::ZERO), ConfigError::WeightDecay),
             (self.refresh_period > 0 && self.refresh_offset <= 1, ConfigError::RefreshPeriod),
             (!matches!(self.lambda_init, LambdaInit::Constant(l) if !at_least(l, T::FLOOR)), ConfigError::LambdaInit),
-            (!self.clamp_limit.is_some_and(|c| !at_least(c, T::ONE)), ConfigError::ClampLimit),
+            (self.clamp_limit.is_none_or(|c| at_least(c, T::ONE)), ConfigError::ClampLimit),
             (at_least(self.lr_scale, T::ZERO), ConfigError::LrScale),
             (self.max_dim > 0, ConfigError::MaxDim),
             ((self.estimator == Estimator::None) == (self.direction == Direction::SecondMoment), ConfigError::Combination),

@@ -143,13 +143,7 @@ impl<T: Scalar> Optimizer<'_, T> {
 }
 
 /// `S <- B S B^T` for a symmetric square; the lower triangle of the result.
-fn conjugate<T: Scalar, L: LinAlg<T>>(
-    linalg: &mut L,
-    d: usize,
-    b: &[T],
-    s: &mut [T],
-    temporary: &mut [T],
-) -> Result<(), LinAlgError> {
+fn conjugate<T: Scalar, L: LinAlg<T>>(linalg: &mut L, d: usize, b: &[T], s: &mut [T], temporary: &mut [T]) -> Result<(), LinAlgError> {
     let b = MatRef::row_major(b, d, d);
     let temporary = &mut temporary[..d * d];
     linalg.matmul(MatMut::row_major(temporary, d, d), false, b, MatRef::row_major(s, d, d))?;

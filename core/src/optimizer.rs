@@ -318,12 +318,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     ///
     /// # Errors
     /// The first [`StepError`]. Unusable gradients of groups that skip them are none.
-    pub fn check<'g>(
-        &self,
-        tensors: Range<usize>,
-        gradient: impl Fn(usize) -> Option<&'g [T]>,
-        lr: T,
-    ) -> Result<(), StepError> {
+    pub fn check<'g>(&self, tensors: Range<usize>, gradient: impl Fn(usize) -> Option<&'g [T]>, lr: T) -> Result<(), StepError> {
         if !lr.is_finite_bits() || lr < T::ZERO {
             return Err(StepError { tensor: 0, slice: 0, kind: StepErrorKind::LearningRate });
         }
@@ -344,8 +339,11 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             for slice in 0..tensor.slices() {
                 let state = &self.state[tensor.state_range(slice)];
                 let header = &self.headers[tensor.header_index(slice)];
-                check(tensor.layout(), &config, header, state, &grad[tensor.slice_range(slice)])
-                    .map_err(|fault| StepError { tensor: i, slice, kind: StepErrorKind::Slice(fault.into()) })?;
+                check(tensor.layout(), &config, header, state, &grad[tensor.slice_range(slice)]).map_err(|fault| StepError {
+                    tensor: i,
+                    slice,
+                    kind: StepErrorKind::Slice(fault.into()),
+                })?;
             }
         }
         Ok(())

@@ -17,7 +17,6 @@ pub const fn triangle_len(d: usize) -> Option<usize> {
     }
 }
 
-
 /// `S <- beta S + (1 - beta) Delta` on the lower triangle; `delta` is a `d x d` square whose upper part is not read.
 pub(crate) fn average<T: Scalar>(packed: &mut [T], delta: &[T], d: usize, beta: T) {
     let fresh = T::ONE - beta;

@@ -31,15 +31,22 @@ pub(crate) fn refresh_mode<T: Scalar, L: LinAlg<T>>(
     for (saved, &x) in saved_diagonal.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
         *saved = x;
     }
-    let rotated = rotate_by_qr(layout, k, polish, state.basis[k], linalg, Buffers {
-        factor: scratch.delta[k],
-        basis: scratch.basis[k],
-        momentum: scratch.gradient,
-        rotated_momentum: scratch.product,
-        rotation: &mut scratch.rotation[..d * d],
-        square: &mut scratch.square[..d * d],
-        work: scratch.work,
-    });
+    let rotated = rotate_by_qr(
+        layout,
+        k,
+        polish,
+        state.basis[k],
+        linalg,
+        Buffers {
+            factor: scratch.delta[k],
+            basis: scratch.basis[k],
+            momentum: scratch.gradient,
+            rotated_momentum: scratch.product,
+            rotation: &mut scratch.rotation[..d * d],
+            square: &mut scratch.square[..d * d],
+            work: scratch.work,
+        },
+    );
     match rotated {
         Ok(()) => {
             core::mem::swap(&mut scratch.gradient, &mut scratch.product);

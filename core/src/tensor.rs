@@ -26,8 +26,7 @@ impl TensorSpec {
         if dims.is_empty() || dims.len() > MAX_ORDER {
             return Err(ShapeError::Order);
         }
-        let mut spec =
-            Self { order: dims.len(), dims: [1; MAX_ORDER], modes: [None; MAX_ORDER], group: 0, slices: 1, slice_stride: None };
+        let mut spec = Self { order: dims.len(), dims: [1; MAX_ORDER], modes: [None; MAX_ORDER], group: 0, slices: 1, slice_stride: None };
         let mut k = 0;
         while k < dims.len() {
             spec.dims[k] = dims[k];
@@ -194,8 +193,7 @@ impl Tensor {
         let limit = isize::MAX as usize / size_of::<T>();
         let bounded = |n: Option<usize>| n.filter(|&n| n <= limit).ok_or(TableError::Shape(ShapeError::Overflow));
         bounded(slice_stride.checked_mul(spec.slices))?;
-        let state_len =
-            bounded(layout.state_len().checked_mul(spec.slices).and_then(|n| n.checked_add(totals.state_len)))?;
+        let state_len = bounded(layout.state_len().checked_mul(spec.slices).and_then(|n| n.checked_add(totals.state_len)))?;
         let slices = totals.slices.checked_add(spec.slices);
         bounded(slices.and_then(|n| n.checked_mul(size_of::<SliceHeader>())))?;
         let tensor = Self {

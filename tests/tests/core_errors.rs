@@ -2,9 +2,9 @@
 
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, work_len};
 use klshampoo::{
-    BadGradient, Config, ConfigError, Direction, Estimator, FirstStep, FixedOptimizer, GradientFault, LambdaInit, Mode, Optimizer,
-    Scalar, ShapeError, SliceError, SliceHeader, StatePart, StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor,
-    TensorSpec, Totals,
+    BadGradient, Config, ConfigError, Direction, Estimator, FirstStep, FixedOptimizer, GradientFault, LambdaInit, Mode, Optimizer, Scalar,
+    ShapeError, SliceError, SliceHeader, StatePart, StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec,
+    Totals,
 };
 use klshampoo_tests::cases::{Gradients, Xorshift};
 use klshampoo_tests::harness::{Core, Driver, converted};
@@ -612,7 +612,8 @@ fn a_failing_backend_costs_a_step_or_a_refresh_and_nothing_else() {
     let reference = Config { refresh_period: 2, weight_decay: 0.1, ..Config::<f32>::kl_shampoo_reference() };
     let every_step = Config { refresh_period: 1, ..figure13 };
     let (mut errors, mut survived) = (0, 0);
-    for (config, dims, steps) in [(figure13, &[4, 3][..], 5), (reference, &[4, 3], 6), (figure13, &[2, 3, 4], 5), (every_step, &[4, 3], 33)] {
+    for (config, dims, steps) in [(figure13, &[4, 3][..], 5), (reference, &[4, 3], 6), (figure13, &[2, 3, 4], 5), (every_step, &[4, 3], 33)]
+    {
         let problem = Gradients::LowRankDrift.make(dims, steps);
         let mut core = failing(config, dims, &vec![None; dims.len()]);
         let mut p: Vec<f32> = converted(&problem.p0);
@@ -772,7 +773,8 @@ fn no_scale_of_gradient_overflows_the_state() {
                     for warm_up in [None, Some(-120), Some(-70), Some(-20), Some(0), Some(40)] {
                         for scale in (-149..128).step_by(7) {
                             let (mut core, mut p) = (fresh.clone(), vec![converted::<f32>(&problem.p0)]);
-                            let scaled = |at: usize, e: i32| vec![Some(problem.grads[at].iter().map(|g| (g * 2f64.powi(e)) as f32).collect())];
+                            let scaled =
+                                |at: usize, e: i32| vec![Some(problem.grads[at].iter().map(|g| (g * 2f64.powi(e)) as f32).collect())];
                             if let Some(e) = warm_up {
                                 // Long enough that the eigenvalues are those of this scale.
                                 for _ in 0..3 {

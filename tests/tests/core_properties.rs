@@ -1,9 +1,7 @@
 //! What must hold of the core whatever the numbers are.
 
 use klshampoo::linalg::Portable;
-use klshampoo::{
-    Config, FirstStep, FixedOptimizer, LambdaInit, Mode, Outcome, Scalar, StatePart, StepOrder, TensorSpec, WeightDecay,
-};
+use klshampoo::{Config, FirstStep, FixedOptimizer, LambdaInit, Mode, Outcome, Scalar, StatePart, StepOrder, TensorSpec, WeightDecay};
 use klshampoo_tests::cases::{Gradients, HIGHER_ORDERS, MATRICES, Xorshift};
 use klshampoo_tests::golden::{norm, rel_error};
 use klshampoo_tests::harness::{Core, Driver, Number, converted, widened};

@@ -439,13 +439,12 @@ fn every_combination_of_modes() {
 }
 
 /// Scale moves between the modes by powers of two, which cancel; everything else is the textbook's. Floors are an absolute scale,
-/// so the sequence whose squares vanish is left out.
+/// so the sequence whose squares vanish is not among these.
 #[test]
 fn gauge_changes_no_parameter() {
-    let methods: Vec<Method> =
-        figure13().into_iter().filter(|m| m.textbook.clamp.is_none()).map(|m| Method { gauge: true, ..m }).collect();
+    let methods: Vec<Method> = figure13().into_iter().filter(|m| m.textbook.clamp.is_none()).map(|m| Method { gauge: true, ..m }).collect();
     let mut worst = Worst::default();
-    for gradients in Gradients::ALL.iter().copied().filter(|&gradients| gradients != Gradients::Tiny) {
+    for gradients in [Gradients::LowRankDrift, Gradients::ZeroNowAndThen, Gradients::RankOneRepeated, Gradients::HugeOutlier] {
         for shapes in [MATRICES, HIGHER_ORDERS] {
             let group = every_shape(shapes, &methods, gradients);
             group.report(&format!("gauge, {gradients:?}"));

@@ -94,7 +94,8 @@ static void report_start(const trainer *t) {
 }
 
 static _Noreturn void diverged(const trainer *t, long step) {
-    fprintf(stderr, "gpt-train: the loss is no longer finite at step %ld; give a smaller learning rate (now %g) or clip the gradient\n", step, t->o.lr);
+    fprintf(stderr, "gpt-train: the loss is no longer finite at step %ld; give a smaller learning rate (now %g) or clip the gradient\n",
+            step, t->o.lr);
     exit(EXIT_DIVERGED);
 }
 

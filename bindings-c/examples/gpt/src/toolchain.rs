@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What every C file is compiled with. The lines beside -O3 are the parts of -ffast-math that let loops vectorise and multiply-adds fuse
-/// without reordering any sum: results stay those of the source.
+/// What every C file is compiled with. The lines after -O3 are the parts of -ffast-math that let multiply-adds fuse and loops vectorise
+/// without reordering any sum.
 const FLAGS: [&str; 10] = [
     "-std=c11",
     "-O3",

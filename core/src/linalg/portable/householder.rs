@@ -1,7 +1,7 @@
 //! Householder reflectors `H = I - tau v v^T`, with one element of `v`, the pivot, equal to 1 (Golub and Van Loan, 5.1).
 
 use super::square::Square;
-use super::vector::{dots, max_abs, scale, subtract_scaled, unit_scale};
+use super::vector::{add_scaled, dots, max_abs, scale, unit_scale};
 use crate::Scalar;
 
 /// What defines a reflector besides `v`.
@@ -57,6 +57,6 @@ pub(super) fn reflect_rows<T: Scalar>(matrix: &mut Square<'_, T>, from: usize, t
 fn reflect<T: Scalar, const R: usize>(rows: [&mut [T]; R], v: &[T], tau: T) {
     let along: [T; R] = dots(core::array::from_fn(|r| &*rows[r]), v);
     for (row, along) in rows.into_iter().zip(along) {
-        subtract_scaled(row, tau * along, v);
+        add_scaled(row, -(tau * along), v);
     }
 }

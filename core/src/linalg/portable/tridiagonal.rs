@@ -5,7 +5,7 @@
 
 use super::householder::{Reflector, reflect_rows, reflector};
 use super::square::Square;
-use super::vector::{LANES, dot, fold, scale, subtract_scaled};
+use super::vector::{LANES, add_scaled, dot, fold, scale};
 use crate::Scalar;
 
 /// The arrays that a reduction fills or uses, `d` elements each.
@@ -67,7 +67,7 @@ pub(super) fn tridiagonalise<T: Scalar>(a: &mut Square<'_, T>, bands: &mut Bands
         scale(product_v, tau);
         let half = T::ONE / (T::ONE + T::ONE);
         let along = half * tau * dot(product_v, v);
-        subtract_scaled(product_v, along, v);
+        add_scaled(product_v, -along, v);
         core::mem::swap(&mut pending_w, &mut product);
     }
 }
@@ -93,9 +93,7 @@ fn update<T: Scalar>(row: &mut [T], v: &[T], w: &[T], vr: T, wr: T) {
 /// `product += nr row`; the result is `row . next`.
 #[inline]
 fn multiply<T: Scalar>(row: &[T], next: &[T], nr: T, product: &mut [T]) -> T {
-    for (p, &x) in product.iter_mut().zip(row) {
-        *p += nr * x;
-    }
+    add_scaled(product, nr, row);
     dot(row, next)
 }
 

@@ -56,11 +56,41 @@ pub(super) fn dot<T: Scalar>(x: &[T], v: &[T]) -> T {
     dots([x], v)[0]
 }
 
-/// `y -= alpha x`
+/// Applies `f` to pairs of elements of two vectors of equal length, which it may change.
+///
+/// Whole lanes are read before any is written, so that it vectorises without a proof that the two do not overlap.
+#[inline(always)]
+fn for_pairs<T: Scalar>(x: &mut [T], y: &mut [T], f: impl Fn(T, T) -> (T, T)) {
+    let mut x_chunks = x.chunks_exact_mut(LANES);
+    let mut y_chunks = y.chunks_exact_mut(LANES);
+    for (x, y) in (&mut x_chunks).zip(&mut y_chunks) {
+        let (old_x, old_y) = (lanes(x, 0), lanes(y, 0));
+        let (mut new_x, mut new_y) = (old_x, old_y);
+        for l in 0..LANES {
+            (new_x[l], new_y[l]) = f(old_x[l], old_y[l]);
+        }
+        x.copy_from_slice(&new_x);
+        y.copy_from_slice(&new_y);
+    }
+    for (x, y) in x_chunks.into_remainder().iter_mut().zip(y_chunks.into_remainder()) {
+        (*x, *y) = f(*x, *y);
+    }
+}
+
+/// `y += alpha x`
 #[inline]
-pub(super) fn subtract_scaled<T: Scalar>(y: &mut [T], alpha: T, x: &[T]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y -= alpha * x;
+pub(super) fn add_scaled<T: Scalar>(y: &mut [T], alpha: T, x: &[T]) {
+    let mut y_chunks = y.chunks_exact_mut(LANES);
+    let mut x_chunks = x.chunks_exact(LANES);
+    for (y, x) in (&mut y_chunks).zip(&mut x_chunks) {
+        let (mut sums, x) = (lanes(y, 0), lanes(x, 0));
+        for l in 0..LANES {
+            sums[l] += alpha * x[l];
+        }
+        y.copy_from_slice(&sums);
+    }
+    for (y, &x) in y_chunks.into_remainder().iter_mut().zip(x_chunks.remainder()) {
+        *y += alpha * x;
     }
 }
 
@@ -75,11 +105,7 @@ pub(super) fn scale<T: Scalar>(x: &mut [T], factor: T) {
 /// `(x, y) <- (c x - s y, s x + c y)`
 #[inline]
 pub(super) fn rotate<T: Scalar>(x: &mut [T], y: &mut [T], c: T, s: T) {
-    for (x, y) in x.iter_mut().zip(y) {
-        let (old_x, old_y) = (*x, *y);
-        *x = c * old_x - s * old_y;
-        *y = s * old_x + c * old_y;
-    }
+    for_pairs(x, y, |x, y| (c * x - s * y, s * x + c * y));
 }
 
 /// The largest magnitude, zero for no elements.
