@@ -4,13 +4,6 @@ use crate::layout::State;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::{Config, Scalar, SliceHeader};
 
-/// Counts of eigenvalues that had to be raised.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Raised {
-    pub floored: u32,
-    pub clamped: u32,
-}
-
 /// Lower bound of the eigenvalues of a tensor with `modes` preconditioned modes: 2^-63 for matrices.
 ///
 /// With more modes it is higher in `f32`, so that the squared weights of all modes but one together stay below 2^63 as they do there.
@@ -21,7 +14,7 @@ pub(crate) fn floor<T: Scalar>(modes: usize) -> T {
 }
 
 /// `lambda' = beta2 lambda + (1 - beta2) diag`, at least the floor and the clamp; `diag` comes in in `out`.
-pub(crate) fn average<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: &[T], out: &mut [T], raised: &mut Raised) {
+pub(crate) fn average<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: &[T], out: &mut [T], header: &mut SliceHeader) {
     let fresh = T::ONE - config.beta2;
     let lowest = floor::<T>(shape.preconditioned_modes()).max(config.lambda_clamp(shape.dim(k)));
     let mut count = 0;
@@ -30,11 +23,8 @@ pub(crate) fn average<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, la
         count += u32::from(average < lowest);
         *out = average.max(lowest);
     }
-    if config.clamp_limit.is_some() {
-        raised.clamped = raised.clamped.saturating_add(count);
-    } else {
-        raised.floored = raised.floored.saturating_add(count);
-    }
+    let counter = if config.clamp_limit.is_some() { &mut header.clamped } else { &mut header.floored };
+    *counter = counter.saturating_add(count);
 }
 
 /// Sum of the binary exponents of a mode's eigenvalues over their number: the mean of `log2 lambda` within 1.
@@ -44,7 +34,7 @@ fn mean_log2<T: Scalar>(lambda: &[T]) -> i32 {
 }
 
 /// Moves powers of two between the mode with the largest and the one with the smallest mean eigenvalue when these are more than 2^2
-/// apart (ALGORITHMS: gauge). Exact: the product of the eigenvalues, and so every direction, stays the same.
+/// apart (ALGORITHMS: gauge). The powers are even, so that the roots of the eigenvalues scale exactly too: every direction stays the same.
 pub(crate) fn rebalance<T: Scalar>(config: &Config<T>, shape: &Shape, state: &mut State<'_, T>, header: &mut SliceHeader) {
     if !config.gauge || !config.estimator.gauge_invariant() || shape.preconditioned_modes() < 2 {
         return;
@@ -57,7 +47,7 @@ pub(crate) fn rebalance<T: Scalar>(config: &Config<T>, shape: &Shape, state: &mu
     if high_mean - low_mean <= 2 {
         return;
     }
-    let shift = (high_mean - low_mean) / 2;
+    let shift = 2 * ((high_mean - low_mean + 2) / 4);
     let lowest = floor(shape.preconditioned_modes());
     header.rebalanced = header.rebalanced.saturating_add(1);
     for (k, factor) in [(low, T::exp2i(shift)), (high, T::exp2i(-shift))] {

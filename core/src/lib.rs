@@ -29,6 +29,7 @@
 pub mod linalg;
 
 mod config;
+mod direction;
 mod eigenvalues;
 mod fixed;
 mod header;

@@ -233,6 +233,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     ///
     /// # Errors
     /// [`TableError::BufferTooShort`] when `headers` or `state` are shorter than the table's [`crate::Totals`];
+    /// [`TableError::Order`] when the tensors are not in the order in which they were resolved;
     /// [`TableError::Group`] or [`TableError::Config`] when `groups` are not those that the table was resolved against.
     pub fn new(
         groups: &'a [Config<T>],
@@ -246,7 +247,13 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
                 return Err(TableError::BufferTooShort);
             }
         }
+        let (mut slices, mut state_len) = (0, 0);
         for tensor in tensors {
+            if (tensor.header_index(0), tensor.state_range(0).start) != (slices, state_len) {
+                return Err(TableError::Order);
+            }
+            slices += tensor.slices();
+            state_len = tensor.state_range(tensor.slices() - 1).end;
             groups.get(tensor.group()).ok_or(TableError::Group)?.validate()?;
             if (tensor.config(groups).direction == Direction::SecondMoment) != tensor.layout().has_second_moment() {
                 return Err(TableError::Config(ConfigError::Combination));

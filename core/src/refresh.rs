@@ -1,43 +1,31 @@
 //! The refresh: one QR step of the orthogonal iteration, in the resident basis (ALGORITHMS section 2).
 
-use crate::layout::{Scratch, State};
+use crate::Scalar;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::packed;
+use crate::shape::Shape;
+use crate::step::SliceStep;
 use crate::unfold::{Rotate, mode_product};
-use crate::{Config, Layout, Scalar};
 
 /// Every so many refreshes the basis takes one Newton-Schulz step back to orthogonality. In `f32` the product `Q Qhat` drifts by about
 /// 1e-6 over hundreds of refreshes; a polish costs about as much as the refresh itself, so 1/32 of it is not felt.
-const POLISH_PERIOD: u32 = 32;
+const POLISH_PERIOD: u64 = 32;
 
-/// Refreshes mode `k` in scratch: the new `S~_k` in `scratch.delta[k]` (lower triangle), the new `Q_k` in `scratch.basis[k]`, the
-/// momentum in `scratch.gradient` rotated along. On entry `scratch.delta[k]` holds `Delta~_k`.
-///
-/// Returns `false`, with the averaged factor in `scratch.delta[k]` and everything else as it was, when linear algebra failed.
-pub(crate) fn refresh_mode<T: Scalar, L: LinAlg<T>>(
-    layout: &Layout,
-    config: &Config<T>,
-    k: usize,
-    polish: bool,
-    state: &State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    linalg: &mut L,
-) -> bool {
-    let d = layout.shape().dim(k);
-    packed::average_into_square(state.factor[k], scratch.delta[k], d, config.beta2);
-    // The last product overwrites the lower triangle; the upper one and this copy of the diagonal bring the factor back if it fails.
-    // The weights are not in use between the estimate and the direction.
-    let saved_diagonal = &mut *scratch.weight[k];
-    for (saved, &x) in saved_diagonal.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
-        *saved = x;
-    }
-    let rotated = rotate_by_qr(
-        layout,
-        k,
-        polish,
-        state.basis[k],
-        linalg,
-        Buffers {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+    /// Refreshes mode `k` in scratch: the new `S~_k` in `scratch.delta[k]` (lower triangle), the new `Q_k` in `scratch.basis[k]`, the
+    /// momentum in `scratch.gradient` rotated along. On entry `scratch.delta[k]` holds `Delta~_k`.
+    ///
+    /// Returns `false`, with the averaged factor in `scratch.delta[k]` and everything else as it was, when linear algebra failed.
+    pub(crate) fn refresh_mode(&mut self, k: usize) -> bool {
+        let (d, scratch) = (self.layout.shape().dim(k), &mut self.scratch);
+        packed::average_into_square(self.state.factor[k], scratch.delta[k], d, self.config.beta2);
+        // The last product overwrites the lower triangle; the upper one and this copy of the diagonal bring the factor back if it
+        // fails. The weights are not in use between the estimate and the direction.
+        let saved_diagonal = &mut *scratch.weight[k];
+        for (saved, &x) in saved_diagonal.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
+            *saved = x;
+        }
+        let buffers = Buffers {
             factor: scratch.delta[k],
             basis: scratch.basis[k],
             momentum: scratch.gradient,
@@ -45,19 +33,21 @@ pub(crate) fn refresh_mode<T: Scalar, L: LinAlg<T>>(
             rotation: &mut scratch.rotation[..d * d],
             square: &mut scratch.square[..d * d],
             work: scratch.work,
-        },
-    );
-    match rotated {
-        Ok(()) => {
-            core::mem::swap(&mut scratch.gradient, &mut scratch.product);
-            true
-        }
-        Err(_) => {
-            packed::mirror_down(scratch.delta[k], d);
-            for (i, &x) in saved_diagonal.iter().enumerate() {
-                scratch.delta[k][i * d + i] = x;
+        };
+        let period = u64::from(self.config.refresh_period);
+        let polish = (self.header.step / period).is_multiple_of(POLISH_PERIOD);
+        match rotate_by_qr(self.linalg, self.layout.shape(), k, polish, self.state.basis[k], buffers) {
+            Ok(()) => {
+                core::mem::swap(&mut scratch.gradient, &mut scratch.product);
+                true
             }
-            false
+            Err(_) => {
+                packed::mirror_down(scratch.delta[k], d);
+                for (i, &x) in saved_diagonal.iter().enumerate() {
+                    scratch.delta[k][i * d + i] = x;
+                }
+                false
+            }
         }
     }
 }
@@ -79,20 +69,20 @@ struct Buffers<'a, T> {
 
 /// `S~ = Qhat R; Q <- Q Qhat; M~ <- M~ x_k Qhat^T; S~ <- Qhat^T S~ Qhat`; the factor is overwritten last.
 fn rotate_by_qr<T: Scalar, L: LinAlg<T>>(
-    layout: &Layout,
+    linalg: &mut L,
+    shape: &Shape,
     k: usize,
     polish: bool,
     old_basis: &[T],
-    linalg: &mut L,
     b: Buffers<'_, T>,
 ) -> Result<(), LinAlgError> {
-    let d = layout.shape().dim(k);
+    let d = shape.dim(k);
     b.square.copy_from_slice(b.factor);
     linalg.qr(MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d), b.work)?;
     let rotation = MatRef::row_major(b.rotation, d, d);
 
     linalg.matmul(MatMut::row_major(b.basis, d, d), false, MatRef::row_major(old_basis, d, d), rotation)?;
-    mode_product(linalg, layout.shape(), k, b.rotation, Rotate::Into, b.momentum, b.rotated_momentum)?;
+    mode_product(linalg, shape, k, b.rotation, Rotate::Into, b.momentum, b.rotated_momentum)?;
     linalg.matmul(MatMut::row_major(b.square, d, d), false, MatRef::row_major(b.factor, d, d), rotation)?;
     linalg.matmul_lower(MatMut::row_major(b.factor, d, d), false, T::ONE, rotation.t(), MatRef::row_major(b.square, d, d))?;
     if polish {
@@ -118,9 +108,4 @@ fn polished<T: Scalar, L: LinAlg<T>>(linalg: &mut L, d: usize, basis: &[T], squa
         row[i] += T::ONE + half;
     }
     linalg.matmul(MatMut::row_major(out, d, d), false, q, MatRef::row_major(square, d, d))
-}
-
-/// Whether this refresh, the `count`-th of its slice, ends with a polish.
-pub(crate) const fn polish_due(count: u64) -> bool {
-    count.is_multiple_of(POLISH_PERIOD as u64)
 }

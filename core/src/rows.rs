@@ -1,16 +1,18 @@
 //! Elementwise passes over a tensor with one table of numbers per mode, row by row along the last mode.
 
+use core::ops::Range;
+
 use crate::Scalar;
 use crate::shape::{MAX_ORDER, Shape};
 
 /// One optional table of `d_k` numbers per mode; a mode without a table counts as all ones.
 pub(crate) type Tables<'a, T> = [Option<&'a [T]>; MAX_ORDER];
 
-/// Calls `f(start, index, prefix)` for every row along the last mode: its first element, the index of that element, and the product of
+/// Calls `f(row, index, prefix)` for every row along the last mode: its elements, the index of the first of them, and the product of
 /// the tables of all earlier modes there. The last mode's table is the caller's to apply, in a loop that vectorises.
 ///
 /// Tables are multiplied mode by mode, never as one product of eigenvalues, which would leave the floating-point range (ALGORITHMS: floors).
-pub(crate) fn for_each_row<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, mut f: impl FnMut(usize, &[usize; MAX_ORDER], T)) {
+pub(crate) fn for_each_row<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, mut f: impl FnMut(Range<usize>, &[usize; MAX_ORDER], T)) {
     let last = shape.order() - 1;
     let row_len = shape.dim(last);
     let mut index = [0; MAX_ORDER];
@@ -22,7 +24,7 @@ pub(crate) fn for_each_row<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, mut
                 prefix *= table[index[k]];
             }
         }
-        f(start, &index, prefix);
+        f(start..start + row_len, &index, prefix);
         start += row_len;
         for k in (0..last).rev() {
             index[k] += 1;
@@ -37,9 +39,8 @@ pub(crate) fn for_each_row<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, mut
 /// `out = x . prod_k table_k`, broadcast.
 pub(crate) fn scale<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, x: &[T], out: &mut [T]) {
     let last = shape.order() - 1;
-    let row_len = shape.dim(last);
-    for_each_row(shape, tables, |start, _, prefix| {
-        let (x, out) = (&x[start..start + row_len], &mut out[start..start + row_len]);
+    for_each_row(shape, tables, |row, _, prefix| {
+        let (x, out) = (&x[row.clone()], &mut out[row]);
         match tables[last] {
             Some(table) => {
                 for ((out, &x), &w) in out.iter_mut().zip(x).zip(table) {
@@ -59,10 +60,9 @@ pub(crate) fn scale<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, x: &[T], o
 pub(crate) fn sums_of_squares<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, k: usize, x: &[T], sums: &mut [T]) {
     debug_assert!(tables[k].is_none());
     let last = shape.order() - 1;
-    let row_len = shape.dim(last);
     sums.fill(T::ZERO);
-    for_each_row(shape, tables, |start, index, prefix| {
-        let row = &x[start..start + row_len];
+    for_each_row(shape, tables, |row, index, prefix| {
+        let row = &x[row];
         if k == last {
             for (sum, &x) in sums.iter_mut().zip(row) {
                 let y = x * prefix;

@@ -1,63 +1,56 @@
 //! The first non-zero gradient: it sets the eigenbasis and the first eigenvalues.
 
 use crate::config::{FirstStep, LambdaInit};
-use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError, MatMut};
 use crate::magnitude::Magnitude;
+use crate::step::SliceStep;
 use crate::unfold::unfolded_gram;
-use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues};
+use crate::{Config, Scalar, eigenvalues};
 
-/// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
-///
-/// The eigenvalues are uniform here, so `Delta_k` is a multiple of `mat_k(G) mat_k(G)^T` and has its eigenvectors. A decomposition
-/// that fails leaves the identity as that mode's basis and is counted; the first refresh will turn it.
-///
-/// # Errors
-/// A failed product; the state then holds unspecified values.
-pub(crate) fn start<T: Scalar, L: LinAlg<T>>(
-    layout: &Layout,
-    config: &Config<T>,
-    header: &mut SliceHeader,
-    state: &mut State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    linalg: &mut L,
-    grad: &[T],
-    magnitude: Magnitude,
-) -> Result<(), LinAlgError> {
-    let shape = layout.shape();
-    let modes = shape.preconditioned_modes();
-    // The clamp acts on averages only: the authors' code uses lambda_0 as it is given until its first update.
-    let lambda = first_lambda(config, modes, grad, magnitude).max(eigenvalues::floor(modes));
-    // Products of the gradient with itself are formed near 1 and scaled back, so that tiny gradients set a basis too.
-    let normaliser = magnitude.normaliser::<T>();
-    for (out, &g) in scratch.product.iter_mut().zip(grad) {
-        *out = g * normaliser;
-    }
-    for k in 0..shape.order() {
-        state.lambda[k].fill(lambda);
-        if !shape.is_full(k) {
-            continue;
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+    /// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
+    ///
+    /// The eigenvalues are uniform here, so `Delta_k` is a multiple of `mat_k(G) mat_k(G)^T` and has its eigenvectors. A decomposition
+    /// that fails leaves the identity as that mode's basis and is counted; the first refresh will turn it.
+    ///
+    /// # Errors
+    /// A failed product; the state then holds unspecified values.
+    pub(crate) fn start(&mut self, grad: &[T], magnitude: Magnitude) -> Result<(), LinAlgError> {
+        let (shape, config, state, scratch) = (self.layout.shape(), self.config, &mut self.state, &mut self.scratch);
+        let modes = shape.preconditioned_modes();
+        // The clamp acts on averages only: the authors' code uses lambda_0 as it is given until its first update.
+        let lambda = first_lambda(config, modes, grad, magnitude).max(eigenvalues::floor(modes));
+        // Products of the gradient with itself are formed near 1 and scaled back, so that tiny gradients set a basis too.
+        let normaliser = magnitude.normaliser::<T>();
+        for (out, &g) in scratch.product.iter_mut().zip(grad) {
+            *out = g * normaliser;
         }
-        let d = shape.dim(k);
-        let (basis, values) = (&mut *state.basis[k], &mut *scratch.lambda[k]);
-        unfolded_gram(linalg, shape, k, T::ONE, scratch.product, scratch.delta[k])?;
-        let a = MatMut::row_major(scratch.delta[k], d, d);
-        let decomposed = linalg.eigh(a, MatMut::row_major(basis, d, d), values, scratch.work).is_ok();
-        if !decomposed {
-            header.refresh_failures = header.refresh_failures.saturating_add(1);
-            identity(basis, d);
-        }
-        if config.first_step == FirstStep::FactorsOnly {
-            let weight = (T::ONE - config.beta2) * config.estimator.scale(d, shape.elements()) / normaliser / normaliser;
-            if decomposed {
-                diagonal_factor(state.factor[k], values, weight);
-            } else {
-                unfolded_gram(linalg, shape, k, weight, scratch.product, scratch.delta[k])?;
-                crate::packed::pack(state.factor[k], scratch.delta[k], d);
+        for k in 0..shape.order() {
+            state.lambda[k].fill(lambda);
+            if !shape.is_full(k) {
+                continue;
+            }
+            let d = shape.dim(k);
+            let (basis, values) = (&mut *state.basis[k], &mut *scratch.lambda[k]);
+            unfolded_gram(self.linalg, shape, k, T::ONE, scratch.product, scratch.delta[k])?;
+            let a = MatMut::row_major(scratch.delta[k], d, d);
+            let decomposed = self.linalg.eigh(a, MatMut::row_major(basis, d, d), values, scratch.work).is_ok();
+            if !decomposed {
+                self.header.refresh_failures = self.header.refresh_failures.saturating_add(1);
+                identity(basis, d);
+            }
+            if config.first_step == FirstStep::FactorsOnly {
+                let weight = (T::ONE - config.beta2) * config.estimator.scale(d, shape.elements()) / normaliser / normaliser;
+                if decomposed {
+                    diagonal_factor(state.factor[k], values, weight);
+                } else {
+                    unfolded_gram(self.linalg, shape, k, weight, scratch.product, scratch.delta[k])?;
+                    crate::packed::pack(state.factor[k], scratch.delta[k], d);
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// `lambda_0`, uniform over all preconditioned modes.

@@ -1,19 +1,17 @@
 //! One step of one slice: ALGORITHMS section 2, one call per line.
 //!
-//! Everything is computed into scratch; [`commit`] writes the state and the parameter and cannot fail. So an error leaves both as they
+//! Everything is computed into scratch; `commit` writes the state and the parameter and cannot fail. So an error leaves both as they
 //! were (section 5).
 
-use crate::config::{Direction, FirstStep, LambdaInit, StepOrder, WeightDecay};
-use crate::eigenvalues::{self, Raised, rebalance};
+use crate::config::{Direction, FirstStep, LambdaInit, StepOrder};
+use crate::direction::{Correction, Decay, Root, normalise};
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::magnitude::{GradientFault, Magnitude};
-use crate::refresh::{polish_due, refresh_mode};
 use crate::rows::{Tables, for_each_row, scale, sums_of_squares};
-use crate::shape::MAX_ORDER;
-use crate::start::start;
+use crate::shape::{MAX_ORDER, Shape};
 use crate::unfold::{Rotate, Start, chain_starts_in_second, rotate, unfolded_gram};
-use crate::{Config, Layout, Mode, Scalar, SliceHeader, packed};
+use crate::{Config, Layout, Mode, Scalar, SliceHeader, eigenvalues, packed};
 
 /// Why a slice was not stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +44,11 @@ pub(crate) struct Slice<'a, T> {
     pub state: &'a mut [T],
 }
 
-/// Which modes were refreshed in this step, and which failed.
+/// Whether this step ends a refresh period, and which modes' refresh succeeded.
 #[derive(Default)]
 struct Refreshed {
     modes: [bool; MAX_ORDER],
-    done: u32,
-    failed: u32,
+    tried: bool,
 }
 
 /// Checks one slice's gradient against its state, reading only (section 5, first pass).
@@ -95,277 +92,231 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
     lr: T,
 ) -> Result<(), SliceError> {
     let Slice { layout, config, header, state } = slice;
-    let shape = *layout.shape();
-    let mut next = SliceHeader { step: header.step + 1, ..*header };
-    let starting = header.started == 0 && shape.preconditioned_modes() > 0;
-    if starting {
+    let starting = header.started == 0 && layout.shape().preconditioned_modes() > 0;
+    let mut step = SliceStep {
+        layout: &layout,
+        config: &config,
+        header: SliceHeader { step: header.step + 1, ..*header },
+        state: layout.split_state(state),
+        scratch: layout.split_scratch(scratch),
+        linalg,
+        refreshed: Refreshed::default(),
+    };
+    let result = if starting { step.first(param, grad, lr) } else { step.advance(param, grad, lr) };
+    let next = step.header;
+    match result {
+        Ok(()) => *header = next,
+        // The start had been written already; a slice that has not started is all zero.
+        Err(_) if starting => state.fill(T::ZERO),
+        Err(_) => {}
+    }
+    result
+}
+
+/// One step of one slice, under way: everything that its parts work on.
+pub(crate) struct SliceStep<'a, T, L> {
+    pub layout: &'a Layout,
+    pub config: &'a Config<T>,
+    /// The header of after this step.
+    pub header: SliceHeader,
+    pub state: State<'a, T>,
+    pub scratch: Scratch<'a, T>,
+    pub linalg: &'a mut L,
+    refreshed: Refreshed,
+}
+
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+    /// A step of a slice that has not seen a non-zero gradient yet.
+    fn first(&mut self, param: &mut [T], grad: &[T], lr: T) -> Result<(), SliceError> {
         let magnitude = Magnitude::of(grad)?;
-        let untouched = config.first_step == FirstStep::FactorsOnly;
+        let factors_only = self.config.first_step == FirstStep::FactorsOnly;
         if magnitude.is_zero() {
             // Nothing to estimate a basis from, and a zero momentum: only weight decay acts, where the convention has one in step 1.
-            if !(untouched && next.step == 1) {
-                let decay = T::ONE - lr * config.weight_decay;
+            if !(factors_only && self.header.step == 1) {
+                let decay = T::ONE - lr * self.config.weight_decay;
                 param.iter_mut().for_each(|p| *p *= decay);
             }
-            *header = next;
             return Ok(());
         }
-        let (mut split, mut split_scratch) = (layout.split_state(state), layout.split_scratch(scratch));
-        let started = start(&layout, &config, &mut next, &mut split, &mut split_scratch, linalg, grad, magnitude);
-        if let Err(error) = started {
-            state.fill(T::ZERO);
-            return Err(error.into());
-        }
-        next.started = 1;
-        if untouched {
-            *header = next;
-            return Ok(());
-        }
+        self.start(grad, magnitude)?;
+        self.header.started = 1;
+        if factors_only { Ok(()) } else { self.advance(param, grad, lr) }
     }
-    let (mut split, mut split_scratch) = (layout.split_state(state), layout.split_scratch(scratch));
-    match advance(&layout, &config, next, &mut split, &mut split_scratch, linalg, param, grad, lr) {
-        Ok(done) => {
-            *header = done;
-            Ok(())
+
+    /// The step proper, of a slice that has a basis.
+    fn advance(&mut self, param: &mut [T], grad: &[T], lr: T) -> Result<(), SliceError> {
+        let turned = self.layout.shape().full_modes() > 0;
+        if turned {
+            self.project(grad)?;
         }
-        Err(error) => {
-            if starting {
-                // The start had been written already; a slice that has not started is all zero.
-                state.fill(T::ZERO);
+        self.estimate(grad)?;
+        if turned {
+            self.average_momentum();
+            if self.config.step_order == StepOrder::ApplyFirst {
+                self.apply()?;
             }
-            Err(error)
+            if self.config.refresh_due(self.header.step) {
+                self.refresh();
+            }
+            if self.config.step_order == StepOrder::EstimateFirst {
+                self.apply()?;
+            }
+            if Magnitude::of(self.scratch.update).is_err() {
+                return Err(SliceError::UpdateNotFinite);
+            }
         }
+        self.commit(param, grad, lr);
+        Ok(())
     }
-}
 
-/// The step proper, of a slice that has a basis.
-fn advance<T: Scalar, L: LinAlg<T>>(
-    layout: &Layout,
-    config: &Config<T>,
-    mut header: SliceHeader,
-    state: &mut State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    linalg: &mut L,
-    param: &mut [T],
-    grad: &[T],
-    lr: T,
-) -> Result<SliceHeader, SliceError> {
-    let full = layout.shape().full_modes() > 0;
-    let mut refreshed = Refreshed::default();
-    if full {
-        project(layout, state, scratch, linalg, grad)?;
+    /// `G~ = G x_k Q_k^T`, once.
+    fn project(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
+        let bases = core::array::from_fn(|k| &*self.state.basis[k]);
+        let Scratch { gradient, product, .. } = &mut self.scratch;
+        rotate(self.linalg, self.layout.shape(), bases, Rotate::Into, Start::External(grad), gradient, product)
     }
-    let raised = estimate(layout, config, state, scratch, linalg, grad)?;
-    if full {
-        average_momentum(config, state, scratch);
-        let apply_first = config.step_order == StepOrder::ApplyFirst;
-        if apply_first {
-            apply(layout, config, &header, state, scratch, linalg, apply_first, &refreshed)?;
-        }
-        if config.refresh_due(header.step) {
-            refreshed = refresh(layout, config, &header, state, scratch, linalg);
-        }
-        if !apply_first {
-            apply(layout, config, &header, state, scratch, linalg, apply_first, &refreshed)?;
-        }
-        if Magnitude::of(scratch.update).is_err() {
-            return Err(SliceError::UpdateNotFinite);
-        }
-    }
-    header.floored = header.floored.saturating_add(raised.floored);
-    header.clamped = header.clamped.saturating_add(raised.clamped);
-    header.refreshes = header.refreshes.saturating_add(refreshed.done);
-    header.refresh_failures = header.refresh_failures.saturating_add(refreshed.failed);
-    commit(layout, config, &mut header, state, scratch, &refreshed, param, grad, lr);
-    Ok(header)
-}
 
-/// `G~ = G x_k Q_k^T`, once.
-fn project<T: Scalar, L: LinAlg<T>>(
-    layout: &Layout,
-    state: &State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    linalg: &mut L,
-    grad: &[T],
-) -> Result<(), LinAlgError> {
-    let bases = core::array::from_fn(|k| &*state.basis[k]);
-    rotate(linalg, layout.shape(), bases, Rotate::Into, Start::External(grad), scratch.gradient, scratch.product)
-}
-
-/// `Delta~_k` of all full modes and the averaged eigenvalues of all preconditioned ones, from the eigenvalues that stand (Jacobi).
-fn estimate<T: Scalar, L: LinAlg<T>>(
-    layout: &Layout,
-    config: &Config<T>,
-    state: &State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    linalg: &mut L,
-    grad: &[T],
-) -> Result<Raised, LinAlgError> {
-    let shape = layout.shape();
-    let mut raised = Raised::default();
-    map_lambda(&state.lambda, &mut scratch.weight, |l| config.estimator.weight(l));
-    for k in 0..shape.order() {
-        let mut weights = tables(layout, &scratch.weight);
-        weights[k] = None;
-        let alpha = config.estimator.scale(shape.dim(k), shape.elements());
-        match shape.mode(k) {
-            Mode::Identity => continue,
-            Mode::Full => {
-                scale(shape, &weights, scratch.gradient, scratch.product);
-                unfolded_gram(linalg, shape, k, alpha, scratch.product, scratch.delta[k])?;
-                let step = shape.dim(k) + 1;
-                for (out, &diagonal) in scratch.lambda[k].iter_mut().zip(scratch.delta[k].iter().step_by(step)) {
-                    *out = diagonal;
+    /// `Delta~_k` of all full modes and the averaged eigenvalues of all preconditioned ones, from the eigenvalues that stand (Jacobi).
+    fn estimate(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
+        let (shape, config, scratch) = (self.layout.shape(), self.config, &mut self.scratch);
+        map_lambda(&self.state.lambda, &mut scratch.weight, |l| config.estimator.weight(l));
+        for k in 0..shape.order() {
+            let mut weights = tables(shape, &scratch.weight);
+            weights[k] = None;
+            let alpha = config.estimator.scale(shape.dim(k), shape.elements());
+            match shape.mode(k) {
+                Mode::Identity => continue,
+                Mode::Full => {
+                    scale(shape, &weights, scratch.gradient, scratch.product);
+                    unfolded_gram(self.linalg, shape, k, alpha, scratch.product, scratch.delta[k])?;
+                    let step = shape.dim(k) + 1;
+                    for (out, &diagonal) in scratch.lambda[k].iter_mut().zip(scratch.delta[k].iter().step_by(step)) {
+                        *out = diagonal;
+                    }
+                }
+                Mode::Diagonal => {
+                    let projected = if shape.full_modes() > 0 { &*scratch.gradient } else { grad };
+                    sums_of_squares(shape, &weights, k, projected, scratch.lambda[k]);
+                    scratch.lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
                 }
             }
-            Mode::Diagonal => {
-                let projected = if shape.full_modes() > 0 { &*scratch.gradient } else { grad };
-                sums_of_squares(shape, &weights, k, projected, scratch.lambda[k]);
-                scratch.lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
-            }
+            eigenvalues::average(config, shape, k, self.state.lambda[k], scratch.lambda[k], &mut self.header);
         }
-        eigenvalues::average(config, shape, k, state.lambda[k], scratch.lambda[k], &mut raised);
+        Ok(())
     }
-    Ok(raised)
-}
 
-/// `M~' = beta1 M~ + (1 - beta1) G~`, in the place of the projected gradient.
-fn average_momentum<T: Scalar>(config: &Config<T>, state: &State<'_, T>, scratch: &mut Scratch<'_, T>) {
-    let fresh = T::ONE - config.beta1;
-    for (g, &m) in scratch.gradient.iter_mut().zip(&*state.momentum) {
-        *g = config.beta1 * m + fresh * *g;
+    /// `M~' = beta1 M~ + (1 - beta1) G~`, in the place of the projected gradient.
+    fn average_momentum(&mut self) {
+        let (kept, fresh) = (self.config.beta1, T::ONE - self.config.beta1);
+        for (g, &m) in self.scratch.gradient.iter_mut().zip(&*self.state.momentum) {
+            *g = kept * m + fresh * *g;
+        }
     }
-}
 
-/// One QR refresh of every full mode; the momentum in scratch moves along.
-fn refresh<T: Scalar, L: LinAlg<T>>(
-    layout: &Layout,
-    config: &Config<T>,
-    header: &SliceHeader,
-    state: &State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    linalg: &mut L,
-) -> Refreshed {
-    let mut refreshed = Refreshed::default();
-    let polish = polish_due(header.step / u64::from(config.refresh_period));
-    for k in (0..layout.shape().order()).filter(|&k| layout.shape().is_full(k)) {
-        refreshed.modes[k] = refresh_mode(layout, config, k, polish, state, scratch, linalg);
-        if refreshed.modes[k] {
-            refreshed.done += 1;
+    /// One QR refresh of every full mode; the momentum in scratch moves along.
+    fn refresh(&mut self) {
+        self.refreshed.tried = true;
+        for k in (0..self.layout.shape().order()).filter(|&k| self.layout.shape().is_full(k)) {
+            let done = self.refresh_mode(k);
+            self.refreshed.modes[k] = done;
+            let count = if done { &mut self.header.refreshes } else { &mut self.header.refresh_failures };
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// `U = (M~ . prod_k lambda_k^{-1/2}) x_k Q_k`, damped, with the eigenvalues and bases that the convention's order gives it.
+    fn apply(&mut self) -> Result<(), LinAlgError> {
+        let (shape, config) = (self.layout.shape(), self.config);
+        self.root_eigenvalues();
+        let Scratch { gradient, product, update, weight, basis, .. } = &mut self.scratch;
+        let start = if chain_starts_in_second(shape) { &mut **product } else { &mut **update };
+        let roots = tables(shape, weight);
+        let correction = Correction::new(config, &self.header);
+        for_each_row(shape, &roots, |row, _, prefix| {
+            let root = Root { prefix, last: roots[shape.order() - 1] };
+            root.precondition(config.eps, correction.first, &gradient[row.clone()], &mut start[row]);
+        });
+        let bases = core::array::from_fn(|k| if self.refreshed.modes[k] { &*basis[k] } else { &*self.state.basis[k] });
+        rotate(self.linalg, shape, bases, Rotate::OutOf, Start::InPlace, update, product)
+    }
+
+    /// Roots of the eigenvalues that the direction sees: those from before this step, or the new ones.
+    fn root_eigenvalues(&mut self) {
+        let lambda = match self.config.step_order {
+            StepOrder::ApplyFirst => &self.state.lambda,
+            StepOrder::EstimateFirst => &self.scratch.lambda,
+        };
+        map_lambda(lambda, &mut self.scratch.weight, T::sqrt);
+    }
+
+    /// Writes everything that the step computed: the only place that does, and it cannot fail.
+    fn commit(&mut self, param: &mut [T], grad: &[T], lr: T) {
+        let shape = self.layout.shape();
+        let decay = Decay::new(self.config, lr);
+        if shape.full_modes() > 0 {
+            self.state.momentum.copy_from_slice(self.scratch.gradient);
+            decay.update(param, self.scratch.update);
         } else {
-            refreshed.failed += 1;
+            self.commit_elementwise(param, grad, &decay);
         }
-    }
-    refreshed
-}
-
-/// `U = (M~ . prod_k lambda_k^{-1/2}) x_k Q_k`, damped, with the old or the new eigenvalues and bases.
-fn apply<T: Scalar, L: LinAlg<T>>(
-    layout: &Layout,
-    config: &Config<T>,
-    header: &SliceHeader,
-    state: &State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    linalg: &mut L,
-    old: bool,
-    refreshed: &Refreshed,
-) -> Result<(), LinAlgError> {
-    let shape = layout.shape();
-    map_lambda(if old { &state.lambda } else { &scratch.lambda }, &mut scratch.weight, T::sqrt);
-    let start = if chain_starts_in_second(shape) { &mut *scratch.product } else { &mut *scratch.update };
-    let roots = tables(layout, &scratch.weight);
-    let row_len = shape.dim(shape.order() - 1);
-    let correction = Correction::new(config, header);
-    for_each_row(shape, &roots, |at, _, prefix| {
-        let momentum = &scratch.gradient[at..at + row_len];
-        let roots = Roots { prefix, last: roots[shape.order() - 1] };
-        for (j, (u, &m)) in start[at..at + row_len].iter_mut().zip(momentum).enumerate() {
-            *u = roots.precondition(config, &correction, j, m);
-        }
-    });
-    let bases = core::array::from_fn(|k| if refreshed.modes[k] { &*scratch.basis[k] } else { &*state.basis[k] });
-    rotate(linalg, shape, bases, Rotate::OutOf, Start::InPlace, scratch.update, scratch.product)
-}
-
-/// Writes everything that the step computed: the only place that does, and it cannot fail.
-fn commit<T: Scalar>(
-    layout: &Layout,
-    config: &Config<T>,
-    header: &mut SliceHeader,
-    state: &mut State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    refreshed: &Refreshed,
-    param: &mut [T],
-    grad: &[T],
-    lr: T,
-) {
-    let shape = layout.shape();
-    let decay = Decay::new(config, lr);
-    if shape.full_modes() > 0 {
-        state.momentum.copy_from_slice(scratch.gradient);
-        for (p, &u) in param.iter_mut().zip(&*scratch.update) {
-            *p = decay.update(*p, u);
-        }
-    } else {
-        commit_elementwise(layout, config, header, state, scratch, &decay, param, grad);
-    }
-    for k in 0..shape.order() {
-        let d = shape.dim(k);
-        state.lambda[k].copy_from_slice(scratch.lambda[k]);
-        if refreshed.modes[k] {
-            packed::pack(state.factor[k], scratch.delta[k], d);
-            state.basis[k].copy_from_slice(scratch.basis[k]);
-        } else if !shape.is_full(k) {
-            continue;
-        } else if refreshed.failed > 0 {
-            // A failed refresh left the averaged factor in the square.
-            packed::pack(state.factor[k], scratch.delta[k], d);
-        } else {
-            packed::average(state.factor[k], scratch.delta[k], d, config.beta2);
-        }
-    }
-    rebalance(config, shape, state, header);
-}
-
-/// Momentum, second moment, direction and parameter in one pass, for tensors that no basis turns.
-fn commit_elementwise<T: Scalar>(
-    layout: &Layout,
-    config: &Config<T>,
-    header: &SliceHeader,
-    state: &mut State<'_, T>,
-    scratch: &mut Scratch<'_, T>,
-    decay: &Decay<T>,
-    param: &mut [T],
-    grad: &[T],
-) {
-    let shape = layout.shape();
-    let correction = Correction::new(config, header);
-    let (fresh1, fresh2) = (T::ONE - config.beta1, T::ONE - config.beta2);
-    let row_len = shape.dim(shape.order() - 1);
-    map_lambda(if config.step_order == StepOrder::ApplyFirst { &state.lambda } else { &scratch.lambda }, &mut scratch.weight, T::sqrt);
-    let roots = tables(layout, &scratch.weight);
-    for_each_row(shape, &roots, |at, _, prefix| {
-        let row = at..at + row_len;
-        let roots = Roots { prefix, last: roots[shape.order() - 1] };
-        let (param, grad, momentum) = (&mut param[row.clone()], &grad[row.clone()], &mut state.momentum[row.clone()]);
-        match config.direction {
-            Direction::KroneckerRoot => {
-                for (j, ((p, m), &g)) in param.iter_mut().zip(momentum).zip(grad).enumerate() {
-                    *m = config.beta1 * *m + fresh1 * g;
-                    *p = decay.update(*p, roots.precondition(config, &correction, j, *m));
-                }
+        let Self { state, scratch, .. } = self;
+        for k in 0..shape.order() {
+            state.lambda[k].copy_from_slice(scratch.lambda[k]);
+            let d = shape.dim(k);
+            if self.refreshed.modes[k] {
+                state.basis[k].copy_from_slice(scratch.basis[k]);
             }
-            Direction::SecondMoment => {
-                let second = &mut state.second_moment[row];
-                for (((p, m), d), &g) in param.iter_mut().zip(momentum).zip(second).zip(grad) {
-                    *m = config.beta1 * *m + fresh1 * g;
-                    *d = config.beta2 * *d + fresh2 * (g * g);
-                    let root = (*d * correction.second).sqrt().max(T::FLOOR);
-                    *p = decay.update(*p, *m * correction.first / (root + config.eps));
-                }
+            match (shape.is_full(k), self.refreshed.tried) {
+                (false, _) => {}
+                // A refresh leaves the factor of after this step in the square, also when it fails.
+                (true, true) => packed::pack(state.factor[k], scratch.delta[k], d),
+                (true, false) => packed::average(state.factor[k], scratch.delta[k], d, self.config.beta2),
             }
         }
-    });
+        eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
+    }
+
+    /// Momentum, second moment, direction and parameter in one pass, for tensors that no basis turns.
+    fn commit_elementwise(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>) {
+        let (shape, config) = (self.layout.shape(), self.config);
+        self.root_eigenvalues();
+        let roots = tables(shape, &self.scratch.weight);
+        let correction = Correction::new(config, &self.header);
+        let State { momentum, second_moment, .. } = &mut self.state;
+        for_each_row(shape, &roots, |row, _, prefix| {
+            // Rows are cut into blocks so that the direction needs no buffer of the tensor's size.
+            for start in row.clone().step_by(BLOCK) {
+                let block = start..row.end.min(start + BLOCK);
+                let momentum = &mut momentum[block.clone()];
+                let mut direction = [T::ZERO; BLOCK];
+                let direction = &mut direction[..block.len()];
+                average(config.beta1, momentum, grad[block.clone()].iter().copied());
+                match config.direction {
+                    Direction::KroneckerRoot => {
+                        let last = roots[shape.order() - 1].map(|roots| &roots[block.start - row.start..block.end - row.start]);
+                        Root { prefix, last }.precondition(config.eps, correction.first, momentum, direction);
+                    }
+                    Direction::SecondMoment => {
+                        let second = &mut second_moment[block.clone()];
+                        average(config.beta2, second, grad[block.clone()].iter().map(|&g| g * g));
+                        normalise(config.eps, &correction, momentum, second, direction);
+                    }
+                }
+                decay.update(&mut param[block], direction);
+            }
+        });
+    }
+}
+
+/// Elements of a block of the elementwise step: small enough for a microcontroller's stack, large enough to vectorise.
+const BLOCK: usize = 32;
+
+/// `x <- beta x + (1 - beta) y`.
+fn average<T: Scalar>(beta: T, x: &mut [T], y: impl Iterator<Item = T>) {
+    let fresh = T::ONE - beta;
+    for (x, y) in x.iter_mut().zip(y) {
+        *x = beta * *x + fresh * y;
+    }
 }
 
 /// `out_k = f(lambda_k)` for every preconditioned mode.
@@ -378,65 +329,6 @@ fn map_lambda<T: Scalar>(lambda: &[&mut [T]; MAX_ORDER], out: &mut [&mut [T]; MA
 }
 
 /// One table per preconditioned mode.
-fn tables<'a, T>(layout: &Layout, weight: &'a [&mut [T]; MAX_ORDER]) -> Tables<'a, T> {
-    core::array::from_fn(|k| layout.shape().has_lambda(k).then(|| &*weight[k]))
-}
-
-/// Roots of the eigenvalues that meet one row of the tensor.
-struct Roots<'a, T> {
-    prefix: T,
-    last: Option<&'a [T]>,
-}
-
-impl<T: Scalar> Roots<'_, T> {
-    /// `m / (prod_k lambda_k^{1/2} + eps)`; the denominator is at least the floor.
-    #[inline(always)]
-    fn precondition(&self, config: &Config<T>, correction: &Correction<T>, j: usize, m: T) -> T {
-        let root = match self.last {
-            Some(last) => self.prefix * last[j],
-            None => self.prefix,
-        };
-        m * correction.first / (root.max(T::FLOOR) + config.eps)
-    }
-}
-
-/// Bias corrections of this step: factors on the moments.
-struct Correction<T> {
-    first: T,
-    second: T,
-}
-
-impl<T: Scalar> Correction<T> {
-    fn new(config: &Config<T>, header: &SliceHeader) -> Self {
-        if !config.bias_correction {
-            return Self { first: T::ONE, second: T::ONE };
-        }
-        // Averages that a first step of factors only has not touched are one step younger.
-        let skipped = u64::from(header.started != 0 && config.first_step == FirstStep::FactorsOnly);
-        let age = T::from_usize((header.step - skipped) as usize);
-        Self { first: T::ONE / (T::ONE - config.beta1.powf(age)), second: T::ONE / (T::ONE - config.beta2.powf(age)) }
-    }
-}
-
-/// The parameter update with its weight decay.
-struct Decay<T> {
-    lr: T,
-    before: T,
-    after: T,
-}
-
-impl<T: Scalar> Decay<T> {
-    fn new(config: &Config<T>, lr: T) -> Self {
-        let decay = lr * config.weight_decay;
-        match config.weight_decay_kind {
-            WeightDecay::Before => Self { lr, before: T::ONE - decay, after: T::ZERO },
-            WeightDecay::After => Self { lr, before: T::ONE, after: decay },
-        }
-    }
-
-    #[inline(always)]
-    fn update(&self, theta: T, direction: T) -> T {
-        let updated = theta * self.before - self.lr * direction;
-        updated - self.after * updated
-    }
+fn tables<'a, T>(shape: &Shape, weight: &'a [&mut [T]; MAX_ORDER]) -> Tables<'a, T> {
+    core::array::from_fn(|k| shape.has_lambda(k).then(|| &*weight[k]))
 }

@@ -106,6 +106,8 @@ pub enum TableError {
     Slices,
     /// Slices overlap: the stride is smaller than a slice.
     SliceStride,
+    /// The tensors do not stand in the order in which they were resolved.
+    Order,
     /// More tensors, groups or slices than the table holds.
     Capacity,
     /// A header, state or scratch buffer is shorter than the table needs.
@@ -120,6 +122,7 @@ impl core::fmt::Display for TableError {
             Self::Group => "a tensor names a group that does not exist",
             Self::Slices => "a tensor has no slices",
             Self::SliceStride => "slices overlap: the stride is smaller than a slice",
+            Self::Order => "the tensors do not stand in the order in which they were resolved",
             Self::Capacity => "more tensors, groups or slices than the table holds",
             Self::BufferTooShort => "a buffer is shorter than the table needs",
         })

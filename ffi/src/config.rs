@@ -131,13 +131,7 @@ pairs!(
     KLS_ORDER_ESTIMATE_FIRST = StepOrder::EstimateFirst,
     KLS_ORDER_APPLY_FIRST = StepOrder::ApplyFirst
 );
-pairs!(
-    first_step_to_c,
-    first_step,
-    FirstStep,
-    KLS_FIRST_STEP_FULL = FirstStep::Full,
-    KLS_FIRST_STEP_FACTORS_ONLY = FirstStep::FactorsOnly
-);
+pairs!(first_step_to_c, first_step, FirstStep, KLS_FIRST_STEP_FULL = FirstStep::Full, KLS_FIRST_STEP_FACTORS_ONLY = FirstStep::FactorsOnly);
 pairs!(
     weight_decay_to_c,
     weight_decay,

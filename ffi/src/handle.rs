@@ -88,7 +88,12 @@ impl kls_optimizer {
     ///
     /// # Safety
     /// `memory` is aligned to [`ALIGNMENT`] and has `plan.size` writable bytes that are the optimizer's from now on.
-    pub(crate) unsafe fn build(memory: *mut u8, plan: Plan, groups: &[kls_config], tensors: &[kls_tensor]) -> Result<*mut Self, kls_status> {
+    pub(crate) unsafe fn build(
+        memory: *mut u8,
+        plan: Plan,
+        groups: &[kls_config],
+        tensors: &[kls_tensor],
+    ) -> Result<*mut Self, kls_status> {
         // SAFETY: in bounds by the caller's word. Zero bytes are valid headers, numbers and (all integers) nothing else is read as such
         // before it is written below.
         unsafe { memory.write_bytes(0, plan.size) };

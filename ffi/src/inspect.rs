@@ -165,15 +165,18 @@ pub unsafe extern "C" fn kls_optimizer_counters(
             crate::checked::check_struct_size::<kls_counters>(struct_size)?;
             let parts = optimizer.parts()?;
             let header: &SliceHeader = parts.view.header(tensor, slice).map_err(|error| from_step(error.kind))?;
-            put(counters, kls_counters {
-                steps: header.step,
-                refreshes: header.refreshes,
-                refresh_failures: header.refresh_failures,
-                skipped: header.skipped,
-                floored: header.floored,
-                clamped: header.clamped,
-                rebalanced: header.rebalanced,
-            })
+            put(
+                counters,
+                kls_counters {
+                    steps: header.step,
+                    refreshes: header.refreshes,
+                    refresh_failures: header.refresh_failures,
+                    skipped: header.skipped,
+                    floored: header.floored,
+                    clamped: header.clamped,
+                    rebalanced: header.rebalanced,
+                },
+            )
         })
     }
 }

@@ -19,9 +19,7 @@ mod version;
 pub use config::*;
 pub use handle::kls_optimizer;
 #[cfg(feature = "host")]
-pub use host::create::{
-    KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, kls_optimizer_create, kls_options, kls_options_init,
-};
+pub use host::create::{KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, kls_optimizer_create, kls_options, kls_options_init};
 pub use inspect::*;
 pub use optimizer::*;
 pub use status::*;

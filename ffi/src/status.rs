@@ -175,6 +175,8 @@ pub(crate) const fn from_table(error: TableError) -> kls_status {
         TableError::Group => KLS_ERROR_GROUP,
         TableError::Slices => KLS_ERROR_SLICES,
         TableError::SliceStride => KLS_ERROR_SLICE_STRIDE,
+        // Only this library orders its tables.
+        TableError::Order => KLS_ERROR_INTERNAL,
         TableError::Capacity => KLS_ERROR_CAPACITY,
         TableError::BufferTooShort => KLS_ERROR_MEMORY_TOO_SHORT,
     }

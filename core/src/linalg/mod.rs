@@ -53,14 +53,8 @@ pub trait LinAlg<T: Scalar> {
     ///
     /// # Errors
     /// [`LinAlgError::Backend`] only; NaN and infinity propagate.
-    fn matmul_lower(
-        &mut self,
-        c: MatMut<'_, T>,
-        accumulate: bool,
-        alpha: T,
-        a: MatRef<'_, T>,
-        b: MatRef<'_, T>,
-    ) -> Result<(), LinAlgError>;
+    fn matmul_lower(&mut self, c: MatMut<'_, T>, accumulate: bool, alpha: T, a: MatRef<'_, T>, b: MatRef<'_, T>)
+    -> Result<(), LinAlgError>;
 
     /// The orthogonal factor of `A = Q R` with `diag R >= 0`. `A` is d x d and is destroyed; `Q` is d x d.
     ///

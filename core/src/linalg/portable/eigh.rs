@@ -32,7 +32,7 @@ pub(super) fn eigh<T: Scalar>(mut a: MatMut<'_, T>, mut q: MatMut<'_, T>, values
         basis.transpose();
     }
     for value in values.iter_mut() {
-        *value = *value / factor;
+        *value /= factor;
     }
     if all_finite(values) { Ok(()) } else { Err(LinAlgError::NotFinite) }
 }

@@ -5,8 +5,8 @@
 mod eigh;
 mod householder;
 mod product;
-mod qr;
 mod ql;
+mod qr;
 mod square;
 mod tile;
 mod tridiagonal;

@@ -20,7 +20,13 @@ impl<'a, T: Scalar> Square<'a, T> {
         assert!(d == matrix.cols(), "matrix is not square");
         assert!(d < 2 || row_stride == 1 || col_stride == 1, "one of the strides must be 1");
         let transposed = col_stride != 1;
-        let ld = if d < 2 { 1 } else if transposed { col_stride } else { row_stride };
+        let ld = if d < 2 {
+            1
+        } else if transposed {
+            col_stride
+        } else {
+            row_stride
+        };
         let len = if d == 0 { 0 } else { (d - 1) * ld + d };
         (Self { data: &mut matrix.data()[..len], d, ld }, transposed)
     }

@@ -76,9 +76,9 @@ pub(super) fn tridiagonalise<T: Scalar>(a: &mut Square<'_, T>, bands: &mut Bands
 pub(super) fn form_transposed<T: Scalar>(basis: &mut Square<'_, T>, reflectors: &Square<'_, T>, taus: &[T]) {
     let d = reflectors.d();
     basis.set_diagonal((0..d).map(|_| T::ONE));
-    for i in 1..d {
+    for (i, &tau) in taus.iter().enumerate() {
         // Rows and columns from i on are still those of the identity.
-        reflect_rows(basis, 0, i, 0, &reflectors.row(i)[..i], taus[i]);
+        reflect_rows(basis, 0, i, 0, &reflectors.row(i)[..i], tau);
     }
 }
 

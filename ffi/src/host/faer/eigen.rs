@@ -47,7 +47,7 @@ pub(super) fn eigh<T: Scalar + RealField>(
         vectors.transpose();
     }
     for value in values.iter_mut() {
-        *value = *value / factor;
+        *value /= factor;
     }
     largest(values).map(|_| ()).ok_or(LinAlgError::NotFinite)
 }

@@ -20,6 +20,7 @@ use klshampoo::Scalar;
 use klshampoo::linalg::LinAlgError;
 
 use super::columns::{Columns, largest, scale};
+use super::product::view_mut;
 
 /// Columns whose reflectors are applied together.
 fn block_size(d: usize) -> usize {
@@ -61,7 +62,7 @@ pub(super) fn qr<T: Scalar + RealField>(
     }
 
     let a = a.rb();
-    let mut q = super::view_mut(&mut q).expect("the layout was checked");
+    let mut q = view_mut(&mut q).expect("the layout was checked");
     q.fill(T::ZERO);
     for j in 0..d {
         // Signs that make the diagonal of R positive.
@@ -84,12 +85,7 @@ pub(super) fn qr<T: Scalar + RealField>(
 
 /// Replaces the columns of `panel` by their reflectors and their part of `R`, applies the reflectors to `rest`, and fills the upper
 /// triangle of `factor`, so that together they are `I - V factor^-1 V^T`.
-fn factorise<T: Scalar + RealField>(
-    mut panel: MatMut<'_, T>,
-    rest: MatMut<'_, T>,
-    mut factor: MatMut<'_, T>,
-    stack: &mut MemStack,
-) {
+fn factorise<T: Scalar + RealField>(mut panel: MatMut<'_, T>, rest: MatMut<'_, T>, mut factor: MatMut<'_, T>, stack: &mut MemStack) {
     let width = panel.ncols();
     if width == 1 {
         let (head, tail) = panel.rb_mut().col_mut(0).split_at_row_mut(1);
@@ -99,9 +95,8 @@ fn factorise<T: Scalar + RealField>(
         let (mut left, mut right) = panel.rb_mut().split_at_col_mut(half);
         let (left_factor, mut cross, _, right_factor) = factor.rb_mut().split_at_mut(half, half);
         factorise(left.rb_mut(), right.rb_mut(), left_factor, stack);
-        let right = right.rb_mut().get_mut(half.., ..);
+        let mut right = right.get_mut(half.., ..);
         let nothing = MatMut::from_column_major_slice_mut(&mut [], right.nrows(), 0);
-        let mut right = right;
         factorise(right.rb_mut(), nothing, right_factor, stack);
         inner_products(cross.rb_mut(), left.rb().get(half.., ..), right.rb());
     }

@@ -1,0 +1,165 @@
+//! Products by faer's kernels.
+//!
+//! They read one operand four columns of the result at a time, straight from its place. Where that operand is not contiguous along
+//! the summed index, a large product is given a transposed copy of it, block by block.
+
+use ::faer::dyn_stack::{MemStack, StackReq};
+use ::faer::linalg::matmul::matmul as faer_matmul;
+use ::faer::linalg::matmul::triangular::{self, BlockStructure};
+use ::faer::traits::RealField;
+use ::faer::{Accum, Par};
+use klshampoo::Scalar;
+use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
+
+/// Below this many multiplications one triangle of a product comes from [`Portable`]. Nanoseconds on a Zen 3 core, `f32`,
+/// [`Portable`] against faer: 150 / 310 at 8 x 8 x 8, 250 / 370 at 10 x 10 x 10, 440 / 380 at 12 x 12 x 12. Of whole products faer's
+/// are as fast at any size.
+const SMALL_LOWER: usize = 11 * 11 * 11;
+
+/// Summed elements of a transposed copy.
+const DEPTH: usize = 512;
+
+/// Added to the leading dimension of a copy, so that its rows do not all fall into the same lines of a cache.
+const PADDING: usize = 16;
+
+/// The copy takes time in proportion to `m k`, and gains a share of `m n k`: columns of the result from which it pays.
+const COPY_COLUMNS: usize = 256;
+
+/// Scratch of the products, for copies of up to `max_dim` rows.
+pub(super) fn scratch<T: RealField>(max_dim: usize) -> StackReq {
+    StackReq::new::<T>(max_dim * (DEPTH + PADDING))
+}
+
+/// See [`LinAlg::matmul`].
+pub(super) fn matmul<T: Scalar + RealField>(
+    mut c: MatMut<'_, T>,
+    accumulate: bool,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    stack: &mut MemStack,
+) -> Result<(), LinAlgError> {
+    if c.col_stride() != 1 && c.row_stride() == 1 {
+        return matmul(c.t(), accumulate, b.t(), a.t(), stack);
+    }
+    let (Some(mut to), Some(left), Some(right)) = (view_mut(&mut c), view(a), view(b)) else {
+        return Portable.matmul(c, accumulate, a, b);
+    };
+    each_block(a, b.cols(), stack, |k, copy| {
+        let accumulate = accumulation(accumulate || k > 0);
+        match copy {
+            Some(copy) => faer_matmul(to.as_mut(), accumulate, copy, right.subrows(k, copy.ncols()), T::ONE, Par::Seq),
+            None => faer_matmul(to.as_mut(), accumulate, left, right, T::ONE, Par::Seq),
+        }
+    });
+    Ok(())
+}
+
+/// See [`LinAlg::matmul_lower`].
+pub(super) fn matmul_lower<T: Scalar + RealField>(
+    mut c: MatMut<'_, T>,
+    accumulate: bool,
+    alpha: T,
+    a: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    stack: &mut MemStack,
+) -> Result<(), LinAlgError> {
+    if c.rows() * c.cols() * a.cols() < SMALL_LOWER {
+        return Portable.matmul_lower(c, accumulate, alpha, a, b);
+    }
+    let (Some(mut to), Some(left), Some(right)) = (view_mut(&mut c), view(a), view(b)) else {
+        return Portable.matmul_lower(c, accumulate, alpha, a, b);
+    };
+    let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    // Each column of the result is half as much work.
+    each_block(a, b.cols() / 2, stack, |k, copy| {
+        let accumulate = accumulation(accumulate || k > 0);
+        let (left, right) = match copy {
+            Some(copy) => (copy, right.subrows(k, copy.ncols())),
+            None => (left, right),
+        };
+        triangular::matmul(to.as_mut(), lower, accumulate, left, full, right, full, alpha, Par::Seq);
+    });
+    Ok(())
+}
+
+/// Calls `f` with each block of columns of `a`, copied to contiguous rows, and the first column in it; or once with no copy, where
+/// none is needed or there is no room for it.
+fn each_block<T: Scalar + RealField>(
+    a: MatRef<'_, T>,
+    columns: usize,
+    stack: &mut MemStack,
+    mut f: impl FnMut(usize, Option<::faer::MatRef<'_, T>>),
+) {
+    let (m, depth) = (a.rows(), a.cols());
+    if a.col_stride() == 1 || columns < COPY_COLUMNS || depth < PADDING || !stack.can_hold(scratch::<T>(m)) {
+        return f(0, None);
+    }
+    let ld = DEPTH.min(depth) + PADDING;
+    let (mut buffer, _) = stack.make_with(m * ld, |_| T::ZERO);
+    for k in (0..depth).step_by(DEPTH) {
+        let width = DEPTH.min(depth - k);
+        transpose(&mut buffer, ld, &a.data()[k * a.col_stride()..], a.col_stride(), m, width);
+        f(k, Some(::faer::MatRef::from_row_major_slice_with_stride(&buffer, m, width, ld)));
+    }
+}
+
+/// Side of the tiles of a transposition: of `f32`, a line of the cache.
+const TILE: usize = 16;
+
+/// `to[i][k] <- from[k][i]`, tile by tile: lines of the cache are read, and written, whole.
+fn transpose<T: Scalar>(to: &mut [T], to_ld: usize, from: &[T], from_ld: usize, m: usize, width: usize) {
+    for i in (0..m).step_by(TILE) {
+        for k in (0..width).step_by(TILE) {
+            let (to, from) = (&mut to[i * to_ld + k..], &from[k * from_ld + i..]);
+            let (rows, run) = (TILE.min(m - i), TILE.min(width - k));
+            if rows == TILE && run == TILE {
+                // With the sides known the tile stays in registers.
+                transpose_tile(to, to_ld, from, from_ld, TILE, TILE);
+            } else {
+                transpose_tile(to, to_ld, from, from_ld, rows, run);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn transpose_tile<T: Scalar>(to: &mut [T], to_ld: usize, from: &[T], from_ld: usize, rows: usize, run: usize) {
+    let mut tile = [[T::ZERO; TILE]; TILE];
+    for k in 0..run {
+        let line = &from[k * from_ld..][..rows];
+        for i in 0..rows {
+            tile[i][k] = line[i];
+        }
+    }
+    for (i, line) in tile[..rows].iter().enumerate() {
+        to[i * to_ld..][..run].copy_from_slice(&line[..run]);
+    }
+}
+
+fn accumulation(accumulate: bool) -> Accum {
+    if accumulate { Accum::Add } else { Accum::Replace }
+}
+
+/// The same matrix for faer, if its rows or its columns are contiguous and do not overlap.
+pub(super) fn view<'a, T: Scalar>(m: MatRef<'a, T>) -> Option<::faer::MatRef<'a, T>> {
+    let (rows, cols, row_stride, col_stride) = (m.rows(), m.cols(), m.row_stride(), m.col_stride());
+    if col_stride == 1 && row_stride >= cols {
+        Some(::faer::MatRef::from_row_major_slice_with_stride(m.data(), rows, cols, row_stride))
+    } else if row_stride == 1 && col_stride >= rows {
+        Some(::faer::MatRef::from_column_major_slice_with_stride(m.data(), rows, cols, col_stride))
+    } else {
+        None
+    }
+}
+
+/// As [`view`], to write to. Rows go by way of the transpose: faer's own constructor for them (0.24.4) takes them for columns.
+pub(super) fn view_mut<'a, T: Scalar>(m: &'a mut MatMut<'_, T>) -> Option<::faer::MatMut<'a, T>> {
+    let (rows, cols, row_stride, col_stride) = (m.rows(), m.cols(), m.row_stride(), m.col_stride());
+    if col_stride == 1 && row_stride >= cols {
+        Some(::faer::MatMut::from_column_major_slice_with_stride_mut(m.data(), cols, rows, row_stride).transpose_mut())
+    } else if row_stride == 1 && col_stride >= rows {
+        Some(::faer::MatMut::from_column_major_slice_with_stride_mut(m.data(), rows, cols, col_stride))
+    } else {
+        None
+    }
+}
