@@ -7,6 +7,7 @@
 //! | [`cases`] | edge shapes and gradient sequences, two named tables |
 //! | [`harness`] | one tensor's optimizer behind one trait, so that a test runs on every face and backend of the library |
 //! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
+//! | [`counting`] | an allocator that counts |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
 //! The first three know nothing of klshampoo. An oracle that shared code with what it judges would share its mistakes.
@@ -16,6 +17,8 @@ pub mod acceptance;
 #[allow(unsafe_code)]
 pub mod c_abi;
 pub mod cases;
+#[allow(unsafe_code)]
+pub mod counting;
 pub mod golden;
 pub mod harness;
 pub mod textbook;

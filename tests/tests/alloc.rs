@@ -1,57 +1,12 @@
 //! The core never allocates: counted, over every kind of step.
-//!
-//! The counter is the thread's own, so that the test runner's other threads do not disturb it.
-
-use std::alloc::{GlobalAlloc, Layout as Block, System};
-use std::cell::Cell;
 
 use klshampoo::linalg::Portable;
 use klshampoo::{Config, FixedOptimizer, Layout, Mode, StatePart, TensorSpec};
 use klshampoo_tests::cases::Xorshift;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count() {
-    ALLOCATIONS.with(|counter| counter.set(counter.get() + 1));
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches a thread-local without a destructor, which
-// neither allocates nor panics.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, block: Block) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(block) }
-    }
-
-    unsafe fn alloc_zeroed(&self, block: Block) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc_zeroed(block) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, block: Block, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, block, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, block: Block) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, block) }
-    }
-}
+use klshampoo_tests::counting::Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn allocations() -> usize {
-    ALLOCATIONS.with(Cell::get)
-}
 
 const KL: Config<f32> = Config { refresh_period: 3, ..Config::<f32>::kl_shampoo() };
 const REFERENCE: Config<f32> = Config { refresh_period: 1, ..Config::<f32>::kl_shampoo_reference() };
@@ -86,7 +41,7 @@ const SCRATCH: usize = layout(&MATRIX, &KL).scratch_len();
 fn no_step_allocates() {
     assert_eq!(4 * layout(&MATRIX, &KL).state_len(), 10_016);
     let mut optimizer = FixedOptimizer::<f32, Portable, 2, 4, 6, STATE, SCRATCH>::new(Portable);
-    let before = allocations();
+    let before = Counting::of_this_thread();
     optimizer.add_group(KL).unwrap();
     optimizer.add_group(REFERENCE).unwrap();
     for spec in [&MATRIX, &STACK, &VECTOR, &CUBE] {
@@ -109,10 +64,10 @@ fn no_step_allocates() {
     optimizer.read(0, 0, StatePart::Factor(0), &mut basis).unwrap();
     grads.0[5] = f32::NAN;
     optimizer.step_tensor(0, &mut matrix, &grads.0, 0.01).unwrap_err();
-    assert_eq!(allocations() - before, 0);
+    assert_eq!(Counting::of_this_thread() - before, 0);
     assert_eq!(optimizer.header(0, 0).unwrap().refreshes, 200);
 
     // The counter does count.
     drop(std::hint::black_box(vec![1u8]));
-    assert_eq!(allocations() - before, 1);
+    assert_eq!(Counting::of_this_thread() - before, 1);
 }

@@ -97,10 +97,9 @@ proptest! {
         prop_assert_eq!(header.started, u32::from(gradients != Gradients::Zero));
         if header.started == 1 {
             prop_assert!(orthogonality_error(&mut core) < 1e-5);
-            for k in 0..dims.len() {
+            for (k, &d) in dims.iter().enumerate() {
                 prop_assert!(core.read(StatePart::Eigenvalues(k)).iter().all(|&l| l >= f32::FLOOR));
                 let factor = core.read(StatePart::Factor(k));
-                let d = dims[k];
                 prop_assert!((0..d * d).all(|at| factor[at] == factor[at % d * d + at / d]));
                 prop_assert!((0..d).all(|i| factor[i * d + i] >= -1e-5 * factor.iter().fold(0.0, |a, &x| x.abs().max(a))));
             }

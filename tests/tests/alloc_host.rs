@@ -1,0 +1,47 @@
+//! The heap-made optimizer allocates nothing in 300 steps after a warm-up, in any of its threads. One test: it counts all threads.
+
+use klshampoo::Mode;
+use klshampoo_ffi::*;
+use klshampoo_tests::c_abi::{config_to_c, tensor_to_c};
+use klshampoo_tests::cases::Xorshift;
+use klshampoo_tests::counting::Counting;
+use klshampoo_tests::harness::Number;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const DIMS: [[usize; 2]; 4] = [[64, 96], [33, 17], [16, 16], [128, 40]];
+
+#[test]
+fn steps_allocate_nothing_after_the_warm_up() {
+    for (threads, backend) in [(1, KLS_BACKEND_FAER), (2, KLS_BACKEND_FAER), (2, KLS_BACKEND_PORTABLE)] {
+        let mut group = config_to_c(&f32::figure13());
+        group.refresh_period = 3;
+        let tensors: Vec<kls_tensor> = DIMS.iter().map(|dims| tensor_to_c(dims, &[None::<Mode>; 2])).collect();
+        let options = kls_options { struct_size: size_of::<kls_options>() as u32, num_threads: threads, backend, reserved: 0 };
+        let mut optimizer = std::ptr::null_mut();
+        // SAFETY: all pointers are to live values.
+        let status = unsafe { kls_optimizer_create(&mut optimizer, &group, 1, tensors.as_ptr(), tensors.len(), &options) };
+        assert_eq!(status, KLS_OK);
+
+        let mut random = Xorshift::for_shape(&[threads as usize]);
+        let mut params: Vec<Vec<f32>> = DIMS.iter().map(|dims| vec![0.1; dims[0] * dims[1]]).collect();
+        let mut grads = params.clone();
+        let param_pointers: Vec<*mut f32> = params.iter_mut().map(Vec::as_mut_ptr).collect();
+        let grad_pointers: Vec<*const f32> = grads.iter().map(Vec::as_ptr).collect();
+        let mut before = 0;
+        // The warm-up is long enough for every thread to have met every kind of work: it takes jobs as they come.
+        for step in 0..360 {
+            if step == 60 {
+                before = Counting::of_all_threads();
+            }
+            grads.iter_mut().flatten().for_each(|g| *g = random.normal() as f32);
+            // SAFETY: a live optimizer; the vectors are not moved.
+            let status = unsafe { kls_optimizer_step(optimizer, param_pointers.as_ptr(), grad_pointers.as_ptr(), DIMS.len(), 0.01) };
+            assert_eq!(status, KLS_OK);
+        }
+        assert_eq!(Counting::of_all_threads() - before, 0, "{threads} threads, backend {backend}");
+        // SAFETY: a live optimizer.
+        assert_eq!(unsafe { kls_optimizer_destroy(&mut optimizer) }, KLS_OK);
+    }
+}
