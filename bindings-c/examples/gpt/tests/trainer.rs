@@ -75,6 +75,19 @@ fn trainer_explains_wrong_usage() -> Result<()> {
 }
 
 #[test]
+fn sanitized_training_is_clean() -> Result<()> {
+    let program = Compiler::new(&folder("training-sanitized"))?.flags(SANITIZERS).trainer(library())?;
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
+    let sizes = ["--layers=2", "--channels=16", "--heads=2", "--context=16", "--batch=2", "--steps=6", "--eval-bytes=64"];
+    for method in ["--method=adamw", "--method=kl-shampoo"] {
+        let output =
+            Command::new(&program).arg("--data").arg(&data).args(sizes).args([method, "--refresh-period=2", "--threads=2"]).output()?;
+        ensure!(output.status.success(), "{method}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+#[test]
 fn trainer_names_divergence() -> Result<()> {
     let program = trainer("divergence")?;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
