@@ -13,6 +13,7 @@
  *   Aliasing    Parameters, gradients, outputs and the optimizer's memory do not overlap; a parameter that overlaps its own
  *               gradient is detected.
  *   Threads     One thread at a time per optimizer; different optimizers may be used from different threads. No global state.
+ *               After fork() the child must not use an optimizer that has threads: they stayed with the parent.
  *   Results     The same calls give the same bits: for the portable backend on every machine, for faer for the same CPU features,
  *               for any number of threads.
  *   Without a host   Define KLS_NO_HOST where the library was built without its feature `host` (no heap, no threads).
@@ -164,7 +165,7 @@ typedef struct kls_config {
   uint32_t refresh_offset;
   // KLS_LAMBDA_*: how the first eigenvalue is chosen.
   int32_t lambda_init;
-  // The first eigenvalue with KLS_LAMBDA_CONSTANT, at least 2^-63.
+  // The first eigenvalue with KLS_LAMBDA_CONSTANT, at least 2^-63 (raised to the floor of tensors with more than two dims).
   float lambda_0;
   // Decay of the momentum, in [0, 1).
   float beta1;
@@ -195,7 +196,8 @@ typedef struct kls_config {
 typedef struct kls_options {
   // sizeof(kls_options), set by kls_options_init.
   uint32_t struct_size;
-  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it.
+  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Each has a scratch of its own,
+  // as long as the largest tensor slice needs.
   uint32_t num_threads;
   // KLS_BACKEND_*.
   int32_t backend;
@@ -219,7 +221,7 @@ typedef struct kls_tensor {
   uint32_t reserved;
   // Lengths of the dims of one slice.
   uint64_t dims[KLS_MAX_ORDER];
-  // KLS_MODE_* per dim.
+  // KLS_MODE_* per dim. A group without Kronecker factors (AdamW) has no use for it.
   int32_t modes[KLS_MAX_ORDER];
   // Number of equal slices, each a tensor of these dims with a state of its own (layers stacked in one buffer). Default 1.
   uint64_t slices;
@@ -237,7 +239,7 @@ typedef struct kls_counters {
   uint32_t refresh_failures;
   // Calls skipped because of their gradient (KLS_BAD_GRADIENT_SKIP).
   uint32_t skipped;
-  // Eigenvalues that were raised to the floor 2^-63.
+  // Eigenvalues that were raised to the floor: 2^-63, and 2^(-63/(K-1)) with K > 2 preconditioned dims.
   uint32_t floored;
   // Eigenvalues that the clamp bounded.
   uint32_t clamped;
@@ -271,9 +273,6 @@ typedef struct kls_counters {
 
 // The memory for the optimizer could not be had.
 #define KLS_ERROR_OUT_OF_MEMORY 8
-
-// This build of the library does not have that feature.
-#define KLS_ERROR_NOT_BUILT 9
 
 // Internal error: a panic was caught. Please report it.
 #define KLS_ERROR_INTERNAL 10
@@ -331,9 +330,6 @@ typedef struct kls_counters {
 
 // Slices overlap: slice_stride is smaller than a slice.
 #define KLS_ERROR_SLICE_STRIDE 45
-
-// More tensors, groups or slices than the table holds.
-#define KLS_ERROR_CAPACITY 46
 
 // The learning rate must be finite and at least 0.
 #define KLS_ERROR_LEARNING_RATE 60
@@ -415,7 +411,8 @@ kls_status kls_optimizer_create(struct kls_optimizer **optimizer,
 // Copies a part of a slice's state (KLS_STATE_*) into `out`, which has exactly `len` elements. Before the first non-zero gradient
 // everything is zero.
 //
-// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the handle's.
+// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the handle's: `out` is then
+// untouched. After KLS_ERROR_LINALG it holds unspecified numbers.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `out` has `len` writable elements.
@@ -489,8 +486,8 @@ kls_status kls_optimizer_init(struct kls_optimizer **optimizer,
 // Ends an optimizer and sets the caller's handle to NULL. One made by kls_optimizer_create gives its memory back; lent memory is
 // only marked. A NULL handle is KLS_OK.
 //
-// Errors: KLS_ERROR_NULL when `optimizer` itself is NULL; KLS_ERROR_HANDLE when no live optimizer is there, for example after a
-// second destroy through a copy of the handle where that memory is still readable.
+// Errors: KLS_ERROR_NULL when `optimizer` itself is NULL; KLS_ERROR_HANDLE when the lent memory holds no live optimizer. A copy of a
+// handle to the heap must not be used again: nothing can detect that.
 //
 // # Safety
 // `*optimizer` is NULL or a handle that no other thread uses.
@@ -501,7 +498,7 @@ kls_status kls_optimizer_destroy(struct kls_optimizer **optimizer);
 // Errors: KLS_ERROR_NULL, KLS_ERROR_HANDLE, KLS_ERROR_POISONED.
 //
 // # Safety
-// `optimizer` is a handle that no other thread changes; `bytes` is writable.
+// `optimizer` is a handle that no other thread uses; `bytes` is writable.
 kls_status kls_optimizer_state_bytes(const struct kls_optimizer *optimizer,
                                      size_t *bytes);
 

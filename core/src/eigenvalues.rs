@@ -27,10 +27,16 @@ pub(crate) fn average<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, la
     *counter = counter.saturating_add(count);
 }
 
-/// Sum of the binary exponents of a mode's eigenvalues over their number: the mean of `log2 lambda` within 1.
-fn mean_log2<T: Scalar>(lambda: &[T]) -> i32 {
-    let sum: i64 = lambda.iter().map(|l| i64::from(l.exponent())).sum();
-    (sum / lambda.len() as i64) as i32
+/// The mean binary exponent of a mode's eigenvalues, but for those at the floor: they say nothing of the scale of the others.
+fn mean_log2<T: Scalar>(lambda: &[T], lowest: T) -> Option<i32> {
+    let live = || lambda.iter().filter(|&&l| l > lowest).map(|l| i64::from(l.exponent()));
+    let count = live().count() as i64;
+    (count > 0).then(|| (live().sum::<i64>() / count) as i32)
+}
+
+/// The largest binary exponent of a mode's eigenvalues and factor.
+fn largest_log2<T: Scalar>(lambda: &[T], factor: &[T]) -> i32 {
+    lambda.iter().chain(factor).fold(i32::MIN, |largest, x| largest.max(x.exponent()))
 }
 
 /// Moves powers of two between the mode with the largest and the one with the smallest mean eigenvalue when these are more than 2^2
@@ -39,7 +45,8 @@ pub(crate) fn rebalance<T: Scalar>(config: &Config<T>, shape: &Shape, state: &mu
     if !config.gauge || !config.estimator.gauge_invariant() || shape.preconditioned_modes() < 2 {
         return;
     }
-    let means: [Option<i32>; MAX_ORDER] = core::array::from_fn(|k| shape.has_lambda(k).then(|| mean_log2(state.lambda[k])));
+    let lowest = floor::<T>(shape.preconditioned_modes());
+    let means: [Option<i32>; MAX_ORDER] = core::array::from_fn(|k| mean_log2(state.lambda[k], lowest));
     let known = || means.iter().enumerate().filter_map(|(k, mean)| mean.map(|m| (k, m)));
     let (Some((low, low_mean)), Some((high, high_mean))) = (known().min_by_key(|&(_, m)| m), known().max_by_key(|&(_, m)| m)) else {
         return;
@@ -47,8 +54,12 @@ pub(crate) fn rebalance<T: Scalar>(config: &Config<T>, shape: &Shape, state: &mu
     if high_mean - low_mean <= 2 {
         return;
     }
-    let shift = 2 * ((high_mean - low_mean + 2) / 4);
-    let lowest = floor(shape.preconditioned_modes());
+    // The mean moves, but the largest must stay in range.
+    let room = T::NORM_LIMIT_LOG2 - 1 - largest_log2(state.lambda[low], state.factor[low]);
+    let shift = (2 * ((high_mean - low_mean + 2) / 4)).min(room & !1);
+    if shift <= 0 {
+        return;
+    }
     header.rebalanced = header.rebalanced.saturating_add(1);
     for (k, factor) in [(low, T::exp2i(shift)), (high, T::exp2i(-shift))] {
         for l in state.lambda[k].iter_mut() {

@@ -53,7 +53,7 @@ pub use header::SliceHeader;
 pub use inspect::StatePart;
 pub use layout::Layout;
 pub use magnitude::GradientFault;
-pub use optimizer::{Buffers, Job, Jobs, Optimizer, Outcome, StepError, StepErrorKind, StepReport};
+pub use optimizer::{Job, Jobs, Optimizer, Outcome, StepError, StepErrorKind, StepReport};
 pub use scalar::Scalar;
 pub use shape::{MAX_ORDER, Mode, Shape, ShapeError};
 pub use step::SliceError;

@@ -40,6 +40,11 @@ impl Magnitude {
         self.exponent.is_none()
     }
 
+    /// Whether the slice times `factor` stays in range.
+    pub(crate) fn stays_finite<T: Scalar>(self, factor: T) -> bool {
+        self.exponent.is_none_or(|e| e + factor.exponent() + 2 <= T::NORM_LIMIT_LOG2)
+    }
+
     /// The power of two that brings the largest element near 1; 1 for an all-zero slice.
     pub(crate) fn normaliser<T: Scalar>(self) -> T {
         T::exp2i(self.exponent.map_or(0, |e| -e))
@@ -54,10 +59,9 @@ impl Magnitude {
     /// `||x||_F^2 = mantissa * 4^exponent`, with a mantissa that neither overflows nor underflows; (0, 0) for an all-zero slice.
     pub(crate) fn squared_norm<T: Scalar>(self, x: &[T]) -> (T, i32) {
         let scale = self.normaliser::<T>();
-        let sum = x.iter().fold(T::ZERO, |sum, &x| {
-            let y = x * scale;
-            sum + y * y
-        });
+        // Sums of blocks: one running sum would stop growing at 2^24 elements in `f32`.
+        let block = |x: &[T]| x.iter().fold(T::ZERO, |sum, &x| sum + x * scale * (x * scale));
+        let sum = x.chunks(4096).fold(T::ZERO, |sum, x| sum + block(x));
         (sum, self.exponent.unwrap_or(0))
     }
 

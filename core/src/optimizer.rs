@@ -33,7 +33,7 @@ pub struct StepError {
 /// See [`StepError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepErrorKind {
-    /// The learning rate is negative or not finite.
+    /// The learning rate is negative or not finite, or its product with the group's scale or weight decay is not finite.
     LearningRate,
     /// Not as many parameters or gradients as tensors.
     TensorCount,
@@ -106,7 +106,7 @@ pub enum Outcome {
 }
 
 /// The caller's parameters and gradients, by tensor.
-pub trait Buffers<T> {
+trait Buffers<T> {
     /// The gradient of a tensor; `None` freezes it in this step.
     fn gradient(&self, tensor: usize) -> Option<&[T]>;
     /// The parameter and the gradient of a tensor.
@@ -337,7 +337,8 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
                 return Err(fail(StepErrorKind::BufferLength));
             }
             let config = tensor.config(self.groups);
-            if !(lr * config.lr_scale).is_finite_bits() {
+            let rate = lr * config.lr_scale;
+            if !rate.is_finite_bits() || !(rate * config.weight_decay).is_finite_bits() {
                 return Err(fail(StepErrorKind::LearningRate));
             }
             if config.bad_gradient == BadGradient::Skip {

@@ -161,7 +161,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             if self.config.step_order == StepOrder::EstimateFirst {
                 self.apply()?;
             }
-            if Magnitude::of(self.scratch.update).is_err() {
+            if !Magnitude::of(self.scratch.update).is_ok_and(|update| update.stays_finite(lr)) {
                 return Err(SliceError::UpdateNotFinite);
             }
         }

@@ -73,7 +73,7 @@ pub struct kls_config {
     pub refresh_offset: u32,
     /// KLS_LAMBDA_*: how the first eigenvalue is chosen.
     pub lambda_init: i32,
-    /// The first eigenvalue with KLS_LAMBDA_CONSTANT, at least 2^-63.
+    /// The first eigenvalue with KLS_LAMBDA_CONSTANT, at least 2^-63 (raised to the floor of tensors with more than two dims).
     pub lambda_0: f32,
     /// Decay of the momentum, in [0, 1).
     pub beta1: f32,

@@ -19,6 +19,8 @@ const LIVE: u64 = 0x6b6c_7368_616d_706f;
 #[repr(align(64))]
 pub struct kls_optimizer {
     magic: u64,
+    /// The whole block, from which the arrays are reached: a reference to the object reaches no further than the object.
+    block: *mut u8,
     poisoned: bool,
     plan: Plan,
     #[cfg(feature = "host")]
@@ -87,16 +89,14 @@ impl kls_optimizer {
     /// Builds an optimizer in `memory`. Nothing can fail any more: the plan was made of the same groups and tensors.
     ///
     /// # Safety
-    /// `memory` is aligned to [`ALIGNMENT`] and has `plan.size` writable bytes that are the optimizer's from now on.
+    /// `memory` is aligned to [`ALIGNMENT`] and has `plan.size` bytes, all zero, that are the optimizer's from now on.
     pub(crate) unsafe fn build(
         memory: *mut u8,
         plan: Plan,
         groups: &[kls_config],
         tensors: &[kls_tensor],
     ) -> Result<*mut Self, kls_status> {
-        // SAFETY: in bounds by the caller's word. Zero bytes are valid headers, numbers and (all integers) nothing else is read as such
-        // before it is written below.
-        unsafe { memory.write_bytes(0, plan.size) };
+        // Zero bytes are headers of slices that have not been stepped, and numbers; the rest is written here.
         for (i, group) in groups.iter().enumerate() {
             // SAFETY: the plan has room for `groups.len()` of them at this aligned offset.
             unsafe { memory.add(plan.groups).cast::<Config<f32>>().add(i).write(group.to_core()?) };
@@ -110,6 +110,7 @@ impl kls_optimizer {
         let optimizer = memory.cast::<Self>();
         let object = Self {
             magic: LIVE,
+            block: memory,
             poisoned: false,
             plan,
             #[cfg(feature = "host")]
@@ -156,9 +157,8 @@ impl kls_optimizer {
     /// # Safety
     /// `offset` and `len` are those of the plan for an array of `T`, and no other borrow of that array is alive.
     unsafe fn array<'a, T>(&mut self, offset: usize, len: usize) -> &'a mut [T] {
-        let block: *mut Self = self;
         // SAFETY: `build` made the block of `plan.size` bytes, of which this array is a part, and filled it.
-        unsafe { core::slice::from_raw_parts_mut(block.cast::<u8>().add(offset).cast::<T>(), len) }
+        unsafe { core::slice::from_raw_parts_mut(self.block.add(offset).cast::<T>(), len) }
     }
 
     pub(crate) fn groups_mut(&mut self) -> &mut [Config<f32>] {

@@ -32,7 +32,7 @@ pub struct kls_counters {
     pub refresh_failures: u32,
     /// Calls skipped because of their gradient (KLS_BAD_GRADIENT_SKIP).
     pub skipped: u32,
-    /// Eigenvalues that were raised to the floor 2^-63.
+    /// Eigenvalues that were raised to the floor: 2^-63, and 2^(-63/(K-1)) with K > 2 preconditioned dims.
     pub floored: u32,
     /// Eigenvalues that the clamp bounded.
     pub clamped: u32,
@@ -96,7 +96,8 @@ impl Task for SetBasis<'_> {
 /// Copies a part of a slice's state (KLS_STATE_*) into `out`, which has exactly `len` elements. Before the first non-zero gradient
 /// everything is zero.
 ///
-/// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the handle's.
+/// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the handle's: `out` is then
+/// untouched. After KLS_ERROR_LINALG it holds unspecified numbers.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `out` has `len` writable elements.

@@ -67,7 +67,10 @@ pub unsafe extern "C" fn kls_optimizer_init(
             return Err(KLS_ERROR_MEMORY_TOO_SHORT);
         }
         // SAFETY: aligned (the object's type has the block's alignment), long enough, and by the caller's word ours.
-        let made = unsafe { kls_optimizer::build(memory.cast(), plan, groups, tensors)? };
+        let made = unsafe {
+            memory.cast::<u8>().write_bytes(0, plan.size);
+            kls_optimizer::build(memory.cast(), plan, groups, tensors)?
+        };
         // SAFETY: checked above.
         unsafe { put(optimizer, made) }
     })
@@ -76,8 +79,8 @@ pub unsafe extern "C" fn kls_optimizer_init(
 /// Ends an optimizer and sets the caller's handle to NULL. One made by kls_optimizer_create gives its memory back; lent memory is
 /// only marked. A NULL handle is KLS_OK.
 ///
-/// Errors: KLS_ERROR_NULL when `optimizer` itself is NULL; KLS_ERROR_HANDLE when no live optimizer is there, for example after a
-/// second destroy through a copy of the handle where that memory is still readable.
+/// Errors: KLS_ERROR_NULL when `optimizer` itself is NULL; KLS_ERROR_HANDLE when the lent memory holds no live optimizer. A copy of a
+/// handle to the heap must not be used again: nothing can detect that.
 ///
 /// # Safety
 /// `*optimizer` is NULL or a handle that no other thread uses.
@@ -108,7 +111,7 @@ pub unsafe extern "C" fn kls_optimizer_destroy(optimizer: *mut *mut kls_optimize
 /// Errors: KLS_ERROR_NULL, KLS_ERROR_HANDLE, KLS_ERROR_POISONED.
 ///
 /// # Safety
-/// `optimizer` is a handle that no other thread changes; `bytes` is writable.
+/// `optimizer` is a handle that no other thread uses; `bytes` is writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_optimizer_state_bytes(optimizer: *const kls_optimizer, bytes: *mut usize) -> kls_status {
     // SAFETY: the caller vouches for the handle; nothing is written through it.

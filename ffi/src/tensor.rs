@@ -37,7 +37,7 @@ pub struct kls_tensor {
     pub reserved: u32,
     /// Lengths of the dims of one slice.
     pub dims: [u64; KLS_MAX_ORDER],
-    /// KLS_MODE_* per dim.
+    /// KLS_MODE_* per dim. A group without Kronecker factors (AdamW) has no use for it.
     pub modes: [i32; KLS_MAX_ORDER],
     /// Number of equal slices, each a tensor of these dims with a state of its own (layers stacked in one buffer). Default 1.
     pub slices: u64,

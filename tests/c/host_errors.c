@@ -34,6 +34,15 @@ const char *test_host_errors(void) {
     EXPECT(KLS_ERROR_NULL, kls_optimizer_create(&optimizer, &f.group, 1, NULL, 2, NULL));
     CHECK(optimizer == NULL);
 
+    /* More memory than there is: an error, not an abort. */
+    {
+        kls_tensor huge = f.tensors[0];
+        huge.dims[0] = (uint64_t)1 << 20;
+        huge.modes[0] = KLS_MODE_FULL;
+        EXPECT(KLS_ERROR_OUT_OF_MEMORY, kls_optimizer_create(&optimizer, &f.group, 1, &huge, 1, NULL));
+        CHECK(optimizer == NULL);
+    }
+
     /* The portable backend on the heap and lent memory are the same bits; two threads as one. */
     lent = f;
     lent.params[0] = lent.matrix;

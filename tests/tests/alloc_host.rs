@@ -2,18 +2,31 @@
 
 use klshampoo::Mode;
 use klshampoo_ffi::*;
-use klshampoo_tests::c_abi::{config_to_c, tensor_to_c};
+use klshampoo_tests::c_abi::{CAbi, Lent, config_to_c, tensor_to_c};
 use klshampoo_tests::cases::Xorshift;
 use klshampoo_tests::counting::Counting;
-use klshampoo_tests::harness::Number;
+use klshampoo_tests::harness::{Driver, Number};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const DIMS: [[usize; 2]; 4] = [[64, 96], [33, 17], [16, 16], [128, 40]];
+const DIMS: [[usize; 2]; 4] = [[48, 320], [33, 17], [16, 16], [128, 40]];
+
+/// In lent memory nothing is ever allocated, the first step included.
+fn lent_memory_allocates_nothing() {
+    let mut optimizer = CAbi::<Lent>::new(&f32::figure13(), &[16, 32], &[None; 2]);
+    let (mut param, mut grad, mut random) = (vec![0.1f32; 512], vec![0f32; 512], Xorshift::for_shape(&[16, 32]));
+    let before = Counting::of_all_threads();
+    for _ in 0..300 {
+        grad.iter_mut().for_each(|g| *g = random.normal() as f32);
+        optimizer.step(&mut param, &grad, 0.01);
+    }
+    assert_eq!(Counting::of_all_threads() - before, 0, "lent memory");
+}
 
 #[test]
 fn steps_allocate_nothing_after_the_warm_up() {
+    lent_memory_allocates_nothing();
     for (threads, backend) in [(1, KLS_BACKEND_FAER), (2, KLS_BACKEND_FAER), (2, KLS_BACKEND_PORTABLE)] {
         let mut group = config_to_c(&f32::figure13());
         group.refresh_period = 3;

@@ -801,3 +801,39 @@ fn no_scale_of_gradient_overflows_the_state() {
     }
     assert!(refused > 1000 && stepped > 1000, "{refused} {stepped}");
 }
+
+#[test]
+fn rebalancing_keeps_a_dominant_direction_in_range() {
+    // One row carries everything, and its gradient jumps by 1e14: the means of the modes' eigenvalues then ask for a shift that the
+    // largest eigenvalue does not survive.
+    for dims in [[16, 1], [1, 65], [16, 3]] {
+        for mode in [Mode::Full, Mode::Diagonal] {
+            let config = Config { refresh_period: 2, ..Config::<f32>::kl_shampoo() };
+            let spec = TensorSpec::new(&dims).unwrap().mode(0, mode);
+            let mut core = Core::<f32, Portable>::table(&[config], &[spec]);
+            let mut param = vec![vec![0.5; dims[0] * dims[1]]];
+            for step in 0..40 {
+                let mut grad = vec![0.0; dims[0] * dims[1]];
+                grad[0] = if step == 0 { 1.0 } else { 1e14 };
+                core.try_step(&mut param, &[Some(grad)], 1e-3).unwrap();
+                assert!(core.state.iter().chain(&param[0]).all(|x| x.is_finite()), "{dims:?} {mode:?} step {step}");
+            }
+            assert_eq!(core.headers[0].refresh_failures, 0);
+        }
+    }
+}
+
+#[test]
+fn a_learning_rate_that_would_overflow_is_refused() {
+    let config = Config { weight_decay: 1e10, ..Config::<f32>::adamw() };
+    let mut core = Core::<f32, Portable>::table(&[config], &[TensorSpec::new(&[3]).unwrap()]);
+    let mut param = vec![vec![1.0; 3]];
+    let error = core.try_step(&mut param, &[Some(vec![1.0; 3])], 1e30).unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::LearningRate);
+
+    let mut core = Core::<f32, Portable>::table(&[Config::<f32>::kl_shampoo()], &[TensorSpec::new(&[3, 2]).unwrap()]);
+    let mut param = vec![vec![1.0; 6]];
+    let error = core.try_step(&mut param, &[Some(vec![1.0, -2.0, 3.0, 0.5, 4.0, 1.0])], 3e38).unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Slice(SliceError::UpdateNotFinite));
+    assert!(param[0].iter().all(|&p| p == 1.0) && core.state.iter().all(|&x| x == 0.0));
+}

@@ -581,5 +581,5 @@ macro_rules! backend {
 
 backend!(portable_f32, f32, Portable);
 backend!(portable_f64, f64, Portable);
-backend!(faer_f32, f32, Faer::new(150));
-backend!(faer_f64, f64, Faer::sized_for::<f64>(150));
+backend!(faer_f32, f32, Faer::new(150).unwrap());
+backend!(faer_f64, f64, Faer::sized_for::<f64>(150).unwrap());

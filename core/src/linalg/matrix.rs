@@ -30,68 +30,61 @@ const fn fits(len: usize, rows: usize, cols: usize, row_stride: usize, col_strid
     (rows - 1) * row_stride + (cols - 1) * col_stride < len
 }
 
+/// What the two kinds of view have in common.
+macro_rules! view {
+    ($view:ident, $data:ty) => {
+        impl<'a, T> $view<'a, T> {
+            /// A strided view; shorter slices than the shape needs are a programming error in this crate.
+            pub fn strided(data: $data, rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
+                assert!(fits(data.len(), rows, cols, row_stride, col_stride), "matrix view outside its slice");
+                Self { data, rows, cols, row_stride, col_stride }
+            }
+
+            /// A dense row-major view.
+            pub fn row_major(data: $data, rows: usize, cols: usize) -> Self {
+                Self::strided(data, rows, cols, cols, 1)
+            }
+
+            /// The transpose: the same data, strides exchanged.
+            #[must_use]
+            pub fn t(self) -> Self {
+                Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+            }
+
+            /// Number of rows.
+            pub fn rows(&self) -> usize {
+                self.rows
+            }
+
+            /// Number of columns.
+            pub fn cols(&self) -> usize {
+                self.cols
+            }
+
+            /// Distance in elements between vertically adjacent elements.
+            pub fn row_stride(&self) -> usize {
+                self.row_stride
+            }
+
+            /// Distance in elements between horizontally adjacent elements.
+            pub fn col_stride(&self) -> usize {
+                self.col_stride
+            }
+        }
+    };
+}
+
+view!(MatRef, &'a [T]);
+view!(MatMut, &'a mut [T]);
+
 impl<'a, T> MatRef<'a, T> {
-    /// A strided view; shorter slices than the shape needs are a programming error in this crate.
-    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
-        assert!(fits(data.len(), rows, cols, row_stride, col_stride), "matrix view outside its slice");
-        Self { data, rows, cols, row_stride, col_stride }
-    }
-
-    /// A dense row-major view.
-    pub fn row_major(data: &'a [T], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols, 1)
-    }
-
-    /// The transpose: the same data, strides exchanged.
-    #[must_use]
-    pub fn t(self) -> Self {
-        Self { data: self.data, rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride }
-    }
-
     /// The underlying elements.
     pub fn data(&self) -> &'a [T] {
         self.data
     }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Number of columns.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Distance in elements between vertically adjacent elements.
-    pub fn row_stride(&self) -> usize {
-        self.row_stride
-    }
-
-    /// Distance in elements between horizontally adjacent elements.
-    pub fn col_stride(&self) -> usize {
-        self.col_stride
-    }
 }
 
 impl<'a, T> MatMut<'a, T> {
-    /// A strided view; shorter slices than the shape needs are a programming error in this crate.
-    pub fn strided(data: &'a mut [T], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
-        assert!(fits(data.len(), rows, cols, row_stride, col_stride), "matrix view outside its slice");
-        Self { data, rows, cols, row_stride, col_stride }
-    }
-
-    /// A dense row-major view.
-    pub fn row_major(data: &'a mut [T], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols, 1)
-    }
-
-    /// The transpose: the same data, strides exchanged.
-    #[must_use]
-    pub fn t(self) -> Self {
-        Self { data: self.data, rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride }
-    }
-
     /// A shorter-lived view of the same matrix.
     pub fn reborrow(&mut self) -> MatMut<'_, T> {
         MatMut { data: self.data, rows: self.rows, cols: self.cols, row_stride: self.row_stride, col_stride: self.col_stride }
@@ -105,25 +98,5 @@ impl<'a, T> MatMut<'a, T> {
     /// The underlying elements.
     pub fn data(&mut self) -> &mut [T] {
         self.data
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Number of columns.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Distance in elements between vertically adjacent elements.
-    pub fn row_stride(&self) -> usize {
-        self.row_stride
-    }
-
-    /// Distance in elements between horizontally adjacent elements.
-    pub fn col_stride(&self) -> usize {
-        self.col_stride
     }
 }

@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 
 use klshampoo::linalg::Portable;
 
-use super::{Backend, Faer, Host};
+use super::{Backend, Faer, Host, OutOfMemory};
 use crate::checked::{check_pointer, check_struct_size, put, slice, write_struct};
 use crate::config::kls_config;
 use crate::guard::guard;
@@ -26,7 +26,8 @@ pub const KLS_BACKEND_FAER: i32 = 2;
 pub struct kls_options {
     /// sizeof(kls_options), set by kls_options_init.
     pub struct_size: u32,
-    /// Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it.
+    /// Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Each has a scratch of its own,
+    /// as long as the largest tensor slice needs.
     pub num_threads: u32,
     /// KLS_BACKEND_*.
     pub backend: i32,
@@ -82,15 +83,18 @@ pub unsafe extern "C" fn kls_optimizer_create(
             // SAFETY: not NULL, aligned, and by the caller's word readable.
             unsafe { *options }
         };
-        let host = host(&options, &Plan::new(groups, tensors, false)?)?;
         let plan = Plan::new(groups, tensors, false)?;
+        let (host, layout) = (host(&options, &plan)?, block(plan.size)?);
         // SAFETY: the size is not zero: the block starts with the object.
-        let memory = unsafe { alloc_zeroed(block(plan.size)?) };
+        let memory = unsafe { alloc_zeroed(layout) };
         if memory.is_null() {
             return Err(KLS_ERROR_OUT_OF_MEMORY);
         }
-        // SAFETY: just allocated for this plan.
-        let made = unsafe { kls_optimizer::build(memory, plan, groups, tensors)? };
+        // SAFETY: just allocated for this plan, and zero.
+        let made = unsafe { kls_optimizer::build(memory, plan, groups, tensors) }.inspect_err(|_| {
+            // SAFETY: allocated above with this layout; nothing was built in it.
+            unsafe { dealloc(memory, layout) };
+        })?;
         // SAFETY: just built, nobody else knows of it.
         unsafe { (*made).host = Some(Box::new(host)) };
         // SAFETY: checked above.
@@ -108,12 +112,12 @@ fn host(options: &kls_options, plan: &Plan) -> Result<Host, kls_status> {
         return Err(KLS_ERROR_THREADS);
     }
     let largest = plan.totals.largest_full_dim;
-    let backend: fn(usize) -> Backend = match options.backend {
-        KLS_BACKEND_PORTABLE => |_| Backend::Portable(Portable),
-        KLS_BACKEND_AUTO | KLS_BACKEND_FAER => |largest| Backend::Faer(Box::new(Faer::new(largest))),
+    let backend: fn(usize) -> Result<Backend, OutOfMemory> = match options.backend {
+        KLS_BACKEND_PORTABLE => |_| Ok(Backend::Portable(Portable)),
+        KLS_BACKEND_AUTO | KLS_BACKEND_FAER => |largest| Ok(Backend::Faer(Box::new(Faer::new(largest)?))),
         _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
     };
-    Host::new(options.num_threads as usize, plan.totals.scratch_len, || backend(largest)).map_err(|_| KLS_ERROR_THREADS)
+    Host::new(options.num_threads as usize, plan.totals.scratch_len, || backend(largest))
 }
 
 /// Frees an optimizer that `create` made.

@@ -28,6 +28,18 @@ pub struct Faer {
     scratch: MemBuffer,
 }
 
+/// The memory for a backend's scratch could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+impl core::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the memory for the backend's scratch could not be had")
+    }
+}
+
+impl core::error::Error for OutOfMemory {}
+
 impl core::fmt::Debug for Faer {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Faer").field("scratch_bytes", &self.scratch.len()).finish()
@@ -36,21 +48,25 @@ impl core::fmt::Debug for Faer {
 
 impl Faer {
     /// A backend that factorises `f32` matrices of up to `max_dim x max_dim`.
-    #[must_use]
-    pub fn new(max_dim: usize) -> Self {
+    ///
+    /// # Errors
+    /// When the memory for its scratch cannot be had.
+    pub fn new(max_dim: usize) -> Result<Self, OutOfMemory> {
         Self::sized_for::<f32>(max_dim)
     }
 
     /// A backend that factorises matrices of up to `max_dim x max_dim` of the given element type.
     ///
     /// Larger ones are factorised all the same, by [`Portable`].
-    #[must_use]
-    pub fn sized_for<T: RealField>(max_dim: usize) -> Self {
+    ///
+    /// # Errors
+    /// When the memory for its scratch cannot be had.
+    pub fn sized_for<T: RealField>(max_dim: usize) -> Result<Self, OutOfMemory> {
         let requirements: [fn(usize) -> StackReq; 3] = [product::scratch::<T>, factor::scratch::<T>, eigen::scratch::<T>];
         // Requirements need not grow with the dimension: their block sizes do not.
         let of = |d: usize| StackReq::any_of(&requirements.map(|requirement| requirement(d)));
         let scratch = (0..=max_dim).map(of).fold(StackReq::empty(), StackReq::or);
-        Self { scratch: MemBuffer::new(scratch) }
+        Ok(Self { scratch: MemBuffer::try_new(scratch).map_err(|_| OutOfMemory)? })
     }
 }
 

@@ -10,8 +10,9 @@ use std::sync::Mutex;
 use klshampoo::{Jobs, StepError};
 
 pub use self::backend::Backend;
-pub use self::faer::Faer;
+pub use self::faer::{Faer, OutOfMemory};
 use self::pool::Pool;
+use crate::status::{KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_THREADS, kls_status};
 use crate::step::{Pointers, keep_first};
 
 /// What one thread needs for itself.
@@ -28,9 +29,15 @@ pub(crate) struct Host {
 
 impl Host {
     /// One worker per thread; the calling thread is the first.
-    fn new(threads: usize, scratch_len: usize, backend: impl Fn() -> Backend) -> std::io::Result<Self> {
-        let worker = || Mutex::new(Worker { scratch: vec![0.0; scratch_len], backend: backend() });
-        Ok(Self { workers: (0..threads).map(|_| worker()).collect(), pool: Pool::new(threads)? })
+    fn new(threads: usize, scratch_len: usize, backend: impl Fn() -> Result<Backend, OutOfMemory>) -> Result<Self, kls_status> {
+        let worker = || {
+            let mut scratch = Vec::new();
+            scratch.try_reserve_exact(scratch_len).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
+            scratch.resize(scratch_len, 0.0);
+            Ok(Mutex::new(Worker { scratch, backend: backend().map_err(|_| KLS_ERROR_OUT_OF_MEMORY)? }))
+        };
+        let workers = (0..threads).map(|_| worker()).collect::<Result<_, kls_status>>()?;
+        Ok(Self { workers, pool: Pool::new(threads).map_err(|_| KLS_ERROR_THREADS)? })
     }
 
     /// The calling thread's scratch and backend.

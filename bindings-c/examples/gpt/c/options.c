@@ -44,7 +44,7 @@ static const option_row rows[] = {
     {"beta1", NUMBER, FIELD(beta1), 0, 0.999999, {0}, "0.95", "KL-Shampoo's momentum"},
     {"beta2", NUMBER, FIELD(beta2), 0, 0.999999, {0}, "0.95", "KL-Shampoo's average of factors and eigenvalues"},
     {"adamw-beta1", NUMBER, FIELD(adamw_beta1), 0, 0.999999, {0}, "0.9", "AdamW's momentum"},
-    {"adamw-beta2", NUMBER, FIELD(adamw_beta2), 0, 0.999999, {0}, "0.95", "AdamW's second moment"},
+    {"adamw-beta2", NUMBER, FIELD(adamw_beta2), 0, 0.999999, {0}, "0.99", "AdamW's second moment"},
     {"refresh-period", WHOLE, FIELD(refresh_period), 1, INT_MAX, {0}, "10", "T, steps between updates of the eigenbases"},
     {"lambda0", LAMBDA, FIELD(lambda0), 1e-30, UNBOUNDED, {0}, "scale-free", "initial eigenvalue, or scale-free"},
     {"weight-decay", NUMBER, FIELD(weight_decay), 0, 1e3, {0}, "0.1", "of matrices and embeddings"},

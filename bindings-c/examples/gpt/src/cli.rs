@@ -93,7 +93,7 @@ pub struct Cli {
     #[arg(long, default_value_t = 0.9, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
     pub adamw_beta1: f64,
     /// AdamW's second moment, in both runs.
-    #[arg(long, default_value_t = 0.95, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
+    #[arg(long, default_value_t = 0.99, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
     pub adamw_beta2: f64,
     /// KL-Shampoo's momentum.
     #[arg(long, default_value_t = 0.95, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
