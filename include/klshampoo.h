@@ -209,7 +209,7 @@ typedef struct kls_options {
 // One parameter tensor: row-major, the last dim contiguous, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
 //
 // 1-D tensors of a group with Kronecker factors are stepped by AdamW with the group's betas, eps, weight decay and learning rate,
-// unless modes[0] says otherwise.
+// unless `modes[0]` says otherwise.
 typedef struct kls_tensor {
   // sizeof(kls_tensor), set by kls_tensor_init.
   uint32_t struct_size;

@@ -22,7 +22,7 @@ pub const KLS_MODE_IDENTITY: i32 = 3;
 /// One parameter tensor: row-major, the last dim contiguous, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
 ///
 /// 1-D tensors of a group with Kronecker factors are stepped by AdamW with the group's betas, eps, weight decay and learning rate,
-/// unless modes[0] says otherwise.
+/// unless `modes[0]` says otherwise.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
