@@ -41,7 +41,7 @@ static const option_row rows[] = {
     {"convention", CHOICE, FIELD(convention), 0, 0, {"figure13", "reference-kl"}, "figure13", "published variant of KL-Shampoo"},
     {"lr", NUMBER, FIELD(lr), 0, 1e3, {0}, "0.004", "peak learning rate of the method"},
     {"adamw-lr", NUMBER, FIELD(adamw_lr), 0, 1e3, {0}, "0", "peak rate of all else beside kl-shampoo; 0: as --lr"},
-    {"beta1", NUMBER, FIELD(beta1), 0, 0.999999, {0}, "0.95", "KL-Shampoo's momentum"},
+    {"beta1", NUMBER, FIELD(beta1), 0, 0.999999, {0}, "0.9", "KL-Shampoo's momentum"},
     {"beta2", NUMBER, FIELD(beta2), 0, 0.999999, {0}, "0.95", "KL-Shampoo's average of factors and eigenvalues"},
     {"adamw-beta1", NUMBER, FIELD(adamw_beta1), 0, 0.999999, {0}, "0.9", "AdamW's momentum"},
     {"adamw-beta2", NUMBER, FIELD(adamw_beta2), 0, 0.999999, {0}, "0.99", "AdamW's second moment"},

@@ -84,7 +84,7 @@ pub struct Cli {
     #[arg(long, default_value_t = 4e-3, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
     pub adamw_lr: f64,
     /// Learning rate of KL-Shampoo.
-    #[arg(long, default_value_t = 8e-3, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
+    #[arg(long, default_value_t = 4e-3, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
     pub kl_lr: f64,
     /// Learning rate of AdamW in the KL-Shampoo run, for embeddings, biases and layer norms [default: --kl-lr].
     #[arg(long, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
@@ -96,7 +96,7 @@ pub struct Cli {
     #[arg(long, default_value_t = 0.99, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
     pub adamw_beta2: f64,
     /// KL-Shampoo's momentum.
-    #[arg(long, default_value_t = 0.95, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
+    #[arg(long, default_value_t = 0.9, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
     pub kl_beta1: f64,
     /// KL-Shampoo's average of factors and eigenvalues.
     #[arg(long, default_value_t = 0.95, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
