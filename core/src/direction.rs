@@ -1,6 +1,6 @@
-//! From momentum to parameter: damping, bias correction and weight decay, per element.
+//! From numerator to parameter: denominators, bias correction and weight decay, per element.
 
-use crate::config::{FirstStep, WeightDecay};
+use crate::config::{BiasCorrection, FactorInit, FirstStep, Momentum, WeightDecay};
 use crate::{Config, Scalar, SliceHeader};
 
 /// Roots of the eigenvalues that meet one row of the tensor: of all modes but the last, multiplied, and of the last.
@@ -10,7 +10,7 @@ pub(crate) struct Root<'a, T> {
 }
 
 impl<T: Scalar> Root<'_, T> {
-    /// `out = correction m / (prod_k lambda_k^{1/2} + eps)`; the denominator is at least the floor.
+    /// `out = correction m / (prod_k lambda_k^p + eps)`; the denominator is at least the floor.
     pub fn precondition(&self, eps: T, correction: T, m: &[T], out: &mut [T]) {
         match self.last {
             Some(last) => {
@@ -28,28 +28,53 @@ impl<T: Scalar> Root<'_, T> {
     }
 }
 
-/// `out = m / (sqrt(d) + eps)`, both moments corrected; the denominator is at least the floor.
-pub(crate) fn normalise<T: Scalar>(eps: T, correction: &Correction<T>, m: &[T], d: &[T], out: &mut [T]) {
+/// `out = correction m / (sqrt(second d) + eps)`; the denominator is at least the floor.
+pub(crate) fn normalise<T: Scalar>(eps: T, correction: T, second: T, m: &[T], d: &[T], out: &mut [T]) {
     for ((out, &m), &d) in out.iter_mut().zip(m).zip(d) {
-        *out = m * correction.first / ((d * correction.second).sqrt().max(T::FLOOR) + eps);
+        *out = m * correction / ((d * second).sqrt().max(T::FLOOR) + eps);
     }
 }
 
-/// Bias corrections of this step: factors on the moments.
+/// `x <- beta x + (1 - beta) y`.
+pub(crate) fn average<T: Scalar>(beta: T, x: &mut [T], y: impl Iterator<Item = T>) {
+    let fresh = T::ONE - beta;
+    for (x, y) in x.iter_mut().zip(y) {
+        *x = beta * *x + fresh * y;
+    }
+}
+
+/// Bias corrections of this step: factors on the averages.
+#[derive(Clone, Copy)]
 pub(crate) struct Correction<T> {
-    pub first: T,
+    /// On the numerator.
+    pub numerator: T,
+    /// On second moments.
     pub second: T,
+    /// On factors that eigenvalues are taken from.
+    pub factor: T,
 }
 
 impl<T: Scalar> Correction<T> {
     pub fn new(config: &Config<T>, header: &SliceHeader) -> Self {
-        if !config.bias_correction {
-            return Self { first: T::ONE, second: T::ONE };
-        }
         // Averages that a first step of factors only has not touched are one step younger.
         let skipped = u64::from(header.started != 0 && config.first_step == FirstStep::FactorsOnly);
         let age = T::from_usize((header.step - skipped) as usize);
-        Self { first: T::ONE / (T::ONE - config.beta1.powf(age)), second: T::ONE / (T::ONE - config.beta2.powf(age)) }
+        // The weights of an average of `age` numbers from zero add up to this.
+        let sum = |beta: T, age: T| T::ONE - beta.powf(age);
+        let numerator = || match config.momentum {
+            Momentum::Average => T::ONE / sum(config.beta1, age),
+            Momentum::Nesterov => T::ONE / sum(config.beta1, age + T::ONE),
+            Momentum::None => T::ONE,
+        };
+        match config.bias_correction {
+            BiasCorrection::None => Self { numerator: T::ONE, second: T::ONE, factor: T::ONE },
+            BiasCorrection::StepSize => Self { numerator: numerator() * sum(config.beta2, age).sqrt(), second: T::ONE, factor: T::ONE },
+            BiasCorrection::Moments => {
+                let second = T::ONE / sum(config.beta2, age);
+                let from_zero = config.factor_init == FactorInit::Zero && config.first_step == FirstStep::Full;
+                Self { numerator: numerator(), second, factor: if from_zero { second } else { T::ONE } }
+            }
+        }
     }
 }
 
@@ -62,17 +87,28 @@ pub(crate) struct Decay<T> {
 
 impl<T: Scalar> Decay<T> {
     pub fn new(config: &Config<T>, lr: T) -> Self {
-        let decay = lr * config.weight_decay;
-        match config.weight_decay_kind {
-            WeightDecay::Before => Self { lr, before: T::ONE - decay, after: T::ZERO },
-            WeightDecay::After => Self { lr, before: T::ONE, after: decay },
+        let (before, after) = match config.weight_decay_kind {
+            WeightDecay::Before => (T::ONE - lr * config.weight_decay, T::ZERO),
+            WeightDecay::After => (T::ONE, lr * config.weight_decay),
+            WeightDecay::L2 => (T::ONE, T::ZERO),
+            WeightDecay::Independent => (T::ONE - config.weight_decay, T::ZERO),
+        };
+        Self { lr, before, after }
+    }
+
+    /// `theta <- theta - lr (factor direction + decay)`.
+    pub fn update(&self, theta: &mut [T], direction: &[T], factor: T) {
+        let rate = self.lr * factor;
+        for (theta, &direction) in theta.iter_mut().zip(direction) {
+            let updated = *theta * self.before - rate * direction;
+            *theta = updated - self.after * updated;
         }
     }
 
-    /// `theta <- theta - lr (direction + decay)`.
-    pub fn update(&self, theta: &mut [T], direction: &[T]) {
-        for (theta, &direction) in theta.iter_mut().zip(direction) {
-            let updated = *theta * self.before - self.lr * direction;
+    /// The same with a direction of zero.
+    pub fn decay(&self, theta: &mut [T]) {
+        for theta in theta {
+            let updated = *theta * self.before;
             *theta = updated - self.after * updated;
         }
     }

@@ -13,18 +13,42 @@ pub(crate) fn floor<T: Scalar>(modes: usize) -> T {
     T::FLOOR.max(T::exp2i(-room / modes.saturating_sub(1).max(1) as i32))
 }
 
-/// `lambda' = beta2 lambda + (1 - beta2) diag`, at least the floor and the clamp; `diag` comes in in `out`.
-pub(crate) fn average<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: &[T], out: &mut [T], header: &mut SliceHeader) {
-    let fresh = T::ONE - config.beta2;
+/// `lambda_i = value(i, lambda_i)`, at least the floor and the clamp; what these raise is counted.
+pub(crate) fn set<T: Scalar>(
+    config: &Config<T>,
+    shape: &Shape,
+    k: usize,
+    lambda: &mut [T],
+    header: &mut SliceHeader,
+    mut value: impl FnMut(usize, T) -> T,
+) {
     let lowest = floor::<T>(shape.preconditioned_modes()).max(config.lambda_clamp(shape.dim(k)));
     let mut count = 0;
-    for (out, &old) in out.iter_mut().zip(lambda) {
-        let average = config.beta2 * old + fresh * *out;
-        count += u32::from(average < lowest);
-        *out = average.max(lowest);
+    for (i, lambda) in lambda.iter_mut().enumerate() {
+        let new = value(i, *lambda);
+        count += u32::from(new < lowest);
+        *lambda = new.max(lowest);
     }
     let counter = if config.clamp_limit.is_some() { &mut header.clamped } else { &mut header.floored };
     *counter = counter.saturating_add(count);
+}
+
+/// `lambda^p`.
+pub(crate) fn power<T: Scalar>(lambda: T, p: T) -> T {
+    if p == T::exp2i(-1) {
+        lambda.sqrt()
+    } else if p == T::exp2i(-2) {
+        lambda.sqrt().sqrt()
+    } else if p == T::ONE {
+        lambda
+    } else {
+        lambda.powf(p)
+    }
+}
+
+/// A sum in blocks: one running sum of many numbers would lose digits.
+pub(crate) fn sum<T: Scalar>(values: &[T], f: impl Fn(T) -> T) -> T {
+    values.chunks(64).fold(T::ZERO, |sum, block| sum + block.iter().fold(T::ZERO, |sum, &x| sum + f(x)))
 }
 
 /// The mean binary exponent of a mode's eigenvalues, but for those at the floor: they say nothing of the scale of the others.

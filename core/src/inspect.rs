@@ -21,6 +21,8 @@ pub enum StatePart {
     Momentum,
     /// The second moment `D` in the coordinates that the direction uses, N numbers.
     SecondMoment,
+    /// The grafted method's second moment `v` in parameter coordinates, N numbers.
+    GraftMoment,
 }
 
 impl StatePart {
@@ -30,9 +32,10 @@ impl StatePart {
         let mode = |k: usize| (k < shape.order()).then_some(k);
         match self {
             Self::Factor(k) | Self::Basis(k) => mode(k).filter(|&k| shape.is_full(k)).map(|k| shape.dim(k) * shape.dim(k)),
-            Self::Eigenvalues(k) => mode(k).filter(|&k| shape.has_lambda(k)).map(|k| shape.dim(k)),
-            Self::Momentum => Some(shape.elements()),
-            Self::SecondMoment => layout.has_second_moment().then_some(shape.elements()),
+            Self::Eigenvalues(k) => mode(k).filter(|&k| layout.has_lambda(k)).map(|k| shape.dim(k)),
+            Self::Momentum => layout.parts().momentum.then_some(shape.elements()),
+            Self::SecondMoment => layout.parts().second_moment.then_some(shape.elements()),
+            Self::GraftMoment => layout.parts().graft_moment.then_some(shape.elements()),
         }
     }
 }
@@ -78,6 +81,7 @@ impl<T: Scalar> Optimizer<'_, T> {
             StatePart::Basis(k) => out.copy_from_slice(&state[regions.basis[k].clone()]),
             StatePart::Eigenvalues(k) => out.copy_from_slice(&state[regions.lambda[k].clone()]),
             StatePart::SecondMoment => out.copy_from_slice(&state[regions.second_moment]),
+            StatePart::GraftMoment => out.copy_from_slice(&state[regions.graft_moment]),
             StatePart::Momentum if turned => {
                 let bases: [&[T]; MAX_ORDER] = core::array::from_fn(|k| &state[regions.basis[k].clone()]);
                 let momentum = Start::External(&state[regions.momentum]);
@@ -95,6 +99,9 @@ impl<T: Scalar> Optimizer<'_, T> {
     }
 
     /// Replaces `Q_k` of a slice by `basis` (d x d row-major, columns are eigenvectors) and transforms factor and momentum with it.
+    ///
+    /// A second moment per element cannot be transformed: it stays, which is right for a basis that differs by signs of its columns
+    /// or before it has taken shape, right after the first step. Eigenvalues stay too.
     ///
     /// # Errors
     /// [`StepErrorKind::NotOrthogonal`] when an element of `Q^T Q - I` exceeds the square root of the machine epsilon,
@@ -134,9 +141,11 @@ impl<T: Scalar> Optimizer<'_, T> {
         linalg.matmul(MatMut::row_major(rotation, d, d), false, new.t(), old).map_err(linalg_error)?;
         packed::unpack(state.factor[k], factor, d);
         conjugate(linalg, d, rotation, factor, scratch.square).map_err(linalg_error)?;
-        mode_product(linalg, layout.shape(), k, rotation, Rotate::OutOf, state.momentum, scratch.product).map_err(linalg_error)?;
+        if !state.momentum.is_empty() {
+            mode_product(linalg, layout.shape(), k, rotation, Rotate::OutOf, state.momentum, scratch.product).map_err(linalg_error)?;
+            state.momentum.copy_from_slice(scratch.product);
+        }
         packed::pack(state.factor[k], factor, d);
-        state.momentum.copy_from_slice(scratch.product);
         state.basis[k].copy_from_slice(basis);
         Ok(())
     }

@@ -2,20 +2,22 @@
 
 use core::ops::Range;
 
+use crate::config::Parts;
 use crate::linalg::work_len;
 use crate::packed::triangle_len;
-use crate::shape::{MAX_ORDER, Shape, ShapeError};
+use crate::shape::{MAX_ORDER, Mode, Shape, ShapeError};
 
 /// Sizes of the state and of the scratch of one tensor slice, in elements.
 ///
 /// State, in this order: `Q_k` (d x d, row-major, columns are eigenvectors) of the full modes, packed lower triangles of `S~_k` of the
-/// full modes, `lambda_k` of the preconditioned modes, the momentum `M~` (N), and the second moment `D` (N) where the direction has one.
+/// full modes, and where the method has them (see [`Parts`]) `lambda_k` of the preconditioned modes, the momentum `M~` (N), the second
+/// moment `D` (N), and the grafted method's second moment `v` (N).
 ///
-/// Tensors without a full mode need no N-sized scratch: their step is elementwise.
+/// Tensors without a full mode need no N-sized scratch, but for L2 decay: their step is elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     shape: Shape,
-    second_moment: bool,
+    parts: Parts,
     largest_full_dim: usize,
     state_len: usize,
     scratch_len: usize,
@@ -28,6 +30,7 @@ pub(crate) struct Regions {
     pub lambda: [Range<usize>; MAX_ORDER],
     pub momentum: Range<usize>,
     pub second_moment: Range<usize>,
+    pub graft_moment: Range<usize>,
 }
 
 /// One slice's state, split.
@@ -37,28 +40,40 @@ pub(crate) struct State<'a, T> {
     pub lambda: [&'a mut [T]; MAX_ORDER],
     pub momentum: &'a mut [T],
     pub second_moment: &'a mut [T],
+    pub graft_moment: &'a mut [T],
 }
 
-/// The scratch of one step, split. A step writes only here until it commits.
+/// The scratch of one step, split. A step writes only here until it commits. The N-sized parts but the last are empty for tensors
+/// without a full mode.
 pub(crate) struct Scratch<'a, T> {
-    /// N: the projected gradient, then the momentum of after this step.
+    /// N: the projected gradient. Where nothing needs it beside the momentum, that takes its place and this becomes empty.
     pub gradient: &'a mut [T],
+    /// N where the method has momentum: that of after this step. Empty until it is averaged if it takes the gradient's place.
+    pub momentum: &'a mut [T],
+    /// N where the method has one: the second moment of after this step.
+    pub second_moment: &'a mut [T],
     /// N: the other end of every mode product, and the weighted gradients `X_k`.
     pub product: &'a mut [T],
     /// N: the update.
     pub update: &'a mut [T],
+    /// N for F-Shampoo variant 1: see its estimate.
+    pub aside: &'a mut [T],
+    /// N with L2 decay: the gradient of loss and penalty.
+    pub penalised: &'a mut [T],
     /// d x d per full mode: `Delta~_k` (lower triangle), then, in a refresh, the new `S~_k`.
     pub delta: [&'a mut [T]; MAX_ORDER],
     /// d x d per full mode: the refreshed basis.
     pub basis: [&'a mut [T]; MAX_ORDER],
     /// d per preconditioned mode: the eigenvalues of after this step.
     pub lambda: [&'a mut [T]; MAX_ORDER],
-    /// d per preconditioned mode: weights or roots of the eigenvalues in use.
+    /// d per preconditioned mode: weights or roots of the eigenvalues in use; in a refresh the factor's diagonal.
     pub weight: [&'a mut [T]; MAX_ORDER],
     /// d x d of the largest full mode.
     pub rotation: &'a mut [T],
     /// d x d of the largest full mode.
     pub square: &'a mut [T],
+    /// d of the largest full mode.
+    pub values: &'a mut [T],
     /// Work space of the factorisations.
     pub work: &'a mut [T],
 }
@@ -70,15 +85,23 @@ const fn plus(sum: Option<usize>, count: usize, each: usize) -> Option<usize> {
     }
 }
 
+/// Whether the momentum of after the step has a place of its own in scratch.
+const fn separate_momentum(parts: &Parts) -> bool {
+    parts.momentum && parts.keeps_gradient
+}
+
 impl Layout {
     /// Computes every size of a tensor slice.
     ///
     /// # Errors
     /// [`ShapeError::Overflow`] when a size does not fit the address space.
-    pub const fn new(shape: Shape, second_moment: bool) -> Result<Self, ShapeError> {
+    pub const fn new(shape: Shape, parts: Parts) -> Result<Self, ShapeError> {
         let n = shape.elements();
-        let mut state = plus(Some(0), if second_moment { 2 } else { 1 }, n);
-        let mut scratch = plus(Some(0), if shape.full_modes() > 0 { 3 } else { 0 }, n);
+        let mut state = plus(Some(0), parts.momentum as usize + parts.second_moment as usize + parts.graft_moment as usize, n);
+        let mut scratch = plus(Some(0), parts.penalised as usize, n);
+        if shape.full_modes() > 0 {
+            scratch = plus(scratch, 3 + separate_momentum(&parts) as usize + parts.second_moment as usize + parts.aside as usize, n);
+        }
         let (mut k, mut largest) = (0, 0);
         while k < shape.order() {
             let d = shape.dim(k);
@@ -90,16 +113,19 @@ impl Layout {
                     largest = d;
                 }
             }
-            if shape.has_lambda(k) {
-                state = plus(state, 1, d);
+            if !matches!(shape.mode(k), Mode::Identity) {
+                // The refresh uses the weights' place also where there are no eigenvalues.
                 scratch = plus(scratch, 2, d);
+                if parts.eigenvalues {
+                    state = plus(state, 1, d);
+                }
             }
             k += 1;
         }
-        scratch = plus(plus(plus(scratch, largest, largest), largest, largest), 1, work_len(largest));
+        scratch = plus(plus(plus(plus(scratch, largest, largest), largest, largest), 1, largest), 1, work_len(largest));
         match (state, scratch) {
             (Some(state_len), Some(scratch_len)) if state_len <= isize::MAX as usize / 8 && scratch_len <= isize::MAX as usize / 8 => {
-                Ok(Self { shape, second_moment, largest_full_dim: largest, state_len, scratch_len })
+                Ok(Self { shape, parts, largest_full_dim: largest, state_len, scratch_len })
             }
             _ => Err(ShapeError::Overflow),
         }
@@ -129,8 +155,17 @@ impl Layout {
         if self.shape.is_full(k) { self.shape.dim(k) * self.shape.dim(k) } else { 0 }
     }
 
+    /// Room for one number per index of a preconditioned mode.
+    fn table_len(&self, k: usize) -> usize {
+        if self.shape.is_preconditioned(k) { self.shape.dim(k) } else { 0 }
+    }
+
     fn lambda_len(&self, k: usize) -> usize {
-        if self.shape.has_lambda(k) { self.shape.dim(k) } else { 0 }
+        if self.parts.eigenvalues { self.table_len(k) } else { 0 }
+    }
+
+    fn elements_if(&self, present: bool) -> usize {
+        if present { self.shape.elements() } else { 0 }
     }
 
     /// Elements of the packed triangle of mode `k`.
@@ -138,9 +173,14 @@ impl Layout {
         if self.shape.is_full(k) { self.shape.dim(k) * (self.shape.dim(k) + 1) / 2 } else { 0 }
     }
 
-    /// Whether the direction keeps a second moment per element.
-    pub const fn has_second_moment(&self) -> bool {
-        self.second_moment
+    /// What a slice keeps.
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Whether mode `k` has eigenvalues.
+    pub const fn has_lambda(&self, k: usize) -> bool {
+        self.parts.eigenvalues && self.shape.is_preconditioned(k)
     }
 
     /// Where each part of a slice's state lies; ranges of parts that a mode does not have are empty.
@@ -155,8 +195,9 @@ impl Layout {
             basis: core::array::from_fn(|k| next(self.square_len(k))),
             factor: core::array::from_fn(|k| next(self.triangle_len(k))),
             lambda: core::array::from_fn(|k| next(self.lambda_len(k))),
-            momentum: next(self.shape.elements()),
-            second_moment: next(if self.second_moment { self.shape.elements() } else { 0 }),
+            momentum: next(self.elements_if(self.parts.momentum)),
+            second_moment: next(self.elements_if(self.parts.second_moment)),
+            graft_moment: next(self.elements_if(self.parts.graft_moment)),
         }
     }
 
@@ -170,24 +211,31 @@ impl Layout {
             lambda: regions.lambda.map(|range| rest.take(range.len())),
             momentum: rest.take(regions.momentum.len()),
             second_moment: rest.take(regions.second_moment.len()),
+            graft_moment: rest.take(regions.graft_moment.len()),
         }
     }
 
     /// Splits a scratch of at least [`Self::scratch_len`] elements.
     pub(crate) fn split_scratch<'a, T>(&self, scratch: &'a mut [T]) -> Scratch<'a, T> {
-        let n = if self.shape.full_modes() > 0 { self.shape.elements() } else { 0 };
+        let turned = self.shape.full_modes() > 0;
+        let n = self.elements_if(turned);
         let d = self.largest_full_dim;
         let mut rest = Carver(scratch);
         Scratch {
             gradient: rest.take(n),
+            momentum: rest.take(self.elements_if(turned && separate_momentum(&self.parts))),
+            second_moment: rest.take(self.elements_if(turned && self.parts.second_moment)),
             product: rest.take(n),
             update: rest.take(n),
+            aside: rest.take(self.elements_if(turned && self.parts.aside)),
+            penalised: rest.take(self.elements_if(self.parts.penalised)),
             delta: core::array::from_fn(|k| rest.take(self.square_len(k))),
             basis: core::array::from_fn(|k| rest.take(self.square_len(k))),
-            lambda: core::array::from_fn(|k| rest.take(self.lambda_len(k))),
-            weight: core::array::from_fn(|k| rest.take(self.lambda_len(k))),
+            lambda: core::array::from_fn(|k| rest.take(self.table_len(k))),
+            weight: core::array::from_fn(|k| rest.take(self.table_len(k))),
             rotation: rest.take(d * d),
             square: rest.take(d * d),
+            values: rest.take(d),
             work: rest.take(work_len(d)),
         }
     }

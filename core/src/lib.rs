@@ -28,10 +28,14 @@
 
 pub mod linalg;
 
+mod apply;
 mod config;
 mod direction;
 mod eigenvalues;
+mod elementwise;
+mod estimate;
 mod fixed;
+mod graft;
 mod header;
 mod inspect;
 mod layout;
@@ -47,7 +51,10 @@ mod step;
 mod tensor;
 mod unfold;
 
-pub use config::{BadGradient, Config, ConfigError, Direction, Estimator, FirstStep, LambdaInit, StepOrder, WeightDecay};
+pub use config::{
+    BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit,
+    FirstBasis, FirstStep, Graft, LambdaInit, Momentum, Parts, Refresh, StepOrder, WeightDecay,
+};
 pub use fixed::FixedOptimizer;
 pub use header::SliceHeader;
 pub use inspect::StatePart;

@@ -58,9 +58,18 @@ impl Magnitude {
 
     /// `||x||_F^2 = mantissa * 4^exponent`, with a mantissa that neither overflows nor underflows; (0, 0) for an all-zero slice.
     pub(crate) fn squared_norm<T: Scalar>(self, x: &[T]) -> (T, i32) {
+        const LANES: usize = 8;
         let scale = self.normaliser::<T>();
         // Sums of blocks: one running sum would stop growing at 2^24 elements in `f32`.
-        let block = |x: &[T]| x.iter().fold(T::ZERO, |sum, &x| sum + x * scale * (x * scale));
+        let block = |x: &[T]| {
+            let mut lanes = [T::ZERO; LANES];
+            for chunk in x.chunks(LANES) {
+                for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                    *lane += x * scale * (x * scale);
+                }
+            }
+            lanes.into_iter().fold(T::ZERO, |sum, lane| sum + lane)
+        };
         let sum = x.chunks(4096).fold(T::ZERO, |sum, x| sum + block(x));
         (sum, self.exponent.unwrap_or(0))
     }
@@ -80,9 +89,68 @@ impl Magnitude {
     }
 }
 
+/// A Frobenius norm, gathered piece by piece: its square is `sum * 4^exponent`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Norm<T> {
+    sum: T,
+    exponent: i32,
+}
+
+impl<T: Scalar> Norm<T> {
+    pub(crate) const ZERO: Self = Self { sum: T::ZERO, exponent: i32::MIN / 4 };
+
+    /// Adds the elements of a slice without NaN or infinity.
+    pub(crate) fn add(&mut self, x: &[T]) {
+        let Ok(magnitude) = Magnitude::of(x) else { return };
+        let Some(exponent) = magnitude.exponent else { return };
+        let (sum, _) = magnitude.squared_norm(x);
+        let common = self.exponent.max(exponent);
+        self.sum = self.sum * T::exp2i(2 * (self.exponent - common)) + sum * T::exp2i(2 * (exponent - common));
+        self.exponent = common;
+    }
+
+    /// The norm of one slice.
+    pub(crate) fn of(x: &[T]) -> Self {
+        let mut norm = Self::ZERO;
+        norm.add(x);
+        norm
+    }
+
+    /// This norm over another one, which is at least 2^-63; at most what the type holds.
+    pub(crate) fn over(self, other: Self) -> T {
+        let floor = Self { sum: T::ONE, exponent: -63 };
+        let other = if other.sum == T::ZERO || other.log2() < -63 { floor } else { other };
+        if self.sum == T::ZERO { T::ZERO } else { (self.sum / other.sum).sqrt() * T::exp2i(self.exponent - other.exponent) }
+    }
+
+    /// A bound on the norm as a norm: `cap sqrt(n)`.
+    pub(crate) fn with_rms(rms: T, elements: usize) -> Self {
+        let exponent = rms.exponent();
+        let mantissa = rms * T::exp2i(-exponent);
+        Self { sum: mantissa * mantissa * T::from_usize(elements), exponent }
+    }
+
+    fn log2(self) -> i32 {
+        self.exponent + self.sum.exponent() / 2
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn norms_of_any_size_compare() {
+        let norm = |x: &[f32]| Norm::of(x);
+        assert_eq!(norm(&[3e30, 4e30]).over(norm(&[5e-10])), 1e40f64.min(f64::from(f32::INFINITY)) as f32);
+        assert_eq!(norm(&[3.0, 4.0]).over(norm(&[0.5])), 10.0);
+        assert_eq!(norm(&[0.0]).over(norm(&[1.0])), 0.0);
+        assert_eq!(norm(&[1.0]).over(norm(&[0.0])), 2f32.powi(63));
+        assert_eq!(Norm::with_rms(2.0f32, 16).over(norm(&[4.0])), 2.0);
+        let mut pieces = Norm::ZERO;
+        [1e-30f32, 3.0, 4.0, 1e-30].iter().for_each(|&x| pieces.add(&[x]));
+        assert_eq!(pieces.over(norm(&[5.0])), 1.0);
+    }
 
     #[test]
     fn faults_are_found_and_norms_do_not_overflow() {

@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::linalg::LinAlg;
 use crate::magnitude::GradientFault;
 use crate::step::{Slice, SliceError, check, step};
-use crate::{BadGradient, Config, ConfigError, Direction, Scalar, SliceHeader, TableError, Tensor};
+use crate::{BadGradient, Config, ConfigError, Scalar, SliceHeader, TableError, Tensor};
 
 /// An optimizer over borrowed memory: groups, resolved tensors, one header per slice and one state buffer.
 ///
@@ -255,7 +255,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             slices += tensor.slices();
             state_len = tensor.state_range(tensor.slices() - 1).end;
             groups.get(tensor.group()).ok_or(TableError::Group)?.validate()?;
-            if (tensor.config(groups).direction == Direction::SecondMoment) != tensor.layout().has_second_moment() {
+            if tensor.config(groups).parts() != *tensor.layout().parts() {
                 return Err(TableError::Config(ConfigError::Combination));
             }
         }

@@ -65,6 +65,24 @@ pub(crate) fn pack<T: Scalar>(packed: &mut [T], square: &[T], d: usize) {
     }
 }
 
+/// The diagonal of a triangle.
+pub(crate) fn diagonal<T: Scalar>(packed: &[T], d: usize) -> impl Iterator<Item = T> + '_ {
+    (0..d).map(|i| packed[i * (i + 3) / 2])
+}
+
+/// `||S||_F^2`, from one triangle.
+pub(crate) fn square_sum<T: Scalar>(packed: &[T], d: usize) -> T {
+    let (mut rest, mut sum) = (packed, T::ZERO);
+    for i in 0..d {
+        let (row, tail) = rest.split_at(i + 1);
+        // Row by row: one running sum over d^2 numbers would lose digits.
+        let off_diagonal = row[..i].iter().fold(T::ZERO, |sum, &x| sum + x * x);
+        sum += off_diagonal + off_diagonal + row[i] * row[i];
+        rest = tail;
+    }
+    sum
+}
+
 /// Copies the lower triangle to the upper one.
 pub(crate) fn mirror_up<T: Scalar>(square: &mut [T], d: usize) {
     for i in 1..d {

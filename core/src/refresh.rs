@@ -1,53 +1,156 @@
-//! The refresh: one QR step of the orthogonal iteration, in the resident basis (ALGORITHMS section 2).
+//! The refresh: the eigenbasis is turned towards the factor, and everything that lives in it moves along (ALGORITHMS section 2).
 
 use crate::Scalar;
+use crate::config::{Eigenvalues, Refresh, StepOrder};
+use crate::direction::Correction;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
-use crate::packed;
 use crate::shape::Shape;
 use crate::step::SliceStep;
 use crate::unfold::{Rotate, mode_product};
+use crate::{eigenvalues, packed};
 
 /// Every so many refreshes the basis takes one Newton-Schulz step back to orthogonality. In `f32` the product `Q Qhat` drifts by about
 /// 1e-6 over hundreds of refreshes; a polish costs about as much as the refresh itself, so 1/32 of it is not felt.
 const POLISH_PERIOD: u64 = 32;
 
+/// What became of a mode's refresh.
+enum Outcome {
+    Turned,
+    Failed,
+    NotStale,
+}
+
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
-    /// Refreshes mode `k` in scratch: the new `S~_k` in `scratch.delta[k]` (lower triangle), the new `Q_k` in `scratch.basis[k]`, the
-    /// momentum in `scratch.gradient` rotated along. On entry `scratch.delta[k]` holds `Delta~_k`.
-    ///
-    /// Returns `false`, with the averaged factor in `scratch.delta[k]` and everything else as it was, when linear algebra failed.
-    pub(crate) fn refresh_mode(&mut self, k: usize) -> bool {
-        let (d, scratch) = (self.layout.shape().dim(k), &mut self.scratch);
-        packed::average_into_square(self.state.factor[k], scratch.delta[k], d, self.config.beta2);
+    /// One refresh of every full mode, in scratch; the moments there move along.
+    pub(crate) fn refresh(&mut self) {
+        self.header.last_refresh = self.header.step;
+        self.refreshed.tried = true;
+        for k in (0..self.layout.shape().order()).filter(|&k| self.layout.shape().is_full(k)) {
+            let outcome = self.refresh_mode(k);
+            self.refreshed.modes[k] = matches!(outcome, Outcome::Turned);
+            let count = match outcome {
+                Outcome::Turned => &mut self.header.refreshes,
+                Outcome::Failed => &mut self.header.refresh_failures,
+                Outcome::NotStale => &mut self.header.refreshes_skipped,
+            };
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Refreshes mode `k`: the new `S~_k` in `scratch.delta[k]` (lower triangle), the new `Q_k` in `scratch.basis[k]`. On entry
+    /// `scratch.delta[k]` holds `Delta~_k`. If the mode is not turned, the averaged factor is in `scratch.delta[k]` and everything
+    /// else as it was.
+    fn refresh_mode(&mut self, k: usize) -> Outcome {
+        let (shape, config, scratch) = (self.layout.shape(), self.config, &mut self.scratch);
+        let d = shape.dim(k);
+        packed::average_into_square(self.state.factor[k], scratch.delta[k], d, config.beta2);
+        // A method that waits for its first basis gets it, stale or not.
+        if config.staleness > T::ZERO && self.header.refreshes > 0 && staleness(scratch.delta[k], d) <= config.staleness {
+            return Outcome::NotStale;
+        }
         // The last product overwrites the lower triangle; the upper one and this copy of the diagonal bring the factor back if it
         // fails. The weights are not in use between the estimate and the direction.
-        let saved_diagonal = &mut *scratch.weight[k];
-        for (saved, &x) in saved_diagonal.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
+        let old_diagonal = &mut *scratch.weight[k];
+        for (saved, &x) in old_diagonal.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
             *saved = x;
         }
+        let sorts = config.sort || config.refresh == Refresh::Eigendecomposition;
+        let estimate_first = config.step_order == StepOrder::EstimateFirst;
+        // What is applied before the refresh needs no gradient in the new basis.
+        let (momentum, gradient): (&[T], &[T]) = (scratch.momentum, if estimate_first { scratch.gradient } else { &[] });
         let buffers = Buffers {
             factor: scratch.delta[k],
             basis: scratch.basis[k],
-            momentum: scratch.gradient,
-            rotated_momentum: scratch.product,
+            moving: [(momentum, scratch.product), (gradient, scratch.update)],
             rotation: &mut scratch.rotation[..d * d],
             square: &mut scratch.square[..d * d],
+            values: &mut scratch.values[..d],
             work: scratch.work,
         };
-        let period = u64::from(self.config.refresh_period);
-        let polish = (self.header.step / period).is_multiple_of(POLISH_PERIOD);
-        match rotate_by_qr(self.linalg, self.layout.shape(), k, polish, self.state.basis[k], buffers) {
-            Ok(()) => {
-                core::mem::swap(&mut scratch.gradient, &mut scratch.product);
-                true
+        let turn = Turn {
+            rule: config.refresh,
+            order: sorts.then_some(&*old_diagonal),
+            polish: (self.header.step / u64::from(config.refresh_period)).is_multiple_of(POLISH_PERIOD),
+        };
+        if turn.make(self.linalg, shape, k, self.state.basis[k], buffers).is_err() {
+            packed::mirror_down(scratch.delta[k], d);
+            for (i, &x) in old_diagonal.iter().enumerate() {
+                scratch.delta[k][i * d + i] = x;
             }
-            Err(_) => {
-                packed::mirror_down(scratch.delta[k], d);
-                for (i, &x) in saved_diagonal.iter().enumerate() {
-                    scratch.delta[k][i * d + i] = x;
+            return Outcome::Failed;
+        }
+        if !scratch.momentum.is_empty() {
+            core::mem::swap(&mut scratch.momentum, &mut scratch.product);
+        }
+        if estimate_first && !scratch.gradient.is_empty() {
+            core::mem::swap(&mut scratch.gradient, &mut scratch.update);
+        }
+        if sorts && !scratch.second_moment.is_empty() {
+            scratch.product.copy_from_slice(scratch.second_moment);
+            permute_mode(shape, k, scratch.weight[k], scratch.product, scratch.second_moment);
+        }
+        self.eigenvalues_in_new_basis(k, sorts);
+        Outcome::Turned
+    }
+
+    /// The eigenvalues after a refresh: taken from the factor again, or kept, each with its eigenvector.
+    fn eigenvalues_in_new_basis(&mut self, k: usize, sorted: bool) {
+        if !self.layout.has_lambda(k) {
+            return;
+        }
+        let (shape, scratch) = (self.layout.shape(), &mut self.scratch);
+        let lambda = &mut *scratch.lambda[k];
+        match self.config.eigenvalues {
+            Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh => {
+                let correction = Correction::new(self.config, &self.header).factor;
+                let (factor, d) = (&*scratch.delta[k], shape.dim(k));
+                eigenvalues::set(self.config, shape, k, lambda, &mut self.header, |i, _| correction * factor[i * (d + 1)]);
+            }
+            Eigenvalues::Average | Eigenvalues::Instantaneous if sorted => {
+                let old = &mut scratch.values[..lambda.len()];
+                old.copy_from_slice(lambda);
+                for (i, &value) in old.iter().enumerate() {
+                    lambda[rank(scratch.weight[k], i)] = value;
                 }
-                false
             }
+            Eigenvalues::Average | Eigenvalues::Instantaneous => {}
+        }
+    }
+}
+
+/// How far the basis is from diagonalising the factor: the mean over `i != j` of `S_ij^2 / (S_ii S_jj)`, of the lower triangle of a
+/// square. Elements beside a zero on the diagonal count as zero.
+pub(crate) fn staleness<T: Scalar>(square: &[T], d: usize) -> T {
+    let mut sum = T::ZERO;
+    for i in 1..d {
+        let diagonal = square[i * d + i];
+        let mut row_sum = T::ZERO;
+        for j in 0..i {
+            let (x, other) = (square[i * d + j], square[j * d + j]);
+            if diagonal > T::ZERO && other > T::ZERO {
+                // Divided one by one: the product of two diagonal elements may leave the range.
+                row_sum += (x / diagonal) * (x / other);
+            }
+        }
+        sum += row_sum;
+    }
+    let pairs = T::from_usize(d) * T::from_usize(d.saturating_sub(1)) * T::exp2i(-1);
+    if d > 1 { sum / pairs } else { T::ZERO }
+}
+
+/// The place of element `j` when the elements are put in descending order; equal ones keep their order.
+fn rank<T: Scalar>(values: &[T], j: usize) -> usize {
+    let x = values[j];
+    values.iter().enumerate().filter(|&(i, &y)| y > x || (i < j && y == x)).count()
+}
+
+/// `out = x` with mode `k` in descending order of `key`.
+fn permute_mode<T: Scalar>(shape: &Shape, k: usize, key: &[T], x: &[T], out: &mut [T]) {
+    let (d, (_, right)) = (shape.dim(k), shape.around(k));
+    for j in 0..d {
+        let to = rank(key, j);
+        for (x, out) in x.chunks_exact(d * right).zip(out.chunks_exact_mut(d * right)) {
+            out[to * right..(to + 1) * right].copy_from_slice(&x[j * right..(j + 1) * right]);
         }
     }
 }
@@ -58,41 +161,62 @@ struct Buffers<'a, T> {
     factor: &'a mut [T],
     /// Out: `Q Qhat`.
     basis: &'a mut [T],
-    /// In: `M~`.
-    momentum: &'a [T],
-    /// Out: `M~ x_k Qhat^T`.
-    rotated_momentum: &'a mut [T],
+    /// Pairs of a tensor (or nothing) and its place after `x_k Qhat^T`.
+    moving: [(&'a [T], &'a mut [T]); 2],
     rotation: &'a mut [T],
     square: &'a mut [T],
+    values: &'a mut [T],
     work: &'a mut [T],
 }
 
-/// `S~ = Qhat R; Q <- Q Qhat; M~ <- M~ x_k Qhat^T; S~ <- Qhat^T S~ Qhat`; the factor is overwritten last.
-fn rotate_by_qr<T: Scalar, L: LinAlg<T>>(
-    linalg: &mut L,
-    shape: &Shape,
-    k: usize,
+/// What kind of refresh.
+struct Turn<'a, T> {
+    rule: Refresh,
+    /// The numbers in whose descending order the columns are taken, where they are sorted.
+    order: Option<&'a [T]>,
     polish: bool,
-    old_basis: &[T],
-    b: Buffers<'_, T>,
-) -> Result<(), LinAlgError> {
-    let d = shape.dim(k);
-    b.square.copy_from_slice(b.factor);
-    linalg.qr(MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d), b.work)?;
-    let rotation = MatRef::row_major(b.rotation, d, d);
+}
 
-    linalg.matmul(MatMut::row_major(b.basis, d, d), false, MatRef::row_major(old_basis, d, d), rotation)?;
-    mode_product(linalg, shape, k, b.rotation, Rotate::Into, b.momentum, b.rotated_momentum)?;
-    linalg.matmul(MatMut::row_major(b.square, d, d), false, MatRef::row_major(b.factor, d, d), rotation)?;
-    linalg.matmul_lower(MatMut::row_major(b.factor, d, d), false, T::ONE, rotation.t(), MatRef::row_major(b.square, d, d))?;
-    if polish {
-        // A failed polish leaves a basis that is as good as before it, so it is no failure of the refresh. The rotation is not needed
-        // any more and receives the polished basis.
-        if polished(linalg, d, b.basis, b.square, b.rotation).is_ok() {
-            b.basis.copy_from_slice(b.rotation);
+impl<T: Scalar> Turn<'_, T> {
+    /// `S~ P = Qhat R` or `S~ = Qhat diag Qhat^T`; `Q <- Q Qhat; M~ <- M~ x_k Qhat^T; S~ <- Qhat^T S~ Qhat`; the factor is overwritten
+    /// last. A permutation `P` of the columns is part of `Qhat`, so only what is not rotated has to be permuted by the caller.
+    fn make<L: LinAlg<T>>(&self, linalg: &mut L, shape: &Shape, k: usize, old_basis: &[T], b: Buffers<'_, T>) -> Result<(), LinAlgError> {
+        let d = shape.dim(k);
+        match (self.rule, self.order) {
+            (Refresh::Qr, Some(key)) => {
+                for j in 0..d {
+                    let to = rank(key, j);
+                    for i in 0..d {
+                        b.square[i * d + to] = b.factor[i * d + j];
+                    }
+                }
+            }
+            _ => b.square.copy_from_slice(b.factor),
         }
+        let (square, rotation) = (MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d));
+        match self.rule {
+            Refresh::Qr => linalg.qr(square, rotation, b.work)?,
+            Refresh::Eigendecomposition => linalg.eigh(square, rotation, b.values, b.work)?,
+        }
+        let rotation = MatRef::row_major(b.rotation, d, d);
+
+        linalg.matmul(MatMut::row_major(b.basis, d, d), false, MatRef::row_major(old_basis, d, d), rotation)?;
+        for (tensor, rotated) in b.moving {
+            if !tensor.is_empty() {
+                mode_product(linalg, shape, k, b.rotation, Rotate::Into, tensor, rotated)?;
+            }
+        }
+        linalg.matmul(MatMut::row_major(b.square, d, d), false, MatRef::row_major(b.factor, d, d), rotation)?;
+        linalg.matmul_lower(MatMut::row_major(b.factor, d, d), false, T::ONE, rotation.t(), MatRef::row_major(b.square, d, d))?;
+        if self.polish {
+            // A failed polish leaves a basis that is as good as before it, so it is no failure of the refresh. The rotation is not
+            // needed any more and receives the polished basis.
+            if polished(linalg, d, b.basis, b.square, b.rotation).is_ok() {
+                b.basis.copy_from_slice(b.rotation);
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// One Newton-Schulz step towards the nearest orthogonal matrix: `out = Q (3 I - Q^T Q) / 2`.

@@ -74,6 +74,20 @@ pub(crate) fn sums_of_squares<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, 
     });
 }
 
+/// `sums[i] = sum over all elements with index i in mode k of x y`.
+pub(crate) fn sums_of_products<T: Scalar>(shape: &Shape, k: usize, x: &[T], y: &[T], sums: &mut [T]) {
+    let last = shape.order() - 1;
+    sums.fill(T::ZERO);
+    for_each_row(shape, &[None; MAX_ORDER], |row, index, _: T| {
+        let products = x[row.clone()].iter().zip(&y[row]).map(|(&x, &y)| x * y);
+        if k == last {
+            sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+        } else {
+            sums[index[k]] += products.fold(T::ZERO, |sum, product| sum + product);
+        }
+    });
+}
+
 /// `sum_j (x_j prefix w_j)^2` with eight running sums: a fixed order that vectorises.
 fn weighted_square_sum<T: Scalar>(row: &[T], prefix: T, table: Option<&[T]>) -> T {
     const LANES: usize = 8;

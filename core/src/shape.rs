@@ -97,8 +97,8 @@ impl Shape {
         matches!(self.modes[k], Mode::Full)
     }
 
-    /// Whether mode `k` has eigenvalues.
-    pub const fn has_lambda(&self, k: usize) -> bool {
+    /// Whether mode `k` is full or diagonal.
+    pub const fn is_preconditioned(&self, k: usize) -> bool {
         !matches!(self.modes[k], Mode::Identity)
     }
 
@@ -107,7 +107,7 @@ impl Shape {
         self.count(true)
     }
 
-    /// K', the number of modes with eigenvalues.
+    /// K', the number of full and diagonal modes.
     pub const fn preconditioned_modes(&self) -> usize {
         self.count(false)
     }
@@ -115,7 +115,7 @@ impl Shape {
     const fn count(&self, full_only: bool) -> usize {
         let (mut k, mut n) = (0, 0);
         while k < self.order {
-            if self.is_full(k) || (!full_only && self.has_lambda(k)) {
+            if self.is_full(k) || (!full_only && self.is_preconditioned(k)) {
                 n += 1;
             }
             k += 1;

@@ -1,11 +1,11 @@
 //! The first non-zero gradient: it sets the eigenbasis and the first eigenvalues.
 
-use crate::config::{FirstStep, LambdaInit};
+use crate::config::{FactorInit, FirstBasis, FirstStep, LambdaInit};
 use crate::linalg::{LinAlg, LinAlgError, MatMut};
 use crate::magnitude::Magnitude;
 use crate::step::SliceStep;
-use crate::unfold::unfolded_gram;
-use crate::{Config, Scalar, eigenvalues};
+use crate::unfold::unfolded_product;
+use crate::{Config, Scalar, eigenvalues, packed};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
@@ -31,8 +31,16 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 continue;
             }
             let d = shape.dim(k);
-            let (basis, values) = (&mut *state.basis[k], &mut *scratch.lambda[k]);
-            unfolded_gram(self.linalg, shape, k, T::ONE, scratch.product, scratch.delta[k])?;
+            if config.first_step == FirstStep::Full && config.factor_init == FactorInit::Lambda {
+                scaled_identity(state.factor[k], d, lambda);
+            }
+            let (basis, values) = (&mut *state.basis[k], &mut scratch.values[..d]);
+            if config.first_basis == FirstBasis::Identity {
+                identity(basis, d);
+                continue;
+            }
+            let x = &*scratch.product;
+            unfolded_product(self.linalg, shape, k, T::ONE, (x, x), scratch.delta[k])?;
             let a = MatMut::row_major(scratch.delta[k], d, d);
             let decomposed = self.linalg.eigh(a, MatMut::row_major(basis, d, d), values, scratch.work).is_ok();
             if !decomposed {
@@ -44,8 +52,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 if decomposed {
                     diagonal_factor(state.factor[k], values, weight);
                 } else {
-                    unfolded_gram(self.linalg, shape, k, weight, scratch.product, scratch.delta[k])?;
-                    crate::packed::pack(state.factor[k], scratch.delta[k], d);
+                    unfolded_product(self.linalg, shape, k, weight, (x, x), scratch.delta[k])?;
+                    packed::pack(state.factor[k], scratch.delta[k], d);
                 }
             }
         }
@@ -80,6 +88,14 @@ fn diagonal_factor<T: Scalar>(factor: &mut [T], values: &[T], weight: T) {
     for (i, &value) in values.iter().enumerate() {
         factor[at] = (value * weight).max(T::ZERO);
         at += i + 2;
+    }
+}
+
+/// `S~ = lambda I`.
+fn scaled_identity<T: Scalar>(factor: &mut [T], d: usize, lambda: T) {
+    factor.fill(T::ZERO);
+    for i in 0..d {
+        factor[i * (i + 3) / 2] = lambda;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::config::{Direction, Estimator};
+use crate::config::Estimator;
 use crate::shape::{MAX_ORDER, Shape, ShapeError};
 use crate::{Config, ConfigError, Layout, Mode, Scalar, SliceHeader};
 
@@ -81,13 +81,13 @@ impl TensorSpec {
         while k < self.order {
             modes[k] = match (self.modes[k], config.estimator) {
                 // Without an estimator there is nothing to put in a factor.
-                (Some(mode), Estimator::KullbackLeibler) => mode,
+                (Some(mode), estimator) if !matches!(estimator, Estimator::None) => mode,
                 _ => config.auto_mode(self.dims[k]),
             };
             k += 1;
         }
         match Shape::new(self.dims.split_at(self.order).0, modes.split_at(self.order).0) {
-            Ok(shape) => Layout::new(shape, matches!(config.direction, Direction::SecondMoment)),
+            Ok(shape) => Layout::new(shape, config.parts()),
             Err(error) => Err(error),
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::shape::{MAX_ORDER, Shape};
-use crate::{Mode, Scalar};
+use crate::Scalar;
 
 /// Which way a basis is applied.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,10 +51,11 @@ pub(crate) const fn chain_starts_in_second(shape: &Shape) -> bool {
     shape.full_modes() % 2 == 1
 }
 
-/// Applies the bases of all full modes, one after another, and leaves the result in `end`; `other` is overwritten.
+/// Applies the squares that are not empty, one after another, and leaves the result in `end`; `other` is overwritten. There is at
+/// least one.
 ///
-/// The chain goes back and forth between the two buffers, so that no copy is made: an input in place must lie in `other` if
-/// [`chain_starts_in_second`], else in `end`.
+/// The chain goes back and forth between the two buffers, so that no copy is made: an input in place must lie in `other` if the
+/// number of squares is odd ([`chain_starts_in_second`] for the bases of all full modes), else in `end`.
 pub(crate) fn rotate<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
     shape: &Shape,
@@ -64,12 +65,13 @@ pub(crate) fn rotate<T: Scalar, L: LinAlg<T>>(
     end: &mut [T],
     other: &mut [T],
 ) -> Result<(), LinAlgError> {
-    let (mut source, mut target) = if chain_starts_in_second(shape) { (other, end) } else { (end, other) };
+    let count = bases.iter().filter(|basis| !basis.is_empty()).count();
+    let (mut source, mut target) = if count % 2 == 1 { (other, end) } else { (end, other) };
     let mut external = match start {
         Start::External(x) => Some(x),
         Start::InPlace => None,
     };
-    for (k, basis) in bases.into_iter().enumerate().filter(|&(k, _)| shape.mode(k) == Mode::Full) {
+    for (k, basis) in bases.into_iter().enumerate().filter(|(_, basis)| !basis.is_empty()) {
         let input = external.take().unwrap_or(source);
         mode_product(linalg, shape, k, basis, direction, input, target)?;
         core::mem::swap(&mut source, &mut target);
@@ -77,24 +79,24 @@ pub(crate) fn rotate<T: Scalar, L: LinAlg<T>>(
     Ok(())
 }
 
-/// `Delta = alpha mat_k(X) mat_k(X)^T`, lower triangle of a `d x d` square.
-pub(crate) fn unfolded_gram<T: Scalar, L: LinAlg<T>>(
+/// `Delta = alpha mat_k(X) mat_k(Y)^T`, known to be symmetric: lower triangle of a `d x d` square.
+pub(crate) fn unfolded_product<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
     shape: &Shape,
     k: usize,
     alpha: T,
-    x: &[T],
+    (x, y): (&[T], &[T]),
     delta: &mut [T],
 ) -> Result<(), LinAlgError> {
     let d = shape.dim(k);
     let (left, right) = shape.around(k);
     if right == 1 {
-        let a = MatRef::row_major(x, left, d).t();
-        return linalg.matmul_lower(MatMut::row_major(delta, d, d), false, alpha, a, a.t());
+        let (a, b) = (MatRef::row_major(x, left, d), MatRef::row_major(y, left, d));
+        return linalg.matmul_lower(MatMut::row_major(delta, d, d), false, alpha, a.t(), b);
     }
-    for (l, x) in x.chunks_exact(d * right).enumerate() {
-        let a = MatRef::row_major(x, d, right);
-        linalg.matmul_lower(MatMut::row_major(delta, d, d), l > 0, alpha, a, a.t())?;
+    for (l, (x, y)) in x.chunks_exact(d * right).zip(y.chunks_exact(d * right)).enumerate() {
+        let (a, b) = (MatRef::row_major(x, d, right), MatRef::row_major(y, d, right));
+        linalg.matmul_lower(MatMut::row_major(delta, d, d), l > 0, alpha, a, b.t())?;
     }
     Ok(())
 }

@@ -1,29 +1,121 @@
 //! `kls_config`: a group's method and hyper-parameters as C sees them.
 
-use klshampoo::{BadGradient, Config, Direction, Estimator, FirstStep, LambdaInit, StepOrder, WeightDecay};
+use klshampoo::{
+    BadGradient, BiasCorrection, Config, Convention, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit, FirstBasis,
+    FirstStep, Graft, LambdaInit, Momentum, Refresh, StepOrder, WeightDecay,
+};
 
 use crate::checked::{check_struct_size, write_struct};
 use crate::status::*;
 
-/// KL-Shampoo (paper "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization", Fig. 13 and Claims 2 to 4).
+/// KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
+/// SOAP via Kullback-Leibler Minimization".
 pub const KLS_METHOD_KL_SHAMPOO: i32 = 0;
 /// AdamW, with decoupled weight decay and bias correction.
 pub const KLS_METHOD_ADAMW: i32 = 1;
+/// KL-SOAP (Sec. 5, Claim 5): KL-Shampoo's eigenbasis, a second moment per element in it.
+pub const KLS_METHOD_KL_SOAP: i32 = 2;
+/// SOAP (Eq. 2).
+pub const KLS_METHOD_SOAP: i32 = 3;
+/// Shampoo (Eq. 1) with power 1/(2K) for K preconditioned dims. Set `graft` for a grafted one.
+pub const KLS_METHOD_SHAMPOO: i32 = 4;
+/// Shampoo with power 1/2.
+pub const KLS_METHOD_SHAMPOO_HALF: i32 = 5;
+/// Shampoo with power 1/4.
+pub const KLS_METHOD_SHAMPOO_QUARTER: i32 = 6;
+/// VN-Shampoo, variant 1 (Fig. 6, Claim 6).
+pub const KLS_METHOD_VN_SHAMPOO_1: i32 = 7;
+/// VN-Shampoo, variant 2 (Fig. 6).
+pub const KLS_METHOD_VN_SHAMPOO_2: i32 = 8;
+/// F-Shampoo, variant 1 (Fig. 8, Claim 7).
+pub const KLS_METHOD_F_SHAMPOO_1: i32 = 9;
+/// F-Shampoo, variant 2 (Fig. 8).
+pub const KLS_METHOD_F_SHAMPOO_2: i32 = 10;
+/// Idealized KL-Shampoo, by eigendecompositions (Fig. 3, left).
+pub const KLS_METHOD_IDEALIZED_KL: i32 = 11;
+/// Idealized VN-Shampoo, variant 1 (Fig. 6, left).
+pub const KLS_METHOD_IDEALIZED_VN_1: i32 = 12;
+/// Idealized VN-Shampoo, variant 2 (Fig. 6, left).
+pub const KLS_METHOD_IDEALIZED_VN_2: i32 = 13;
+/// Idealized F-Shampoo, variant 1 (Fig. 8, left).
+pub const KLS_METHOD_IDEALIZED_F_1: i32 = 14;
+/// Idealized F-Shampoo, variant 2 (Fig. 8, left).
+pub const KLS_METHOD_IDEALIZED_F_2: i32 = 15;
+/// KL-Shampoo with instantaneous eigenvalues, the ablation of Fig. 4.
+pub const KLS_METHOD_INSTANTANEOUS_KL: i32 = 16;
+/// One-sided preconditioning (Claim 1): of a tensor's shortest dim, unless its modes say otherwise.
+pub const KLS_METHOD_ONE_SIDED: i32 = 17;
+/// RMSProp.
+pub const KLS_METHOD_RMSPROP: i32 = 18;
+/// Adafactor as VN-Shampoo with diagonal factors (Claim 6); no cap unless `rms_cap` is set, no relative step sizes.
+pub const KLS_METHOD_ADAFACTOR: i32 = 19;
+/// SGD with (averaged) momentum.
+pub const KLS_METHOD_SGD: i32 = 20;
 
 /// The paper's order of operations (Fig. 13): estimate, refresh, apply. The default.
 pub const KLS_CONVENTION_FIGURE13: i32 = 0;
-/// The order of the authors' published code: apply, estimate, refresh; the first call only sets factors and bases.
+/// The published code of KL-Shampoo's authors: apply, estimate, refresh; the first call only sets factors and bases.
 pub const KLS_CONVENTION_REFERENCE_KL: i32 = 1;
+/// The published code of SOAP's authors: as theirs, eigenvectors sorted, step size bias-corrected.
+pub const KLS_CONVENTION_REFERENCE_SOAP: i32 = 2;
+/// Distributed Shampoo: no preconditioner before the first refresh, bias-corrected moments, damping of each factor.
+pub const KLS_CONVENTION_REFERENCE_META: i32 = 3;
 
 /// No Kronecker factors: an elementwise method.
 pub const KLS_ESTIMATOR_NONE: i32 = 0;
 /// KL-Shampoo's factors.
 pub const KLS_ESTIMATOR_KL: i32 = 1;
+/// One-sided: a tensor has one preconditioned dim.
+pub const KLS_ESTIMATOR_ONE_SIDED: i32 = 2;
+/// Shampoo's factors.
+pub const KLS_ESTIMATOR_SHAMPOO: i32 = 3;
+/// VN-Shampoo's factors, variant 2 (variant 1 has Shampoo's).
+pub const KLS_ESTIMATOR_VON_NEUMANN: i32 = 4;
+/// F-Shampoo's factors, variant 2.
+pub const KLS_ESTIMATOR_FROBENIUS: i32 = 5;
+/// F-Shampoo's factors, variant 1.
+pub const KLS_ESTIMATOR_FROBENIUS_FACTOR: i32 = 6;
 
-/// The momentum over the root of the eigenvalues' product.
-pub const KLS_DIRECTION_KRONECKER_ROOT: i32 = 0;
-/// The momentum over the root of a second moment per element (Adam).
+/// All estimates of a step from the eigenvalues of before it.
+pub const KLS_ESTIMATE_JACOBI: i32 = 0;
+/// The mixed order of the published code for tensors of three dims. KL estimator only.
+pub const KLS_ESTIMATE_REFERENCE_KL: i32 = 1;
+
+/// Eigenvalues are moving averages of their own.
+pub const KLS_EIGENVALUES_AVERAGE: i32 = 0;
+/// They are the factor's diagonal in the eigenbasis, every step, in the basis of before the refresh.
+pub const KLS_EIGENVALUES_INSTANTANEOUS: i32 = 1;
+/// The same, taken again in the new basis after a refresh.
+pub const KLS_EIGENVALUES_INSTANTANEOUS_AFTER_REFRESH: i32 = 2;
+/// They are set in the first step and by each refresh, and fixed in between.
+pub const KLS_EIGENVALUES_AT_REFRESH: i32 = 3;
+
+/// A refresh is one QR step.
+pub const KLS_REFRESH_QR: i32 = 0;
+/// A refresh is an eigendecomposition.
+pub const KLS_REFRESH_EIGENDECOMPOSITION: i32 = 1;
+
+/// The numerator over the product of the eigenvalues to the power `power`.
+pub const KLS_DIRECTION_KRONECKER_POWER: i32 = 0;
+/// The numerator over the root of a second moment per element: in the eigenbasis (SOAP), without factors Adam.
 pub const KLS_DIRECTION_SECOND_MOMENT: i32 = 1;
+/// The product of the eigenvalues to the power 1/(2K) for K preconditioned dims.
+pub const KLS_DIRECTION_SHAMPOO_ROOT: i32 = 2;
+/// VN-Shampoo variant 1: the root of the eigenvalues' product, scaled by the factors' traces.
+pub const KLS_DIRECTION_VON_NEUMANN: i32 = 3;
+/// The numerator itself: SGD.
+pub const KLS_DIRECTION_MOMENTUM: i32 = 4;
+
+/// The direction has its own length.
+pub const KLS_GRAFT_NONE: i32 = 0;
+/// The length of Adam's direction.
+pub const KLS_GRAFT_ADAM: i32 = 1;
+/// The length of the gradient.
+pub const KLS_GRAFT_SGD: i32 = 2;
+/// The length of RMSProp's direction.
+pub const KLS_GRAFT_RMSPROP: i32 = 3;
+/// The length of AdaGrad's direction.
+pub const KLS_GRAFT_ADAGRAD: i32 = 4;
 
 /// The direction sees this step's estimate and refresh.
 pub const KLS_ORDER_ESTIMATE_FIRST: i32 = 0;
@@ -35,15 +127,48 @@ pub const KLS_FIRST_STEP_FULL: i32 = 0;
 /// The first non-zero gradient sets bases and factors and leaves the parameters alone.
 pub const KLS_FIRST_STEP_FACTORS_ONLY: i32 = 1;
 
+/// The first bases are eigenvectors of the first non-zero gradient's factors.
+pub const KLS_FIRST_BASIS_GRADIENT: i32 = 0;
+/// The first bases are the identity, and nothing is preconditioned before the first refresh.
+pub const KLS_FIRST_BASIS_IDENTITY: i32 = 1;
+
+/// Factors start at zero.
+pub const KLS_FACTOR_ZERO: i32 = 0;
+/// Factors start at the first eigenvalue times the identity.
+pub const KLS_FACTOR_LAMBDA: i32 = 1;
+
 /// The first eigenvalue is `lambda_0`.
 pub const KLS_LAMBDA_CONSTANT: i32 = 0;
 /// The first eigenvalue is taken from the first non-zero gradient's mean square.
 pub const KLS_LAMBDA_SCALE_FREE: i32 = 1;
 
+/// The numerator is the average M of the gradients.
+pub const KLS_MOMENTUM_AVERAGE: i32 = 0;
+/// The numerator is beta1 M + (1 - beta1) G (Nesterov).
+pub const KLS_MOMENTUM_NESTEROV: i32 = 1;
+/// The numerator is the gradient; no average is kept.
+pub const KLS_MOMENTUM_NONE: i32 = 2;
+
+/// Averages are used as they are.
+pub const KLS_BIAS_CORRECTION_NONE: i32 = 0;
+/// The direction is multiplied by sqrt(1 - beta2^t) / (1 - beta1^t). Directions by second moments only.
+pub const KLS_BIAS_CORRECTION_STEP_SIZE: i32 = 1;
+/// Averages that start at zero are divided by 1 - beta^t when they are used.
+pub const KLS_BIAS_CORRECTION_MOMENTS: i32 = 2;
+
+/// `eps` is added to the whole denominator.
+pub const KLS_DAMPING_DENOMINATOR: i32 = 0;
+/// `eps` is added to each eigenvalue. Kronecker directions only.
+pub const KLS_DAMPING_FACTOR: i32 = 1;
+
 /// theta <- theta (1 - lr wd), then the update.
 pub const KLS_WEIGHT_DECAY_BEFORE: i32 = 0;
 /// The update, then theta <- theta (1 - lr wd).
 pub const KLS_WEIGHT_DECAY_AFTER: i32 = 1;
+/// G + wd theta is the gradient of everything.
+pub const KLS_WEIGHT_DECAY_L2: i32 = 2;
+/// theta <- theta (1 - wd), then the update.
+pub const KLS_WEIGHT_DECAY_INDEPENDENT: i32 = 3;
 
 /// A gradient that is not finite or too large fails the whole call; nothing is written.
 pub const KLS_BAD_GRADIENT_ERROR: i32 = 0;
@@ -59,38 +184,70 @@ pub struct kls_config {
     pub struct_size: u32,
     /// KLS_ESTIMATOR_*: what the Kronecker factors estimate.
     pub estimator: i32,
-    /// Dims longer than this get a diagonal factor instead of a full one. Default 8192.
+    /// Dims longer than this get a diagonal factor instead of a full one; 0: all do. Default 8192.
     pub max_dim: u64,
-    /// KLS_DIRECTION_*: how the momentum becomes a direction.
+    /// Longer dims are cut into blocks of at most this length, with factors of their own; 0 (the default): none are.
+    pub block_size: u64,
+    /// Neighbouring dims are merged while their product is at most this; 0 (the default): none are.
+    pub merge_dims: u64,
+    /// KLS_ESTIMATE_*: how the dims of a tensor of three see each other's eigenvalues.
+    pub estimate_order: i32,
+    /// KLS_EIGENVALUES_*: where the eigenvalues come from.
+    pub eigenvalues: i32,
+    /// KLS_REFRESH_*: how a refresh turns the eigenbases.
+    pub refresh: i32,
+    /// Non-zero: order the eigenbases by descending diagonal of the factor before each QR. An eigendecomposition always does.
+    pub sort: i32,
+    /// T, steps between refreshes of the eigenbases, at least 1. Default 10.
+    pub refresh_period: u32,
+    /// A refresh is due after step t when t > offset and (t - offset) mod T = 0. 0 or 1.
+    pub refresh_offset: u32,
+    /// The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
+    pub refresh_growth: u32,
+    /// Refreshes that are due are skipped for bases whose staleness, the mean of S_ij^2 / (S_ii S_jj) over the factor in the
+    /// eigenbasis, is not above this; 0: none is skipped.
+    pub staleness: f32,
+    /// KLS_DIRECTION_*: what the numerator is divided by.
     pub direction: i32,
+    /// The power of the eigenvalues with KLS_DIRECTION_KRONECKER_POWER, in (0, 1].
+    pub power: f32,
+    /// KLS_GRAFT_*: whose length the direction takes.
+    pub graft: i32,
+    /// Scales down directions whose root mean square is larger; 0: no cap.
+    pub rms_cap: f32,
     /// KLS_ORDER_*: which eigenvalues and bases the direction sees.
     pub step_order: i32,
     /// KLS_FIRST_STEP_*: what the first non-zero gradient does.
     pub first_step: i32,
-    /// T, steps between refreshes of the eigenbases, at least 1. Default 10.
-    pub refresh_period: u32,
-    /// A refresh ends step t when t > offset and (t - offset) mod T = 0. 0 or 1.
-    pub refresh_offset: u32,
+    /// KLS_FIRST_BASIS_*: the eigenbases after it.
+    pub first_basis: i32,
+    /// KLS_FACTOR_*: the factors before the first estimate.
+    pub factor_init: i32,
     /// KLS_LAMBDA_*: how the first eigenvalue is chosen.
     pub lambda_init: i32,
     /// The first eigenvalue with KLS_LAMBDA_CONSTANT, at least 2^-63 (raised to the floor of tensors with more than two dims).
     pub lambda_0: f32,
+    /// KLS_MOMENTUM_*: the numerator of the direction.
+    pub momentum: i32,
     /// Decay of the momentum, in [0, 1).
     pub beta1: f32,
     /// Decay of factors, eigenvalues and second moments, in [0, 1).
     pub beta2: f32,
-    /// Damping, at least 0: added to the root that the momentum is divided by.
+    /// KLS_BIAS_CORRECTION_*: what is done about averages that start at zero.
+    pub bias_correction: i32,
+    /// Damping, at least 0.
     pub eps: f32,
-    /// Decoupled weight decay per unit of learning rate, at least 0.
+    /// KLS_DAMPING_*: where eps is added.
+    pub damping: i32,
+    /// Weight decay, at least 0; per unit of learning rate unless independent of it (then at most 1).
     pub weight_decay: f32,
-    /// KLS_WEIGHT_DECAY_*: when weight decay acts.
+    /// KLS_WEIGHT_DECAY_*: how weight decay acts.
     pub weight_decay_kind: i32,
     /// Bounds lambda_k^(-1/2) by max(10, min(d_k, clamp_limit)); 0: no bound.
     pub clamp_limit: f32,
-    /// Non-zero: rebalance the scale of the factors by exact powers of two when they drift apart. Not with a clamp.
+    /// Non-zero: rebalance the scale of the factors by exact powers of two when they drift apart. Not with a clamp, nor for factors
+    /// whose scale matters (KLS_ESTIMATOR_SHAMPOO, KLS_ESTIMATOR_ONE_SIDED, KLS_DAMPING_FACTOR).
     pub gauge: i32,
-    /// Non-zero: divide the moments by 1 - beta^t when they are used.
-    pub bias_correction: i32,
     /// KLS_BAD_GRADIENT_*: what to do with a gradient that is not finite or too large.
     pub bad_gradient: i32,
     /// Multiplies the learning rate given to a step; at least 0. Default 1.
@@ -116,63 +273,70 @@ macro_rules! pairs {
     };
 }
 
-pairs!(estimator_to_c, estimator, Estimator, KLS_ESTIMATOR_NONE = Estimator::None, KLS_ESTIMATOR_KL = Estimator::KullbackLeibler);
-pairs!(
-    direction_to_c,
-    direction,
-    Direction,
-    KLS_DIRECTION_KRONECKER_ROOT = Direction::KroneckerRoot,
-    KLS_DIRECTION_SECOND_MOMENT = Direction::SecondMoment
-);
-pairs!(
-    step_order_to_c,
-    step_order,
-    StepOrder,
-    KLS_ORDER_ESTIMATE_FIRST = StepOrder::EstimateFirst,
-    KLS_ORDER_APPLY_FIRST = StepOrder::ApplyFirst
-);
+pairs!(estimator_to_c, estimator, Estimator, KLS_ESTIMATOR_NONE = Estimator::None, KLS_ESTIMATOR_KL = Estimator::KullbackLeibler, KLS_ESTIMATOR_ONE_SIDED = Estimator::OneSided, KLS_ESTIMATOR_SHAMPOO = Estimator::Shampoo, KLS_ESTIMATOR_VON_NEUMANN = Estimator::VonNeumann, KLS_ESTIMATOR_FROBENIUS = Estimator::Frobenius, KLS_ESTIMATOR_FROBENIUS_FACTOR = Estimator::FrobeniusFactor);
+pairs!(estimate_order_to_c, estimate_order, EstimateOrder, KLS_ESTIMATE_JACOBI = EstimateOrder::Jacobi, KLS_ESTIMATE_REFERENCE_KL = EstimateOrder::ReferenceKl);
+pairs!(eigenvalues_to_c, eigenvalues, Eigenvalues, KLS_EIGENVALUES_AVERAGE = Eigenvalues::Average, KLS_EIGENVALUES_INSTANTANEOUS = Eigenvalues::Instantaneous, KLS_EIGENVALUES_INSTANTANEOUS_AFTER_REFRESH = Eigenvalues::InstantaneousAfterRefresh, KLS_EIGENVALUES_AT_REFRESH = Eigenvalues::AtRefresh);
+pairs!(refresh_to_c, refresh, Refresh, KLS_REFRESH_QR = Refresh::Qr, KLS_REFRESH_EIGENDECOMPOSITION = Refresh::Eigendecomposition);
+pairs!(graft_to_c, graft, Graft, KLS_GRAFT_NONE = Graft::None, KLS_GRAFT_ADAM = Graft::Adam, KLS_GRAFT_SGD = Graft::Sgd, KLS_GRAFT_RMSPROP = Graft::RmsProp, KLS_GRAFT_ADAGRAD = Graft::AdaGrad);
+pairs!(step_order_to_c, step_order, StepOrder, KLS_ORDER_ESTIMATE_FIRST = StepOrder::EstimateFirst, KLS_ORDER_APPLY_FIRST = StepOrder::ApplyFirst);
 pairs!(first_step_to_c, first_step, FirstStep, KLS_FIRST_STEP_FULL = FirstStep::Full, KLS_FIRST_STEP_FACTORS_ONLY = FirstStep::FactorsOnly);
-pairs!(
-    weight_decay_to_c,
-    weight_decay,
-    WeightDecay,
-    KLS_WEIGHT_DECAY_BEFORE = WeightDecay::Before,
-    KLS_WEIGHT_DECAY_AFTER = WeightDecay::After
-);
-pairs!(
-    bad_gradient_to_c,
-    bad_gradient,
-    BadGradient,
-    KLS_BAD_GRADIENT_ERROR = BadGradient::Error,
-    KLS_BAD_GRADIENT_SKIP = BadGradient::Skip
-);
+pairs!(first_basis_to_c, first_basis, FirstBasis, KLS_FIRST_BASIS_GRADIENT = FirstBasis::Gradient, KLS_FIRST_BASIS_IDENTITY = FirstBasis::Identity);
+pairs!(factor_init_to_c, factor_init, FactorInit, KLS_FACTOR_ZERO = FactorInit::Zero, KLS_FACTOR_LAMBDA = FactorInit::Lambda);
+pairs!(momentum_to_c, momentum, Momentum, KLS_MOMENTUM_AVERAGE = Momentum::Average, KLS_MOMENTUM_NESTEROV = Momentum::Nesterov, KLS_MOMENTUM_NONE = Momentum::None);
+pairs!(bias_correction_to_c, bias_correction, BiasCorrection, KLS_BIAS_CORRECTION_NONE = BiasCorrection::None, KLS_BIAS_CORRECTION_STEP_SIZE = BiasCorrection::StepSize, KLS_BIAS_CORRECTION_MOMENTS = BiasCorrection::Moments);
+pairs!(damping_to_c, damping, Damping, KLS_DAMPING_DENOMINATOR = Damping::Denominator, KLS_DAMPING_FACTOR = Damping::Factor);
+pairs!(weight_decay_kind_to_c, weight_decay_kind, WeightDecay, KLS_WEIGHT_DECAY_BEFORE = WeightDecay::Before, KLS_WEIGHT_DECAY_AFTER = WeightDecay::After, KLS_WEIGHT_DECAY_L2 = WeightDecay::L2, KLS_WEIGHT_DECAY_INDEPENDENT = WeightDecay::Independent);
+pairs!(bad_gradient_to_c, bad_gradient, BadGradient, KLS_BAD_GRADIENT_ERROR = BadGradient::Error, KLS_BAD_GRADIENT_SKIP = BadGradient::Skip);
 
 impl kls_config {
-    fn from_core(config: &Config<f32>) -> Self {
+    pub(crate) fn from_core(config: &Config<f32>) -> Self {
         let (lambda_init, lambda_0) = match config.lambda_init {
             LambdaInit::Constant(lambda) => (KLS_LAMBDA_CONSTANT, lambda),
             // The paper's value, for callers that only switch the rule.
             LambdaInit::ScaleFree => (KLS_LAMBDA_SCALE_FREE, 0.1),
         };
+        // The power of the methods that have one of their own, likewise.
+        let (direction, power) = match config.direction {
+            Direction::KroneckerPower(power) => (KLS_DIRECTION_KRONECKER_POWER, power),
+            Direction::SecondMoment => (KLS_DIRECTION_SECOND_MOMENT, 0.5),
+            Direction::ShampooRoot => (KLS_DIRECTION_SHAMPOO_ROOT, 0.5),
+            Direction::VonNeumann => (KLS_DIRECTION_VON_NEUMANN, 0.5),
+            Direction::Momentum => (KLS_DIRECTION_MOMENTUM, 0.5),
+        };
         Self {
             struct_size: size_of::<Self>() as u32,
             estimator: estimator_to_c(config.estimator),
             max_dim: config.max_dim as u64,
-            direction: direction_to_c(config.direction),
-            step_order: step_order_to_c(config.step_order),
-            first_step: first_step_to_c(config.first_step),
+            block_size: config.block_size as u64,
+            merge_dims: config.merge_dims as u64,
+            estimate_order: estimate_order_to_c(config.estimate_order),
+            eigenvalues: eigenvalues_to_c(config.eigenvalues),
+            refresh: refresh_to_c(config.refresh),
+            sort: i32::from(config.sort),
             refresh_period: config.refresh_period,
             refresh_offset: config.refresh_offset,
+            refresh_growth: config.refresh_growth,
+            staleness: config.staleness,
+            direction,
+            power,
+            graft: graft_to_c(config.graft),
+            rms_cap: config.rms_cap.unwrap_or(0.0),
+            step_order: step_order_to_c(config.step_order),
+            first_step: first_step_to_c(config.first_step),
+            first_basis: first_basis_to_c(config.first_basis),
+            factor_init: factor_init_to_c(config.factor_init),
             lambda_init,
             lambda_0,
+            momentum: momentum_to_c(config.momentum),
             beta1: config.beta1,
             beta2: config.beta2,
+            bias_correction: bias_correction_to_c(config.bias_correction),
             eps: config.eps,
+            damping: damping_to_c(config.damping),
             weight_decay: config.weight_decay,
-            weight_decay_kind: weight_decay_to_c(config.weight_decay_kind),
+            weight_decay_kind: weight_decay_kind_to_c(config.weight_decay_kind),
             clamp_limit: config.clamp_limit.unwrap_or(0.0),
             gauge: i32::from(config.gauge),
-            bias_correction: i32::from(config.bias_correction),
             bad_gradient: bad_gradient_to_c(config.bad_gradient),
             lr_scale: config.lr_scale,
             reserved: 0,
@@ -185,37 +349,61 @@ impl kls_config {
         if self.reserved != 0 {
             return Err(KLS_ERROR_RESERVED);
         }
+        // Any number but a plain zero is a bound, NaN included: the core refuses what is none.
+        let bound = |x: f32| if x.to_bits() << 1 == 0 { None } else { Some(x) };
+        let length = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let config = Config {
             estimator: estimator(self.estimator)?,
-            direction: direction(self.direction)?,
-            step_order: step_order(self.step_order)?,
-            first_step: first_step(self.first_step)?,
+            estimate_order: estimate_order(self.estimate_order)?,
+            eigenvalues: eigenvalues(self.eigenvalues)?,
+            refresh: refresh(self.refresh)?,
+            sort: self.sort != 0,
             refresh_period: self.refresh_period,
             refresh_offset: self.refresh_offset,
+            refresh_growth: self.refresh_growth,
+            staleness: self.staleness,
+            direction: match self.direction {
+                KLS_DIRECTION_KRONECKER_POWER => Direction::KroneckerPower(self.power),
+                KLS_DIRECTION_SECOND_MOMENT => Direction::SecondMoment,
+                KLS_DIRECTION_SHAMPOO_ROOT => Direction::ShampooRoot,
+                KLS_DIRECTION_VON_NEUMANN => Direction::VonNeumann,
+                KLS_DIRECTION_MOMENTUM => Direction::Momentum,
+                _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+            },
+            graft: graft(self.graft)?,
+            rms_cap: bound(self.rms_cap),
+            step_order: step_order(self.step_order)?,
+            first_step: first_step(self.first_step)?,
+            first_basis: first_basis(self.first_basis)?,
+            factor_init: factor_init(self.factor_init)?,
             lambda_init: match self.lambda_init {
                 KLS_LAMBDA_CONSTANT => LambdaInit::Constant(self.lambda_0),
                 KLS_LAMBDA_SCALE_FREE => LambdaInit::ScaleFree,
                 _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
             },
+            momentum: momentum(self.momentum)?,
             beta1: self.beta1,
             beta2: self.beta2,
+            bias_correction: bias_correction(self.bias_correction)?,
             eps: self.eps,
+            damping: damping(self.damping)?,
             weight_decay: self.weight_decay,
-            weight_decay_kind: weight_decay(self.weight_decay_kind)?,
-            // Any number but a plain zero is a limit, NaN included: the core refuses what is none.
-            clamp_limit: if self.clamp_limit.to_bits() << 1 == 0 { None } else { Some(self.clamp_limit) },
+            weight_decay_kind: weight_decay_kind(self.weight_decay_kind)?,
+            clamp_limit: bound(self.clamp_limit),
             gauge: self.gauge != 0,
-            bias_correction: self.bias_correction != 0,
             bad_gradient: bad_gradient(self.bad_gradient)?,
             lr_scale: self.lr_scale,
-            max_dim: usize::try_from(self.max_dim).unwrap_or(usize::MAX),
+            max_dim: length(self.max_dim),
+            block_size: length(self.block_size),
+            merge_dims: length(self.merge_dims),
         };
         config.validate().map_err(from_config)?;
         Ok(config)
     }
 }
 
-/// Fills `config` with a method's defaults. `struct_size` is sizeof(kls_config). The convention matters to KL-Shampoo only.
+/// Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
+/// Kronecker factors have only one convention.
 ///
 /// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
 ///
@@ -223,12 +411,37 @@ impl kls_config {
 /// `config` points to `struct_size` writable bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: usize, method: i32, convention: i32) -> kls_status {
-    let preset = match (method, convention) {
-        (KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13) => Config::<f32>::kl_shampoo(),
-        (KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_REFERENCE_KL) => Config::<f32>::kl_shampoo_reference(),
-        (KLS_METHOD_ADAMW, KLS_CONVENTION_FIGURE13 | KLS_CONVENTION_REFERENCE_KL) => Config::<f32>::adamw(),
+    let preset: Config<f32> = match method {
+        KLS_METHOD_KL_SHAMPOO => Config::<f32>::kl_shampoo(),
+        KLS_METHOD_ADAMW => Config::<f32>::adamw(),
+        KLS_METHOD_KL_SOAP => Config::<f32>::kl_soap(),
+        KLS_METHOD_SOAP => Config::<f32>::soap(),
+        KLS_METHOD_SHAMPOO => Config::<f32>::shampoo(),
+        KLS_METHOD_SHAMPOO_HALF => Config::<f32>::shampoo_half(),
+        KLS_METHOD_SHAMPOO_QUARTER => Config::<f32>::shampoo_quarter(),
+        KLS_METHOD_VN_SHAMPOO_1 => Config::<f32>::vn_shampoo_1(),
+        KLS_METHOD_VN_SHAMPOO_2 => Config::<f32>::vn_shampoo_2(),
+        KLS_METHOD_F_SHAMPOO_1 => Config::<f32>::f_shampoo_1(),
+        KLS_METHOD_F_SHAMPOO_2 => Config::<f32>::f_shampoo_2(),
+        KLS_METHOD_IDEALIZED_KL => Config::<f32>::idealized_kl(),
+        KLS_METHOD_IDEALIZED_VN_1 => Config::<f32>::idealized_vn_1(),
+        KLS_METHOD_IDEALIZED_VN_2 => Config::<f32>::idealized_vn_2(),
+        KLS_METHOD_IDEALIZED_F_1 => Config::<f32>::idealized_f_1(),
+        KLS_METHOD_IDEALIZED_F_2 => Config::<f32>::idealized_f_2(),
+        KLS_METHOD_INSTANTANEOUS_KL => Config::<f32>::instantaneous_kl(),
+        KLS_METHOD_ONE_SIDED => Config::<f32>::one_sided(),
+        KLS_METHOD_RMSPROP => Config::<f32>::rmsprop(),
+        KLS_METHOD_ADAFACTOR => Config::<f32>::adafactor(),
+        KLS_METHOD_SGD => Config::<f32>::sgd(),
+        _ => return KLS_ERROR_UNKNOWN_VALUE,
+    };
+    let convention = match convention {
+        KLS_CONVENTION_FIGURE13 => Convention::Figure13,
+        KLS_CONVENTION_REFERENCE_KL => Convention::ReferenceKl,
+        KLS_CONVENTION_REFERENCE_SOAP => Convention::ReferenceSoap,
+        KLS_CONVENTION_REFERENCE_META => Convention::ReferenceMeta,
         _ => return KLS_ERROR_UNKNOWN_VALUE,
     };
     // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
-    unsafe { write_struct(config, struct_size, kls_config::from_core(&preset)) }
+    unsafe { write_struct(config, struct_size, kls_config::from_core(&preset.in_convention(convention))) }
 }

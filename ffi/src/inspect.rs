@@ -18,6 +18,8 @@ pub const KLS_STATE_EIGENVALUES: i32 = 2;
 pub const KLS_STATE_MOMENTUM: i32 = 3;
 /// The second moment: one number per element of the slice. `mode` is not looked at.
 pub const KLS_STATE_SECOND_MOMENT: i32 = 4;
+/// The grafted method's second moment in parameter coordinates: one number per element of the slice. `mode` is not looked at.
+pub const KLS_STATE_GRAFT_MOMENT: i32 = 5;
 
 /// What a slice has counted.
 #[allow(non_camel_case_types)]
@@ -38,6 +40,10 @@ pub struct kls_counters {
     pub clamped: u32,
     /// Times the scale of the factors was rebalanced.
     pub rebalanced: u32,
+    /// Refreshes left out because the eigenbasis was not stale.
+    pub refreshes_skipped: u32,
+    /// Updates that the cap on their root mean square scaled down.
+    pub capped: u32,
 }
 
 fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
@@ -47,6 +53,7 @@ fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
         KLS_STATE_EIGENVALUES => Ok(StatePart::Eigenvalues(mode)),
         KLS_STATE_MOMENTUM => Ok(StatePart::Momentum),
         KLS_STATE_SECOND_MOMENT => Ok(StatePart::SecondMoment),
+        KLS_STATE_GRAFT_MOMENT => Ok(StatePart::GraftMoment),
         _ => Err(KLS_ERROR_UNKNOWN_VALUE),
     }
 }
@@ -176,6 +183,8 @@ pub unsafe extern "C" fn kls_optimizer_counters(
                     floored: header.floored,
                     clamped: header.clamped,
                     rebalanced: header.rebalanced,
+                refreshes_skipped: header.refreshes_skipped,
+                capped: header.capped,
                 },
             )
         })

@@ -36,7 +36,7 @@ pub const KLS_ERROR_RESERVED: kls_status = 12;
 pub const KLS_ERROR_BETA: kls_status = 20;
 /// eps must be finite and at least 0.
 pub const KLS_ERROR_EPS: kls_status = 21;
-/// weight_decay must be finite and at least 0.
+/// weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.
 pub const KLS_ERROR_WEIGHT_DECAY: kls_status = 22;
 /// refresh_period must be at least 1 and refresh_offset 0 or 1.
 pub const KLS_ERROR_REFRESH_PERIOD: kls_status = 23;
@@ -46,12 +46,32 @@ pub const KLS_ERROR_LAMBDA_INIT: kls_status = 24;
 pub const KLS_ERROR_CLAMP_LIMIT: kls_status = 25;
 /// lr_scale must be finite and at least 0.
 pub const KLS_ERROR_LR_SCALE: kls_status = 26;
-/// max_dim must be at least 1.
-pub const KLS_ERROR_MAX_DIM: kls_status = 27;
+/// power must lie in (0, 1].
+pub const KLS_ERROR_POWER: kls_status = 27;
 /// This estimator and this direction do not go together.
 pub const KLS_ERROR_COMBINATION: kls_status = 28;
 /// A clamp and gauge rebalancing exclude each other.
 pub const KLS_ERROR_CLAMP_WITH_GAUGE: kls_status = 29;
+/// staleness must be finite and at least 0.
+pub const KLS_ERROR_STALENESS: kls_status = 30;
+/// rms_cap must be 0 (no cap), or finite and at least 2^-63.
+pub const KLS_ERROR_RMS_CAP: kls_status = 31;
+/// The von Neumann direction divides by traces that only Shampoo's estimator gives it.
+pub const KLS_ERROR_VON_NEUMANN: kls_status = 32;
+/// A graft needs a method with Kronecker factors.
+pub const KLS_ERROR_GRAFT: kls_status = 33;
+/// Damping of each factor needs a Kronecker direction.
+pub const KLS_ERROR_DAMPING: kls_status = 34;
+/// F-Shampoo variant 1 cannot start from factors of zero.
+pub const KLS_ERROR_ZERO_FACTORS: kls_status = 35;
+/// The step-size form of bias correction needs a direction by second moments.
+pub const KLS_ERROR_BIAS_CORRECTION: kls_status = 36;
+/// An identity basis at the start needs a full first step and a Kronecker direction.
+pub const KLS_ERROR_FIRST_BASIS: kls_status = 37;
+/// The scale of these factors is not free to be rebalanced.
+pub const KLS_ERROR_GAUGE: kls_status = 38;
+/// The reference order of estimates belongs to the estimator of KL-Shampoo.
+pub const KLS_ERROR_ESTIMATE_ORDER: kls_status = 39;
 /// A tensor has 1 to KLS_MAX_ORDER dims.
 pub const KLS_ERROR_ORDER: kls_status = 40;
 /// A dim is zero.
@@ -106,14 +126,24 @@ const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_RESERVED => c"A reserved field is not 0.",
         KLS_ERROR_BETA => c"beta1 and beta2 must lie in [0, 1).",
         KLS_ERROR_EPS => c"eps must be finite and at least 0.",
-        KLS_ERROR_WEIGHT_DECAY => c"weight_decay must be finite and at least 0.",
+        KLS_ERROR_WEIGHT_DECAY => c"weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.",
         KLS_ERROR_REFRESH_PERIOD => c"refresh_period must be at least 1 and refresh_offset 0 or 1.",
         KLS_ERROR_LAMBDA_INIT => c"A constant lambda_0 must be finite and at least 2^-63.",
         KLS_ERROR_CLAMP_LIMIT => c"clamp_limit must be 0 (no clamp), or finite and at least 1.",
         KLS_ERROR_LR_SCALE => c"lr_scale must be finite and at least 0.",
-        KLS_ERROR_MAX_DIM => c"max_dim must be at least 1.",
+        KLS_ERROR_POWER => c"power must lie in (0, 1].",
         KLS_ERROR_COMBINATION => c"This estimator and this direction do not go together.",
         KLS_ERROR_CLAMP_WITH_GAUGE => c"A clamp and gauge rebalancing exclude each other.",
+        KLS_ERROR_STALENESS => c"staleness must be finite and at least 0.",
+        KLS_ERROR_RMS_CAP => c"rms_cap must be 0 (no cap), or finite and at least 2^-63.",
+        KLS_ERROR_VON_NEUMANN => c"The von Neumann direction divides by traces that only Shampoo's estimator gives it.",
+        KLS_ERROR_GRAFT => c"A graft needs a method with Kronecker factors.",
+        KLS_ERROR_DAMPING => c"Damping of each factor needs a Kronecker direction.",
+        KLS_ERROR_ZERO_FACTORS => c"F-Shampoo variant 1 cannot start from factors of zero.",
+        KLS_ERROR_BIAS_CORRECTION => c"The step-size form of bias correction needs a direction by second moments.",
+        KLS_ERROR_FIRST_BASIS => c"An identity basis at the start needs a full first step and a Kronecker direction.",
+        KLS_ERROR_GAUGE => c"The scale of these factors is not free to be rebalanced.",
+        KLS_ERROR_ESTIMATE_ORDER => c"The reference order of estimates belongs to the estimator of KL-Shampoo.",
         KLS_ERROR_ORDER => c"A tensor has 1 to KLS_MAX_ORDER dims.",
         KLS_ERROR_ZERO_DIM => c"A dim is zero.",
         KLS_ERROR_OVERFLOW => c"The tensor or its state does not fit the address space.",
@@ -148,9 +178,19 @@ pub(crate) const fn from_config(error: ConfigError) -> kls_status {
         ConfigError::LambdaInit => KLS_ERROR_LAMBDA_INIT,
         ConfigError::ClampLimit => KLS_ERROR_CLAMP_LIMIT,
         ConfigError::LrScale => KLS_ERROR_LR_SCALE,
-        ConfigError::MaxDim => KLS_ERROR_MAX_DIM,
+        ConfigError::Power => KLS_ERROR_POWER,
         ConfigError::Combination => KLS_ERROR_COMBINATION,
         ConfigError::ClampWithGauge => KLS_ERROR_CLAMP_WITH_GAUGE,
+        ConfigError::Staleness => KLS_ERROR_STALENESS,
+        ConfigError::RmsCap => KLS_ERROR_RMS_CAP,
+        ConfigError::VonNeumannEstimator => KLS_ERROR_VON_NEUMANN,
+        ConfigError::GraftWithoutFactors => KLS_ERROR_GRAFT,
+        ConfigError::FactorDamping => KLS_ERROR_DAMPING,
+        ConfigError::ZeroFactors => KLS_ERROR_ZERO_FACTORS,
+        ConfigError::StepSizeCorrection => KLS_ERROR_BIAS_CORRECTION,
+        ConfigError::FirstBasis => KLS_ERROR_FIRST_BASIS,
+        ConfigError::Gauge => KLS_ERROR_GAUGE,
+        ConfigError::EstimateOrder => KLS_ERROR_ESTIMATE_ORDER,
     }
 }
 

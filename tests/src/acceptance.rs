@@ -4,7 +4,9 @@
 
 use crate::golden::{self, Case, Collection, Entry, Start, rel_error};
 use crate::harness::{Driver, Number, converted, widened};
-use klshampoo::{Config, LambdaInit, Mode, StatePart};
+use klshampoo::{
+    Config, Convention, Direction, Eigenvalues, Estimator, FactorInit, Graft, LambdaInit, Mode, Refresh, StatePart,
+};
 
 /// The largest error of a f64 run, in the parameter relative to its movement and in each part of the state relative to its norm.
 pub const F64_TOLERANCE: f64 = Case::F64_TOLERANCE;
@@ -30,34 +32,75 @@ impl Worst {
     }
 }
 
-/// Every published KL-Shampoo matrix, seeded and, where the first gradient determines the bases, unseeded.
+/// How many cases of an algorithm a collection has, and how many of them the first gradient determines the bases of.
+struct Group {
+    collection: Collection,
+    algorithm: &'static str,
+    cases: usize,
+    unseeded: usize,
+}
+
+const fn group(collection: Collection, algorithm: &'static str, cases: usize, unseeded: usize) -> Group {
+    Group { collection, algorithm, cases, unseeded }
+}
+
+/// Both manifests by the beginnings of their algorithms' names. These tell all of them apart; a test asserts that none is missing.
+const GROUPS: [Group; 14] = [
+    group(Collection::Published, "klshampoo", 50, 45),
+    group(Collection::Published, "klsoap", 50, 45),
+    group(Collection::Published, "soap", 11, 10),
+    group(Collection::Published, "shampoo", 16, 16),
+    group(Collection::Published, "adamw", 12, 12),
+    group(Collection::Family, "klshampoo", 18, 18),
+    group(Collection::Family, "klsoap", 12, 12),
+    group(Collection::Family, "shampoo", 56, 56),
+    group(Collection::Family, "vnshampoo", 12, 12),
+    group(Collection::Family, "fshampoo", 12, 12),
+    group(Collection::Family, "idealized", 30, 30),
+    group(Collection::Family, "instantaneous", 12, 12),
+    group(Collection::Family, "onesided", 12, 12),
+    group(Collection::Family, "adafactor", 3, 3),
+];
+
+/// Every golden case of a collection whose algorithm begins so, seeded with the published bases and,
+/// where the first gradient determines these, unseeded.
 ///
 /// # Panics
 /// If a run is outside its tolerance, or the manifest does not have the expected number of cases.
-pub fn published_klshampoo<T: Number, D: Driver<T>>() {
-    let cases = cases(Collection::Published, 44, |entry| entry.algorithm == "klshampoo" && entry.shape.len() == 2);
-    run_group::<T, D>("published klshampoo, matrices", &cases, 39);
+pub fn golden<T: Number, D: Driver<T>>(collection: Collection, algorithm: &str) {
+    let known = |group: &&Group| group.collection == collection && group.algorithm == algorithm;
+    let group = GROUPS.iter().find(known).expect("a group of the manifests");
+    let cases = cases(collection, group.cases, |entry| entry.algorithm.starts_with(algorithm));
+    run_group::<T, D>(&format!("{collection:?} {algorithm}"), &cases, group.unseeded);
 }
 
-/// Every published AdamW case.
-///
-/// # Panics
-/// As [`published_klshampoo`].
-pub fn published_adamw<T: Number, D: Driver<T>>() {
-    let cases = cases(Collection::Published, 12, |entry| entry.algorithm == "adamw");
-    assert_eq!(cases.iter().filter(|case| case.shape.len() == 2).count(), 8);
-    let mut worst = Worst::default();
-    cases.iter().for_each(|case| run::<T, D>(case, false, &mut worst));
-    worst.report("published adamw");
-}
-
-/// Every KL-Shampoo case of the family, of all orders.
-///
-/// # Panics
-/// As [`published_klshampoo`].
-pub fn family_klshampoo<T: Number, D: Driver<T>>() {
-    let cases = cases(Collection::Family, 18, |entry| entry.algorithm.starts_with("klshampoo"));
-    run_group::<T, D>("family klshampoo", &cases, 18);
+/// One test per group of golden cases, for an element type and a [`Driver`]; together they are both manifests.
+#[macro_export]
+macro_rules! golden_tests {
+    ($t:ty, $driver:ty) => {
+        $crate::golden_tests! { @ $t, $driver;
+            published_klshampoo: Published, "klshampoo";
+            published_klsoap: Published, "klsoap";
+            published_soap: Published, "soap";
+            published_shampoo: Published, "shampoo";
+            published_adamw: Published, "adamw";
+            family_klshampoo: Family, "klshampoo";
+            family_klsoap: Family, "klsoap";
+            family_shampoo: Family, "shampoo";
+            family_vnshampoo: Family, "vnshampoo";
+            family_fshampoo: Family, "fshampoo";
+            family_idealized: Family, "idealized";
+            family_instantaneous: Family, "instantaneous";
+            family_onesided: Family, "onesided";
+            family_adafactor: Family, "adafactor";
+        }
+    };
+    (@ $t:ty, $driver:ty; $($test:ident: $collection:ident, $algorithm:literal;)*) => {$(
+        #[test]
+        fn $test() {
+            $crate::acceptance::golden::<$t, $driver>($crate::golden::Collection::$collection, $algorithm);
+        }
+    )*};
 }
 
 /// The manifest's cases for which `wanted` holds; their number is asserted, so that none is skipped in silence.
@@ -84,14 +127,33 @@ fn run_group<T: Number, D: Driver<T>>(name: &str, cases: &[Case], unseeded_runs:
 /// The case's method in the library's terms.
 pub fn config<T: Number>(case: &Case) -> Config<T> {
     let hyper = &case.hyper;
+    let base = T::kl_shampoo();
     let preset = match (case.collection, case.algorithm.as_str()) {
         (Collection::Published, "adamw") => T::adamw(),
-        (Collection::Published, "klshampoo") => Config {
+        (Collection::Published, name @ ("klshampoo" | "klsoap")) => Config {
             lambda_init: LambdaInit::Constant(T::from_f64(hyper.init_factor.unwrap())),
             clamp_limit: hyper.clamp.unwrap().then(|| T::from_f64(hyper.max_clamp_value.unwrap())),
-            ..T::reference_kl()
+            direction: if name == "klsoap" { Direction::SecondMoment } else { base.direction },
+            ..T::in_convention(base, Convention::ReferenceKl)
         },
-        (Collection::Family, _) => Config { lambda_init: family_lambda_init(hyper), ..T::figure13() },
+        (Collection::Published, "soap") => T::in_convention(
+            Config { estimator: Estimator::Shampoo, direction: Direction::SecondMoment, gauge: false, ..base },
+            Convention::ReferenceSoap,
+        ),
+        (Collection::Published, "shampoo") => T::in_convention(
+            Config {
+                estimator: Estimator::Shampoo,
+                eigenvalues: Eigenvalues::AtRefresh,
+                refresh: Refresh::Eigendecomposition,
+                // No power is the default one.
+                direction: hyper.exponent.map_or(Direction::ShampooRoot, |p| Direction::KroneckerPower(T::from_f64(p))),
+                graft: graft(hyper),
+                gauge: false,
+                ..base
+            },
+            Convention::ReferenceMeta,
+        ),
+        (Collection::Family, _) => family(hyper, base),
         (_, other) => panic!("{other} is not in the library"),
     };
     Config {
@@ -104,13 +166,55 @@ pub fn config<T: Number>(case: &Case) -> Config<T> {
     }
 }
 
-fn family_lambda_init<T: Number>(hyper: &golden::Hyper) -> LambdaInit<T> {
-    let axes = [&hyper.convention, &hyper.estimate, &hyper.eigenvalues, &hyper.apply].map(|axis| axis.as_deref().unwrap());
-    assert_eq!((axes, hyper.p), (["figure13", "kl", "ema", "lambda"], Some(0.5)));
-    match hyper.lambda_0.as_ref().unwrap() {
-        golden::FirstEigenvalue::Value(value) => LambdaInit::Constant(T::from_f64(*value)),
+fn graft(hyper: &golden::Hyper) -> Graft {
+    match hyper.graft.as_deref() {
+        None | Some("none") => Graft::None,
+        Some("adam") => Graft::Adam,
+        Some(other) => panic!("graft {other}"),
+    }
+}
+
+fn family<T: Number>(hyper: &golden::Hyper, base: Config<T>) -> Config<T> {
+    assert_eq!(hyper.convention.as_deref(), Some("figure13"));
+    let estimator = match hyper.estimate.as_deref() {
+        Some("kl") => Estimator::KullbackLeibler,
+        Some("onesided") => Estimator::OneSided,
+        Some("one") => Estimator::Shampoo,
+        Some("vn2") => Estimator::VonNeumann,
+        Some("f1") => Estimator::FrobeniusFactor,
+        Some("f2") => Estimator::Frobenius,
+        other => panic!("estimate {other:?}"),
+    };
+    let (eigenvalues, refresh) = match hyper.eigenvalues.as_deref() {
+        Some("ema") => (Eigenvalues::Average, Refresh::Qr),
+        Some("eigh") => (Eigenvalues::AtRefresh, Refresh::Eigendecomposition),
+        Some("inst") => (Eigenvalues::Instantaneous, Refresh::Qr),
+        Some("inst_after") => (Eigenvalues::InstantaneousAfterRefresh, Refresh::Qr),
+        other => panic!("eigenvalues {other:?}"),
+    };
+    let direction = match hyper.apply.as_deref() {
+        Some("lambda") => Direction::KroneckerPower(T::from_f64(hyper.p.unwrap())),
+        Some("vn1") => Direction::VonNeumann,
+        Some("soap") => Direction::SecondMoment,
+        other => panic!("apply {other:?}"),
+    };
+    let lambda_init = match hyper.lambda_0.as_ref().unwrap() {
+        // Zero is stored as the floor.
+        golden::FirstEigenvalue::Value(value) => LambdaInit::Constant(T::from_f64(*value).max(T::FLOOR)),
         golden::FirstEigenvalue::Rule(rule) if rule == "scale-free" => LambdaInit::ScaleFree,
         other => panic!("lambda_0 {other:?}"),
+    };
+    let starts_at_zero = eigenvalues == Eigenvalues::Average && estimator != Estimator::FrobeniusFactor;
+    Config {
+        estimator,
+        eigenvalues,
+        refresh,
+        direction,
+        graft: graft(hyper),
+        lambda_init,
+        factor_init: if starts_at_zero { FactorInit::Zero } else { FactorInit::Lambda },
+        gauge: base.gauge && !matches!(estimator, Estimator::Shampoo | Estimator::OneSided),
+        ..base
     }
 }
 
@@ -131,10 +235,24 @@ fn is_f64<T: Number>() -> bool {
     T::EPSILON.to_f64() == f64::EPSILON
 }
 
+/// The family's KL-SOAP takes a first step that is rounding noise and that the library leaves out: its runs begin at `p_1`.
+fn takes_first_parameter(case: &Case) -> bool {
+    case.collection == Collection::Family && case.algorithm.starts_with("klsoap")
+}
+
 /// Runs a case; `seeded` overwrites the bases at the end of step 1.
 fn run<T: Number, D: Driver<T>>(case: &Case, seeded: bool, worst: &mut Worst) {
     let config = config::<T>(case);
-    let start = if seeded || case.algorithm == "adamw" { Start::Seeded } else { Start::Unseeded };
+    let first_parameter = takes_first_parameter(case);
+    // The reference's own float32 run that this one is held against.
+    let start = if first_parameter && case.has_f32_run(Start::FirstParameter) {
+        Start::FirstParameter
+    } else if seeded || case.first_basis(0).is_none() && !case.has_f32_run(Start::Unseeded) {
+        Start::Seeded
+    } else {
+        Start::Unseeded
+    };
+    let f64_tolerance = if first_parameter && case.shape.len() == 2 { 1e-10 } else { F64_TOLERANCE };
     let mut driver = D::new(&config, &case.shape, &modes(case));
     let mut p: Vec<T> = converted(&case.p0_f64());
     for (t, grad) in (1..).zip(&case.grads) {
@@ -144,8 +262,12 @@ fn run<T: Number, D: Driver<T>>(case: &Case, seeded: bool, worst: &mut Worst) {
                 driver.set_basis(k, &converted::<T>(basis));
             }
         }
+        if t == 1 && first_parameter {
+            assert_eq!(p, converted::<T>(&case.p0_f64()), "{}: step 1 moves the parameter", case.name);
+            p = converted(case.parameter(1));
+        }
         if case.snapshots.contains(&t) {
-            let tolerance = if is_f64::<T>() { F64_TOLERANCE } else { case.f32_tolerance(start, t) };
+            let tolerance = if is_f64::<T>() { f64_tolerance } else { case.f32_tolerance(start, t) };
             let error = case.rel_update(t, &widened(&p));
             assert!(error <= tolerance, "{}, {start:?}: snapshot {t}: {error:e} > {tolerance:e}", case.name);
             worst.parameter = worst.parameter.max(error);
@@ -153,13 +275,13 @@ fn run<T: Number, D: Driver<T>>(case: &Case, seeded: bool, worst: &mut Worst) {
         }
     }
     if is_f64::<T>() {
-        compare_state(case, &mut driver, worst);
+        compare_state(case, &config, &mut driver, worst);
     }
     worst.runs += 1;
 }
 
 /// What the case records of the state after its last step, apart from bases, whose columns' signs are arbitrary.
-fn compare_state<T: Number, D: Driver<T>>(case: &Case, driver: &mut D, worst: &mut Worst) {
+fn compare_state<T: Number, D: Driver<T>>(case: &Case, config: &Config<T>, driver: &mut D, worst: &mut Worst) {
     let mut compare = |name: &str, values: &[f64]| {
         let error = rel_error(values, case.f64(name).unwrap());
         assert!(error <= F64_TOLERANCE, "{}: {name}: {error:e}", case.name);
@@ -178,8 +300,26 @@ fn compare_state<T: Number, D: Driver<T>>(case: &Case, driver: &mut D, worst: &m
             compare(&factor, &widened(&driver.read(StatePart::Factor(k))));
         }
     }
-    compare("f64/exp_avg", &widened(&driver.read(StatePart::Momentum)));
-    if case.algorithm == "adamw" {
+    // Some references keep the momentum in the eigenbasis, whose signs are arbitrary.
+    let unrotated = "f64/exp_avg_unrotated";
+    compare(if case.f64(unrotated).is_some() { unrotated } else { "f64/exp_avg" }, &widened(&driver.read(StatePart::Momentum)));
+    if config.direction == Direction::SecondMoment {
         compare("f64/exp_avg_sq", &widened(&driver.read(StatePart::SecondMoment)));
+    }
+    if config.graft != Graft::None {
+        compare("f64/graft_exp_avg_sq", &widened(&driver.read(StatePart::GraftMoment)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_groups_are_the_manifests() {
+        for (collection, count) in [(Collection::Published, 139), (Collection::Family, 167)] {
+            assert_eq!(collection.entries().unwrap().len(), count);
+            assert_eq!(GROUPS.iter().filter(|group| group.collection == collection).map(|group| group.cases).sum::<usize>(), count);
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The C ABI as a [`Driver`]: every call goes through the exported functions, with C's structs and pointers.
 
-use klshampoo::{BadGradient, Config, Direction, Estimator, FirstStep, LambdaInit, Mode, StatePart, StepOrder, WeightDecay};
+use klshampoo::{
+    BadGradient, BiasCorrection, Config, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit, FirstBasis, FirstStep,
+    Graft, LambdaInit, Mode, Momentum, Refresh, StatePart, StepOrder, WeightDecay,
+};
 use klshampoo_ffi::*;
 
 use crate::harness::Driver;
@@ -60,48 +63,109 @@ pub struct CAbi<F: Face> {
     face: std::marker::PhantomData<F>,
 }
 
-/// The C form of a configuration, from a preset on, field by field.
+/// The C form of a configuration, field by field on top of a preset.
 pub fn config_to_c(config: &Config<f32>) -> kls_config {
     // SAFETY: plain numbers; the init function fills them.
     let mut c: kls_config = unsafe { std::mem::zeroed() };
-    let (method, convention) = match (config.estimator, config.step_order) {
-        (Estimator::None, _) => (KLS_METHOD_ADAMW, KLS_CONVENTION_FIGURE13),
-        (Estimator::KullbackLeibler, StepOrder::EstimateFirst) => (KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13),
-        (Estimator::KullbackLeibler, StepOrder::ApplyFirst) => (KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_REFERENCE_KL),
-    };
     // SAFETY: `c` is a live struct of that size.
-    assert_eq!(unsafe { kls_config_init(&mut c, size_of::<kls_config>(), method, convention) }, KLS_OK);
-    c.direction = match config.direction {
-        Direction::KroneckerRoot => KLS_DIRECTION_KRONECKER_ROOT,
-        Direction::SecondMoment => KLS_DIRECTION_SECOND_MOMENT,
+    assert_eq!(unsafe { kls_config_init(&mut c, size_of::<kls_config>(), KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13) }, KLS_OK);
+    c.estimator = match config.estimator {
+        Estimator::None => KLS_ESTIMATOR_NONE,
+        Estimator::KullbackLeibler => KLS_ESTIMATOR_KL,
+        Estimator::OneSided => KLS_ESTIMATOR_ONE_SIDED,
+        Estimator::Shampoo => KLS_ESTIMATOR_SHAMPOO,
+        Estimator::VonNeumann => KLS_ESTIMATOR_VON_NEUMANN,
+        Estimator::Frobenius => KLS_ESTIMATOR_FROBENIUS,
+        Estimator::FrobeniusFactor => KLS_ESTIMATOR_FROBENIUS_FACTOR,
+    };
+    c.estimate_order = match config.estimate_order {
+        EstimateOrder::Jacobi => KLS_ESTIMATE_JACOBI,
+        EstimateOrder::ReferenceKl => KLS_ESTIMATE_REFERENCE_KL,
+    };
+    c.eigenvalues = match config.eigenvalues {
+        Eigenvalues::Average => KLS_EIGENVALUES_AVERAGE,
+        Eigenvalues::Instantaneous => KLS_EIGENVALUES_INSTANTANEOUS,
+        Eigenvalues::InstantaneousAfterRefresh => KLS_EIGENVALUES_INSTANTANEOUS_AFTER_REFRESH,
+        Eigenvalues::AtRefresh => KLS_EIGENVALUES_AT_REFRESH,
+    };
+    c.refresh = match config.refresh {
+        Refresh::Qr => KLS_REFRESH_QR,
+        Refresh::Eigendecomposition => KLS_REFRESH_EIGENDECOMPOSITION,
+    };
+    (c.direction, c.power) = match config.direction {
+        Direction::KroneckerPower(p) => (KLS_DIRECTION_KRONECKER_POWER, p),
+        Direction::SecondMoment => (KLS_DIRECTION_SECOND_MOMENT, 0.5),
+        Direction::ShampooRoot => (KLS_DIRECTION_SHAMPOO_ROOT, 0.5),
+        Direction::VonNeumann => (KLS_DIRECTION_VON_NEUMANN, 0.5),
+        Direction::Momentum => (KLS_DIRECTION_MOMENTUM, 0.5),
+    };
+    c.graft = match config.graft {
+        Graft::None => KLS_GRAFT_NONE,
+        Graft::Adam => KLS_GRAFT_ADAM,
+        Graft::Sgd => KLS_GRAFT_SGD,
+        Graft::RmsProp => KLS_GRAFT_RMSPROP,
+        Graft::AdaGrad => KLS_GRAFT_ADAGRAD,
+    };
+    c.step_order = match config.step_order {
+        StepOrder::EstimateFirst => KLS_ORDER_ESTIMATE_FIRST,
+        StepOrder::ApplyFirst => KLS_ORDER_APPLY_FIRST,
     };
     c.first_step = match config.first_step {
         FirstStep::Full => KLS_FIRST_STEP_FULL,
         FirstStep::FactorsOnly => KLS_FIRST_STEP_FACTORS_ONLY,
     };
+    c.first_basis = match config.first_basis {
+        FirstBasis::Gradient => KLS_FIRST_BASIS_GRADIENT,
+        FirstBasis::Identity => KLS_FIRST_BASIS_IDENTITY,
+    };
+    c.factor_init = match config.factor_init {
+        FactorInit::Zero => KLS_FACTOR_ZERO,
+        FactorInit::Lambda => KLS_FACTOR_LAMBDA,
+    };
     (c.lambda_init, c.lambda_0) = match config.lambda_init {
         LambdaInit::Constant(lambda) => (KLS_LAMBDA_CONSTANT, lambda),
         LambdaInit::ScaleFree => (KLS_LAMBDA_SCALE_FREE, 0.0),
     };
+    c.momentum = match config.momentum {
+        Momentum::Average => KLS_MOMENTUM_AVERAGE,
+        Momentum::Nesterov => KLS_MOMENTUM_NESTEROV,
+        Momentum::None => KLS_MOMENTUM_NONE,
+    };
+    c.bias_correction = match config.bias_correction {
+        BiasCorrection::None => KLS_BIAS_CORRECTION_NONE,
+        BiasCorrection::StepSize => KLS_BIAS_CORRECTION_STEP_SIZE,
+        BiasCorrection::Moments => KLS_BIAS_CORRECTION_MOMENTS,
+    };
+    c.damping = match config.damping {
+        Damping::Denominator => KLS_DAMPING_DENOMINATOR,
+        Damping::Factor => KLS_DAMPING_FACTOR,
+    };
     c.weight_decay_kind = match config.weight_decay_kind {
         WeightDecay::Before => KLS_WEIGHT_DECAY_BEFORE,
         WeightDecay::After => KLS_WEIGHT_DECAY_AFTER,
+        WeightDecay::L2 => KLS_WEIGHT_DECAY_L2,
+        WeightDecay::Independent => KLS_WEIGHT_DECAY_INDEPENDENT,
     };
     c.bad_gradient = match config.bad_gradient {
         BadGradient::Error => KLS_BAD_GRADIENT_ERROR,
         BadGradient::Skip => KLS_BAD_GRADIENT_SKIP,
     };
+    c.sort = i32::from(config.sort);
     c.refresh_period = config.refresh_period;
     c.refresh_offset = config.refresh_offset;
+    c.refresh_growth = config.refresh_growth;
+    c.staleness = config.staleness;
+    c.rms_cap = config.rms_cap.unwrap_or(0.0);
     c.beta1 = config.beta1;
     c.beta2 = config.beta2;
     c.eps = config.eps;
     c.weight_decay = config.weight_decay;
     c.clamp_limit = config.clamp_limit.unwrap_or(0.0);
     c.gauge = i32::from(config.gauge);
-    c.bias_correction = i32::from(config.bias_correction);
     c.lr_scale = config.lr_scale;
     c.max_dim = config.max_dim as u64;
+    c.block_size = config.block_size as u64;
+    c.merge_dims = config.merge_dims as u64;
     c
 }
 
@@ -148,6 +212,7 @@ impl<F: Face> Driver<f32> for CAbi<F> {
             StatePart::Eigenvalues(k) => (KLS_STATE_EIGENVALUES, k, self.dims[k]),
             StatePart::Momentum => (KLS_STATE_MOMENTUM, 0, self.dims.iter().product()),
             StatePart::SecondMoment => (KLS_STATE_SECOND_MOMENT, 0, self.dims.iter().product()),
+            StatePart::GraftMoment => (KLS_STATE_GRAFT_MOMENT, 0, self.dims.iter().product()),
         };
         let mut out = vec![0.0; len];
         // SAFETY: a live optimizer, a slice.

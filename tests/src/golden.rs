@@ -133,6 +133,8 @@ pub struct Hyper {
     pub apply: Option<String>,
     /// Family: exponent of the eigenvalues.
     pub p: Option<f64>,
+    /// Published Shampoo: exponent of the factors; nothing for 1 / (2 K).
+    pub exponent: Option<f64>,
     /// `adam` or nothing.
     pub graft: Option<String>,
     /// Family: first eigenvalue.
@@ -260,6 +262,11 @@ impl Case {
         let moved = norm(golden.iter().zip(&self.p0).map(|(a, &b)| a - f64::from(b)));
         // The reference's first call does not move the parameter: 0 / 0 is agreement there.
         if error == 0.0 { 0.0 } else { error / moved }
+    }
+
+    /// Whether the reference has a float32 run from such a `start`.
+    pub fn has_f32_run(&self, start: Start) -> bool {
+        self.f32_rel_update.contains_key(&start)
     }
 
     /// The largest [`Case::rel_update`] a float32 run may have at `snapshot`, ten times what the reference's own float32 run has.

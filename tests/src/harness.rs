@@ -1,7 +1,7 @@
 //! One tensor's optimizer behind one trait, so that the same test runs on every face of the library and every backend.
 
 use klshampoo::linalg::LinAlg;
-use klshampoo::{Config, Mode, Optimizer, Scalar, SliceHeader, StatePart, StepError, StepReport, Tensor, TensorSpec, Totals};
+use klshampoo::{Config, Convention, Mode, Optimizer, Scalar, SliceHeader, StatePart, StepError, StepReport, Tensor, TensorSpec, Totals};
 
 /// An element type with its way to and from the oracle's.
 pub trait Number: Scalar {
@@ -9,12 +9,12 @@ pub trait Number: Scalar {
     fn from_f64(x: f64) -> Self;
     /// The same number, widened.
     fn to_f64(self) -> f64;
-    /// The configurations of which tests change fields; presets are inherent functions of concrete types.
-    fn figure13() -> Config<Self>;
-    /// The preset of the authors' code.
-    fn reference_kl() -> Config<Self>;
-    /// The preset of AdamW.
+    /// The presets are inherent functions of concrete types; this is the one that tests start from.
+    fn kl_shampoo() -> Config<Self>;
+    /// [`Config::adamw`].
     fn adamw() -> Config<Self>;
+    /// [`Config::in_convention`].
+    fn in_convention(config: Config<Self>, convention: Convention) -> Config<Self>;
 }
 
 macro_rules! number {
@@ -26,14 +26,14 @@ macro_rules! number {
             fn to_f64(self) -> f64 {
                 f64::from(self)
             }
-            fn figure13() -> Config<Self> {
+            fn kl_shampoo() -> Config<Self> {
                 Config::<$t>::kl_shampoo()
-            }
-            fn reference_kl() -> Config<Self> {
-                Config::<$t>::kl_shampoo_reference()
             }
             fn adamw() -> Config<Self> {
                 Config::<$t>::adamw()
+            }
+            fn in_convention(config: Config<Self>, convention: Convention) -> Config<Self> {
+                config.in_convention(convention)
             }
         }
     };

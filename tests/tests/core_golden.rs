@@ -2,7 +2,6 @@
 
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 use klshampoo_ffi::host::Faer;
-use klshampoo_tests::acceptance;
 use klshampoo_tests::harness::{Core, Number};
 
 /// faer with scratch for the largest mode of the golden cases.
@@ -47,20 +46,7 @@ macro_rules! golden {
         mod $module {
             use super::*;
 
-            #[test]
-            fn published_klshampoo() {
-                acceptance::published_klshampoo::<$t, Core<$t, $linalg>>();
-            }
-
-            #[test]
-            fn published_adamw() {
-                acceptance::published_adamw::<$t, Core<$t, $linalg>>();
-            }
-
-            #[test]
-            fn family_klshampoo() {
-                acceptance::family_klshampoo::<$t, Core<$t, $linalg>>();
-            }
+            klshampoo_tests::golden_tests!($t, Core<$t, $linalg>);
         }
     )*};
 }

@@ -1,7 +1,6 @@
 //! The golden trajectories through the C ABI: lent memory and heap, both backends, one thread and two.
 
 use klshampoo_ffi::{KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE};
-use klshampoo_tests::acceptance;
 use klshampoo_tests::c_abi::{CAbi, Created, Lent};
 
 macro_rules! golden {
@@ -9,20 +8,7 @@ macro_rules! golden {
         mod $module {
             use super::*;
 
-            #[test]
-            fn published_klshampoo() {
-                acceptance::published_klshampoo::<f32, CAbi<$face>>();
-            }
-
-            #[test]
-            fn published_adamw() {
-                acceptance::published_adamw::<f32, CAbi<$face>>();
-            }
-
-            #[test]
-            fn family_klshampoo() {
-                acceptance::family_klshampoo::<f32, CAbi<$face>>();
-            }
+            klshampoo_tests::golden_tests!(f32, CAbi<$face>);
         }
     )*};
 }

@@ -1,0 +1,199 @@
+//! The direction of a tensor that a basis turns: divided in the eigenbasis, rotated back, given its length.
+
+use crate::config::{Damping, Direction, FirstBasis, Graft, Momentum, StepOrder};
+use crate::direction::{Correction, Root, average, normalise};
+use crate::layout::Scratch;
+use crate::linalg::{LinAlg, LinAlgError};
+use crate::magnitude::Norm;
+use crate::rows::for_each_row;
+use crate::step::{SliceStep, map_lambda, tables};
+use crate::unfold::{Rotate, Start, chain_starts_in_second, rotate};
+use crate::{Mode, Scalar, eigenvalues, graft, packed};
+
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+    /// `M~' = beta1 M~ + (1 - beta1) G~`, in the place of the projected gradient where nothing else needs that.
+    pub(crate) fn average_momentum(&mut self) {
+        let parts = self.layout.parts();
+        if !parts.momentum {
+            return;
+        }
+        let Scratch { gradient, momentum, .. } = &mut self.scratch;
+        if parts.keeps_gradient {
+            momentum.copy_from_slice(gradient);
+        } else {
+            core::mem::swap(gradient, momentum);
+        }
+        let (kept, fresh) = (self.config.beta1, T::ONE - self.config.beta1);
+        for (g, &m) in momentum.iter_mut().zip(&*self.state.momentum) {
+            *g = kept * m + fresh * *g;
+        }
+    }
+
+    /// `D' = beta2 D + (1 - beta2) G~^2`, both in the basis in force.
+    pub(crate) fn average_second_moment(&mut self) {
+        let Scratch { gradient, second_moment, .. } = &mut self.scratch;
+        average(self.config.beta2, second_moment, gradient.iter().map(|&g| g * g));
+    }
+
+    /// `U = (M~ . prod_k lambda_k^{-p}) x_k Q_k`, or with another denominator, with the eigenvalues and bases that the convention's order
+    /// gives it.
+    pub(crate) fn apply(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
+        let (config, correction) = (self.config, Correction::new(self.config, &self.header));
+        self.look_ahead();
+        let grafted = self.graft_direction(&correction, grad)?;
+        if config.first_basis == FirstBasis::Gradient || self.header.refreshes > 0 {
+            self.divide(&correction);
+            let Self { layout, state, scratch, refreshed, linalg, .. } = self;
+            let Scratch { update, product, basis, .. } = scratch;
+            let bases = core::array::from_fn(|k| if refreshed.modes[k] { &*basis[k] } else { &*state.basis[k] });
+            rotate(*linalg, layout.shape(), bases, Rotate::OutOf, Start::InPlace, update, product)?;
+            self.set_length(grafted);
+        } else if grafted.is_some() {
+            core::mem::swap(&mut self.scratch.update, &mut self.scratch.product);
+            self.set_length(None);
+        } else {
+            self.rotate_numerator()?;
+            self.scratch.update.iter_mut().for_each(|u| *u *= correction.numerator);
+            self.set_length(None);
+        }
+        Ok(())
+    }
+
+    /// Nesterov's numerator, in the place of the projected gradient.
+    fn look_ahead(&mut self) {
+        if self.config.momentum == Momentum::Nesterov {
+            let (kept, fresh) = (self.config.beta1, T::ONE - self.config.beta1);
+            let Scratch { gradient, momentum, .. } = &mut self.scratch;
+            for (g, &m) in gradient.iter_mut().zip(&**momentum) {
+                *g = kept * m + fresh * *g;
+            }
+        }
+    }
+
+    /// The numerator in the parameter's coordinates, into the update.
+    fn rotate_numerator(&mut self) -> Result<(), LinAlgError> {
+        let Self { layout, config, state, scratch, refreshed, linalg, .. } = self;
+        let Scratch { gradient, momentum, update, product, basis, .. } = scratch;
+        let bases = core::array::from_fn(|k| if refreshed.modes[k] { &*basis[k] } else { &*state.basis[k] });
+        let numerator = if config.momentum == Momentum::Average { &**momentum } else { &**gradient };
+        rotate(*linalg, layout.shape(), bases, Rotate::OutOf, Start::External(numerator), update, product)
+    }
+
+    /// The grafted method's direction, into `product`, and its norm.
+    fn graft_direction(&mut self, correction: &Correction<T>, grad: &[T]) -> Result<Option<Norm<T>>, LinAlgError> {
+        /// Elements of a block of second moments: they are formed again in the commit and need no buffer of the tensor's size.
+        const BLOCK: usize = 64;
+        let config = self.config;
+        if config.graft == Graft::None {
+            return Ok(None);
+        }
+        if config.graft == Graft::Adam {
+            // Adam divides per element of the parameter, so its numerator leaves the eigenbasis.
+            self.rotate_numerator()?;
+        }
+        let Scratch { update, product, .. } = &mut self.scratch;
+        let old = &*self.state.graft_moment;
+        for start in (0..grad.len()).step_by(BLOCK) {
+            let block = start..grad.len().min(start + BLOCK);
+            let mut v = [T::ZERO; BLOCK];
+            if !old.is_empty() {
+                for (v, (&old, &g)) in v.iter_mut().zip(old[block.clone()].iter().zip(&grad[block.clone()])) {
+                    *v = graft::moment(config, old, g);
+                }
+            }
+            let v = &v[..block.len()];
+            graft::direction(config, correction, &update[block.clone()], &grad[block.clone()], v, &mut product[block]);
+        }
+        Ok(Some(Norm::of(product)))
+    }
+
+    /// The numerator divided in the eigenbasis, where the chain of mode products back starts.
+    fn divide(&mut self, correction: &Correction<T>) {
+        let (shape, config) = (self.layout.shape(), self.config);
+        let eps = self.root_eigenvalues();
+        let Scratch { gradient, momentum, second_moment, product, update, weight, .. } = &mut self.scratch;
+        let numerator = if config.momentum == Momentum::Average { &**momentum } else { &**gradient };
+        let start = if chain_starts_in_second(shape) { &mut **product } else { &mut **update };
+        if config.direction == Direction::SecondMoment {
+            return normalise(eps, correction.numerator, correction.second, numerator, second_moment, start);
+        }
+        let roots = tables(shape, weight);
+        for_each_row(shape, &roots, |row, _, prefix| {
+            let root = Root { prefix, last: roots[shape.order() - 1] };
+            root.precondition(eps, correction.numerator, &numerator[row.clone()], &mut start[row]);
+        });
+    }
+
+    /// Grafts and caps the update.
+    fn set_length(&mut self, grafted: Option<Norm<T>>) {
+        if grafted.is_none() && self.config.rms_cap.is_none() {
+            return;
+        }
+        let update = &mut *self.scratch.update;
+        let factor = graft::length_factor(self.config, update.len(), Norm::of(update), grafted, &mut self.header);
+        update.iter_mut().for_each(|u| *u *= factor);
+    }
+
+    /// The tables whose product over the modes is the denominator, from the eigenvalues that the direction sees: those from before this
+    /// step, or the new ones. Returns what is to be added to the product.
+    pub(crate) fn root_eigenvalues(&mut self) -> T {
+        let (shape, config) = (self.layout.shape(), self.config);
+        let modes = T::from_usize(shape.preconditioned_modes());
+        let half = T::exp2i(-1);
+        let p = match config.direction {
+            // Their denominators have no eigenvalues.
+            Direction::SecondMoment | Direction::Momentum => return config.eps,
+            Direction::KroneckerPower(p) => p,
+            Direction::ShampooRoot => half / modes,
+            Direction::VonNeumann => half,
+        };
+        let lambda = match config.step_order {
+            StepOrder::ApplyFirst => &self.state.lambda,
+            StepOrder::EstimateFirst => &self.scratch.lambda,
+        };
+        let (added_to_each, added) = match config.damping {
+            Damping::Denominator => (T::ZERO, config.eps),
+            Damping::Factor => (config.eps, T::ZERO),
+        };
+        map_lambda(lambda, &mut self.scratch.weight, |l| eigenvalues::power(l + added_to_each, p));
+        if config.direction == Direction::VonNeumann {
+            self.scale_by_traces(modes);
+        }
+        added
+    }
+
+    /// Multiplies the roots by `tau^{1/2}`, `tau = prod_k Tr(S_k)^{-(K'-1)/K'} / prod d_j` over the preconditioned modes k and the
+    /// others j: mode by mode, so that no product leaves the range.
+    fn scale_by_traces(&mut self, modes: T) {
+        let shape = self.layout.shape();
+        let half = T::exp2i(-1);
+        let exponent = half * (modes - T::ONE) / modes;
+        let mut others = (0..shape.order())
+            .filter(|&j| !shape.is_preconditioned(j))
+            .fold(T::ONE, |product, j| product / T::from_usize(shape.dim(j)).sqrt());
+        for k in (0..shape.order()).filter(|&k| shape.is_preconditioned(k)) {
+            let factor = others / self.trace(k).max(T::FLOOR).powf(exponent);
+            others = T::ONE;
+            self.scratch.weight[k].iter_mut().for_each(|root| *root *= factor);
+        }
+    }
+
+    /// `Tr S_k` of the factor that belongs to the eigenvalues that the direction sees.
+    fn trace(&self, k: usize) -> T {
+        let (d, factor) = (self.layout.shape().dim(k), &*self.state.factor[k]);
+        let sum = |diagonal: &mut dyn Iterator<Item = T>| diagonal.fold(T::ZERO, |sum, x| sum + x);
+        let of_square = || sum(&mut self.scratch.delta[k].iter().step_by(d + 1).copied());
+        let correction = Correction::new(self.config, &self.header).factor;
+        let old = || sum(&mut packed::diagonal(factor, d));
+        match (self.layout.shape().mode(k), self.config.step_order) {
+            (Mode::Full, StepOrder::ApplyFirst) => correction * old(),
+            (Mode::Full, StepOrder::EstimateFirst) if self.refreshed.tried => correction * of_square(),
+            (Mode::Full, StepOrder::EstimateFirst) => {
+                correction * (self.config.beta2 * old() + (T::ONE - self.config.beta2) * of_square())
+            }
+            (_, StepOrder::ApplyFirst) => eigenvalues::sum(self.state.lambda[k], |l| l),
+            (_, StepOrder::EstimateFirst) => eigenvalues::sum(self.scratch.lambda[k], |l| l),
+        }
+    }
+}
+

@@ -1,0 +1,285 @@
+//! A method is a value of [`Config`]: one choice per axis of the family, with a preset per named method.
+
+mod axes;
+mod error;
+mod presets;
+
+pub use axes::*;
+pub use error::ConfigError;
+
+use crate::{Mode, Scalar};
+
+impl Estimator {
+    /// `w(lambda)`: the weight that another mode's eigenvalue puts on the projected gradient.
+    ///
+    /// F-Shampoo variant 1 multiplies by whole factors; of a `Diagonal` mode that is this weight on both sides of the product.
+    #[inline]
+    pub(crate) fn weight<T: Scalar>(self, lambda: T) -> T {
+        match self {
+            Self::None | Self::OneSided | Self::Shampoo | Self::VonNeumann => T::ONE,
+            Self::KullbackLeibler => T::ONE / lambda.sqrt(),
+            Self::Frobenius | Self::FrobeniusFactor => lambda.sqrt(),
+        }
+    }
+
+    /// Whether [`Self::weight`] is 1 throughout.
+    pub(crate) const fn is_unweighted(self) -> bool {
+        matches!(self, Self::None | Self::OneSided | Self::Shampoo | Self::VonNeumann)
+    }
+
+    /// `c_k` but for what the other modes contribute, for a mode of length `dim` in a tensor of `elements` elements.
+    pub(crate) fn scale<T: Scalar>(self, dim: usize, elements: usize) -> T {
+        match self {
+            Self::KullbackLeibler | Self::OneSided => T::from_usize(dim) / T::from_usize(elements),
+            Self::None | Self::Shampoo | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor => T::ONE,
+        }
+    }
+
+    /// What another mode's eigenvalues contribute to `1 / c_k`: nothing, their sum, or their sum of squares.
+    pub(crate) const fn divisor(self) -> Divisor {
+        match self {
+            Self::VonNeumann => Divisor::Sum,
+            Self::Frobenius | Self::FrobeniusFactor => Divisor::SumOfSquares,
+            Self::None | Self::KullbackLeibler | Self::OneSided | Self::Shampoo => Divisor::None,
+        }
+    }
+
+    /// Whether `S_a -> c S_a, S_b -> S_b / c` leaves the method unchanged (ALGORITHMS: gauge).
+    pub(crate) const fn gauge_invariant(self) -> bool {
+        matches!(self, Self::KullbackLeibler | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor)
+    }
+}
+
+/// See [`Estimator::divisor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Divisor {
+    None,
+    Sum,
+    SumOfSquares,
+}
+
+/// One method with its hyper-parameters: the configuration of a group of tensors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config<T> {
+    /// What the Kronecker factors estimate.
+    pub estimator: Estimator,
+    /// In which order the modes of an order-3 tensor see each other's eigenvalues.
+    pub estimate_order: EstimateOrder,
+    /// Where the eigenvalues come from.
+    pub eigenvalues: Eigenvalues,
+    /// How a refresh turns the eigenbasis.
+    pub refresh: Refresh,
+    /// Orders the eigenbasis by descending `diag S~` before each QR and permutes eigenvalues and second moment alike, as SOAP does.
+    /// An eigendecomposition always does.
+    pub sort: bool,
+    /// T, steps between refreshes of the eigenbasis; at least 1.
+    pub refresh_period: u32,
+    /// A refresh is due after step `t > refresh_offset` when `(t - refresh_offset) mod T = 0`; 0 or 1.
+    pub refresh_offset: u32,
+    /// The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
+    pub refresh_growth: u32,
+    /// A refresh that is due is skipped for modes whose staleness, the mean over `i != j` of `S~_ij^2 / (S~_ii S~_jj)`, is not above
+    /// this; 0: none is skipped.
+    pub staleness: T,
+    /// What the numerator is divided by.
+    pub direction: Direction<T>,
+    /// Whose length the direction takes.
+    pub graft: Graft,
+    /// Scales a direction down whose root mean square is larger (after grafting, before learning rate and decay). `None`: no cap.
+    pub rms_cap: Option<T>,
+    /// Whether the direction sees the estimate of this step.
+    pub step_order: StepOrder,
+    /// What the first non-zero gradient does.
+    pub first_step: FirstStep,
+    /// The eigenbasis after it.
+    pub first_basis: FirstBasis,
+    /// The factors before the first estimate.
+    pub factor_init: FactorInit,
+    /// The uniform eigenvalue before the first estimate.
+    pub lambda_init: LambdaInit<T>,
+    /// The numerator of the direction.
+    pub momentum: Momentum,
+    /// Decay of the momentum, in [0, 1).
+    pub beta1: T,
+    /// Decay of factors, eigenvalues and second moments, in [0, 1).
+    pub beta2: T,
+    /// What is done about averages that start at zero.
+    pub bias_correction: BiasCorrection,
+    /// Damping, at least 0.
+    pub eps: T,
+    /// Where `eps` is added.
+    pub damping: Damping,
+    /// Weight decay, at least 0; per unit of learning rate unless independent of it.
+    pub weight_decay: T,
+    /// How weight decay acts.
+    pub weight_decay_kind: WeightDecay,
+    /// Bounds `lambda_k^{-1/2}` by `max(10, min(d_k, limit))`; the bounded eigenvalue is kept. `None`: no bound.
+    pub clamp_limit: Option<T>,
+    /// Rebalance the scale of the factors by powers of two when they drift apart (exact; not together with a clamp).
+    pub gauge: bool,
+    /// What to do with a gradient that is not finite or too large.
+    pub bad_gradient: BadGradient,
+    /// Multiplies the learning rate given to a step; at least 0.
+    pub lr_scale: T,
+    /// Modes longer than this are `Diagonal` unless a tensor says otherwise; 0: all are.
+    pub max_dim: usize,
+    /// Longer dims are cut into blocks of at most this length, with factors of their own; 0: none are.
+    pub block_size: usize,
+    /// Neighbouring dims are merged while their product is at most this; 0: none are. [`crate::Tensor`] says what was merged.
+    pub merge_dims: usize,
+}
+
+/// What a slice keeps, and what a step needs room for, by method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The momentum `M`, N.
+    pub momentum: bool,
+    /// The second moment `D`, N.
+    pub second_moment: bool,
+    /// The grafted method's second moment `v`, N.
+    pub graft_moment: bool,
+    /// Eigenvalues of preconditioned modes. A direction by second moments whose estimator takes no weights has no use for them.
+    pub eigenvalues: bool,
+    /// Scratch: the projected gradient is needed beside the momentum.
+    pub(crate) keeps_gradient: bool,
+    /// Scratch: F-Shampoo variant 1 forms its products in a buffer of their own.
+    pub(crate) aside: bool,
+    /// Scratch: `G + wd theta`.
+    pub(crate) penalised: bool,
+}
+
+impl<T: Scalar> Config<T> {
+    /// Checks every option's range and the combination of the axes.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`] found.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let at_least = |x: T, low: T| x.is_finite_bits() && x >= low;
+        let beta = |b: T| at_least(b, T::ZERO) && b < T::ONE;
+        let factors = self.estimator != Estimator::None;
+        let second_moment = self.direction == Direction::SecondMoment;
+        let independent = self.weight_decay_kind == WeightDecay::Independent;
+        let checks = [
+            (beta(self.beta1) && beta(self.beta2), ConfigError::Beta),
+            (at_least(self.eps, T::ZERO), ConfigError::Eps),
+            (at_least(self.weight_decay, T::ZERO) && !(independent && self.weight_decay > T::ONE), ConfigError::WeightDecay),
+            (self.refresh_period > 0 && self.refresh_offset <= 1, ConfigError::RefreshPeriod),
+            (at_least(self.staleness, T::ZERO), ConfigError::Staleness),
+            (!matches!(self.lambda_init, LambdaInit::Constant(l) if !at_least(l, T::FLOOR)), ConfigError::LambdaInit),
+            (self.clamp_limit.is_none_or(|c| at_least(c, T::ONE)), ConfigError::ClampLimit),
+            (!matches!(self.direction, Direction::KroneckerPower(p) if !(at_least(p, T::FLOOR) && p <= T::ONE)), ConfigError::Power),
+            (self.rms_cap.is_none_or(|c| at_least(c, T::FLOOR)), ConfigError::RmsCap),
+            (at_least(self.lr_scale, T::ZERO), ConfigError::LrScale),
+            (factors || second_moment || self.direction == Direction::Momentum, ConfigError::Combination),
+            (!(factors && self.direction == Direction::Momentum), ConfigError::Combination),
+            (
+                self.estimate_order == EstimateOrder::Jacobi || self.estimator == Estimator::KullbackLeibler,
+                ConfigError::EstimateOrder,
+            ),
+            (self.direction != Direction::VonNeumann || self.estimator == Estimator::Shampoo, ConfigError::VonNeumannEstimator),
+            (self.graft == Graft::None || factors, ConfigError::GraftWithoutFactors),
+            (self.damping == Damping::Denominator || (factors && !second_moment), ConfigError::FactorDamping),
+            (
+                !(self.estimator == Estimator::FrobeniusFactor
+                    && self.factor_init == FactorInit::Zero
+                    && self.first_step == FirstStep::Full),
+                ConfigError::ZeroFactors,
+            ),
+            (self.bias_correction != BiasCorrection::StepSize || second_moment, ConfigError::StepSizeCorrection),
+            (
+                self.first_basis == FirstBasis::Gradient || (self.first_step == FirstStep::Full && !second_moment),
+                ConfigError::FirstBasis,
+            ),
+            (!(self.gauge && self.clamp_limit.is_some()), ConfigError::ClampWithGauge),
+            (!self.gauge || (self.estimator.gauge_invariant() && self.damping == Damping::Denominator), ConfigError::Gauge),
+        ];
+        match checks.into_iter().find(|(ok, _)| !ok) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// The mode that `Auto` stands for: `Full` up to `max_dim`, `Diagonal` beyond, `Identity` without factors.
+    pub const fn auto_mode(&self, dim: usize) -> Mode {
+        match self.estimator {
+            Estimator::None => Mode::Identity,
+            _ if dim > self.max_dim => Mode::Diagonal,
+            _ => Mode::Full,
+        }
+    }
+
+    /// What a 1-D tensor of this group gets: AdamW with the group's own betas, damping, decay and learning rate.
+    #[must_use]
+    pub const fn for_vectors(&self) -> Self {
+        Self {
+            estimator: Estimator::None,
+            direction: Direction::SecondMoment,
+            graft: Graft::None,
+            step_order: StepOrder::EstimateFirst,
+            first_step: FirstStep::Full,
+            first_basis: FirstBasis::Gradient,
+            damping: Damping::Denominator,
+            weight_decay_kind: match self.weight_decay_kind {
+                WeightDecay::After => WeightDecay::Before,
+                kind => kind,
+            },
+            clamp_limit: None,
+            gauge: false,
+            bias_correction: BiasCorrection::Moments,
+            ..*self
+        }
+    }
+
+    /// What a slice keeps and what a step needs room for.
+    pub const fn parts(&self) -> Parts {
+        let factors = !matches!(self.estimator, Estimator::None);
+        let second_moment = matches!(self.direction, Direction::SecondMoment);
+        let nesterov = matches!(self.momentum, Momentum::Nesterov);
+        Parts {
+            momentum: !matches!(self.momentum, Momentum::None),
+            second_moment,
+            graft_moment: matches!(self.graft, Graft::Adam | Graft::RmsProp | Graft::AdaGrad),
+            eigenvalues: factors && !(second_moment && matches!(self.estimator, Estimator::Shampoo | Estimator::OneSided)),
+            keeps_gradient: second_moment || nesterov,
+            aside: matches!(self.estimator, Estimator::FrobeniusFactor),
+            penalised: matches!(self.weight_decay_kind, WeightDecay::L2),
+        }
+    }
+
+    /// The bound on `lambda` from below that the clamp on `lambda^{-1/2}` amounts to, for a mode of length `dim`; 0 without a clamp.
+    pub(crate) fn lambda_clamp(&self, dim: usize) -> T {
+        match self.clamp_limit {
+            None => T::ZERO,
+            Some(limit) => {
+                let bound = T::from_usize(10).max(T::from_usize(dim).min(limit));
+                T::ONE / (bound * bound)
+            }
+        }
+    }
+
+    /// Whether the step that sets the basis leaves the parameter alone: in the SOAP family it diagonalises the very gradient that
+    /// would be divided, so that away from the diagonal rounding noise would be divided by rounding noise.
+    pub(crate) const fn rests_in_first_step(&self) -> bool {
+        matches!(self.direction, Direction::SecondMoment)
+    }
+
+    /// The period in force `t` steps after it began to grow.
+    const fn grown_period(&self, t: u64) -> u64 {
+        let (period, growth) = (self.refresh_period as u64, self.refresh_growth as u64);
+        let passed = if t < growth { t } else { growth };
+        1 + (period - 1) * passed / growth
+    }
+
+    /// Whether step `t` (1-based) ends a refresh period that began after step `last`.
+    pub(crate) const fn refresh_due(&self, t: u64, last: u64) -> bool {
+        let offset = self.refresh_offset as u64;
+        if t <= offset {
+            return false;
+        }
+        if self.refresh_growth == 0 {
+            return (t - offset).is_multiple_of(self.refresh_period as u64);
+        }
+        let last = if last < offset { offset } else { last };
+        t - last >= self.grown_period(t - offset)
+    }
+}

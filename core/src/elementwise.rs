@@ -1,0 +1,130 @@
+//! The step of a tensor that no basis turns: block by block, without a buffer of the tensor's size.
+
+use core::ops::Range;
+
+use crate::config::{Direction, Graft, Momentum};
+use crate::direction::{Correction, Decay, Root, normalise};
+use crate::layout::State;
+use crate::linalg::LinAlg;
+use crate::magnitude::Norm;
+use crate::rows::{Tables, for_each_row};
+use crate::step::{SliceStep, tables};
+use crate::{Config, Scalar, Shape, graft};
+
+/// Elements of a block: small enough for a microcontroller's stack, large enough to vectorise.
+const BLOCK: usize = 32;
+
+/// What one block of elements becomes.
+struct Block<T> {
+    momentum: [T; BLOCK],
+    second_moment: [T; BLOCK],
+    graft_moment: [T; BLOCK],
+    direction: [T; BLOCK],
+    graft: [T; BLOCK],
+}
+
+/// Everything that the blocks are formed from.
+struct Blocks<'a, T> {
+    shape: &'a Shape,
+    config: &'a Config<T>,
+    correction: Correction<T>,
+    roots: Tables<'a, T>,
+    eps: T,
+    grad: &'a [T],
+}
+
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+    /// Moments, direction and parameter. Where the direction's length depends on all of it, a first pass measures it.
+    pub(crate) fn commit_elementwise(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>) {
+        let (shape, config) = (self.layout.shape(), self.config);
+        let eps = self.root_eigenvalues();
+        let correction = Correction::new(config, &self.header);
+        let roots = tables(shape, &self.scratch.weight);
+        let blocks = Blocks { shape, config, correction, roots, eps, grad };
+        let mut factor = T::ONE;
+        if config.graft != Graft::None || config.rms_cap.is_some() {
+            let (mut natural, mut grafted) = (Norm::ZERO, Norm::ZERO);
+            blocks.for_each(&mut self.state, |range, block, _| {
+                natural.add(&block.direction[..range.len()]);
+                grafted.add(&block.graft[..range.len()]);
+            });
+            let grafted = (config.graft != Graft::None).then_some(grafted);
+            factor = graft::length_factor(config, shape.elements(), natural, grafted, &mut self.header);
+        }
+        blocks.for_each(&mut self.state, |range, block, state| {
+            let n = range.len();
+            store(state.momentum, &range, &block.momentum);
+            store(state.second_moment, &range, &block.second_moment);
+            store(state.graft_moment, &range, &block.graft_moment);
+            decay.update(&mut param[range], &block.direction[..n], factor);
+        });
+    }
+}
+
+/// Writes a block where the method keeps such a part.
+fn store<T: Scalar>(part: &mut [T], range: &Range<usize>, block: &[T; BLOCK]) {
+    if !part.is_empty() {
+        part[range.clone()].copy_from_slice(&block[..range.len()]);
+    }
+}
+
+impl<T: Scalar> Blocks<'_, T> {
+    /// Forms each block from the state of before the step and hands it to `f` with that state.
+    fn for_each(&self, state: &mut State<'_, T>, mut f: impl FnMut(Range<usize>, &Block<T>, &mut State<'_, T>)) {
+        let zeros = [T::ZERO; BLOCK];
+        let mut block = Block { momentum: zeros, second_moment: zeros, graft_moment: zeros, direction: zeros, graft: zeros };
+        for_each_row(self.shape, &self.roots, |row, _, prefix| {
+            for start in row.clone().step_by(BLOCK) {
+                let range = start..row.end.min(start + BLOCK);
+                let last = self.roots[self.shape.order() - 1].map(|roots| &roots[start - row.start..range.end - row.start]);
+                self.form(&range, Root { prefix, last }, state, &mut block);
+                f(range, &block, state);
+            }
+        });
+    }
+
+    fn form(&self, range: &Range<usize>, root: Root<'_, T>, state: &State<'_, T>, block: &mut Block<T>) {
+        let (config, n, grad) = (self.config, range.len(), &self.grad[range.clone()]);
+        let mut look_ahead = [T::ZERO; BLOCK];
+        let (kept, fresh) = (config.beta1, T::ONE - config.beta1);
+        if config.momentum != Momentum::None {
+            for ((new, &m), &g) in block.momentum.iter_mut().zip(&state.momentum[range.clone()]).zip(grad) {
+                *new = kept * m + fresh * g;
+            }
+        }
+        let numerator = match config.momentum {
+            Momentum::None => grad,
+            Momentum::Average => &block.momentum[..n],
+            Momentum::Nesterov => {
+                for ((ahead, &m), &g) in look_ahead.iter_mut().zip(&block.momentum).zip(grad) {
+                    *ahead = kept * m + fresh * g;
+                }
+                &look_ahead[..n]
+            }
+        };
+        let out = &mut block.direction[..n];
+        match config.direction {
+            Direction::SecondMoment => {
+                let (kept, fresh) = (config.beta2, T::ONE - config.beta2);
+                for ((new, &d), &g) in block.second_moment.iter_mut().zip(&state.second_moment[range.clone()]).zip(grad) {
+                    *new = kept * d + fresh * (g * g);
+                }
+                normalise(self.eps, self.correction.numerator, self.correction.second, numerator, &block.second_moment[..n], out);
+            }
+            Direction::Momentum => {
+                for (out, &m) in out.iter_mut().zip(numerator) {
+                    *out = m * self.correction.numerator;
+                }
+            }
+            Direction::KroneckerPower(_) | Direction::ShampooRoot | Direction::VonNeumann => {
+                root.precondition(self.eps, self.correction.numerator, numerator, out);
+            }
+        }
+        if !state.graft_moment.is_empty() {
+            for ((new, &v), &g) in block.graft_moment.iter_mut().zip(&state.graft_moment[range.clone()]).zip(grad) {
+                *new = graft::moment(config, v, g);
+            }
+        }
+        graft::direction(config, &self.correction, numerator, grad, &block.graft_moment[..n], &mut block.graft[..n]);
+    }
+}

@@ -1,0 +1,184 @@
+//! The estimate: what each mode's factor and eigenvalues see of the gradient (ALGORITHMS sections 2 and 3).
+
+use crate::config::{Divisor, Eigenvalues, EstimateOrder};
+use crate::direction::Correction;
+use crate::layout::Scratch;
+use crate::linalg::{LinAlg, LinAlgError};
+use crate::rows::{scale, sums_of_products, sums_of_squares};
+use crate::shape::MAX_ORDER;
+use crate::step::{SliceStep, map_lambda, tables};
+use crate::unfold::{Rotate, Start, rotate, unfolded_product};
+use crate::{Estimator, Mode, Scalar, eigenvalues, packed};
+
+/// Whether a mode's factor moves in this step.
+#[derive(PartialEq)]
+enum Estimate {
+    Formed,
+    /// F-Shampoo variant 1 divides by the size of the other factors, and one of these vanishes.
+    Left,
+}
+
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+    /// `Delta~_k` of all full modes and the new eigenvalues of all preconditioned ones, from the state of before this step (Jacobi).
+    pub(crate) fn estimate(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
+        let (shape, config) = (self.layout.shape(), self.config);
+        self.weigh_all();
+        if config.estimator == Estimator::FrobeniusFactor {
+            // The bases' place is free until the refresh.
+            for k in (0..shape.order()).filter(|&k| shape.is_full(k)) {
+                packed::unpack(self.state.factor[k], self.scratch.basis[k], shape.dim(k));
+            }
+        }
+        let mixed = config.estimate_order == EstimateOrder::ReferenceKl && shape.order() == 3;
+        for k in (0..shape.order()).rev().filter(|&k| shape.is_preconditioned(k)) {
+            let alpha = self.alpha(k);
+            let estimate = self.form(k, alpha, grad)?;
+            if mixed && k == 1 {
+                // The middle mode's eigenvalues see the last mode's new ones, its factor has seen the old ones; the first mode is to
+                // see the new ones of the middle mode and the old ones of the last.
+                self.weigh_new(2);
+                self.diagonal(k, alpha, grad);
+                self.set_eigenvalues(k, estimate);
+                self.weigh_all();
+                self.weigh_new(1);
+            } else {
+                self.set_eigenvalues(k, estimate);
+            }
+        }
+        Ok(())
+    }
+
+    /// The weights of all modes from the eigenvalues of before this step.
+    fn weigh_all(&mut self) {
+        map_lambda(&self.state.lambda, &mut self.scratch.weight, |l| self.config.estimator.weight(l));
+    }
+
+    /// The weights of one mode from its new eigenvalues.
+    fn weigh_new(&mut self, k: usize) {
+        let Scratch { weight, lambda, .. } = &mut self.scratch;
+        for (w, &l) in weight[k].iter_mut().zip(&*lambda[k]) {
+            *w = self.config.estimator.weight(l);
+        }
+    }
+
+    /// `c_k`, from the eigenvalues and factors of before this step; not finite where what it divides by vanishes.
+    fn alpha(&self, k: usize) -> T {
+        let (shape, config) = (self.layout.shape(), self.config);
+        let mut alpha = config.estimator.scale(shape.dim(k), shape.elements());
+        if config.estimator.divisor() == Divisor::None {
+            return alpha;
+        }
+        for j in (0..shape.order()).filter(|&j| j != k) {
+            let divisor = match (shape.mode(j), config.estimator.divisor()) {
+                (Mode::Identity, _) => T::from_usize(shape.dim(j)),
+                (Mode::Full, _) if config.estimator == Estimator::FrobeniusFactor => {
+                    packed::square_sum(self.state.factor[j], shape.dim(j))
+                }
+                (_, Divisor::Sum) => eigenvalues::sum(self.state.lambda[j], |l| l),
+                (_, _) => eigenvalues::sum(self.state.lambda[j], |l| l * l),
+            };
+            if divisor <= T::FLOOR && config.estimator == Estimator::FrobeniusFactor {
+                return T::ZERO;
+            }
+            alpha = alpha / divisor.max(T::FLOOR);
+        }
+        alpha
+    }
+
+    /// `Delta~_k` of a full mode; its diagonal, or that of a diagonal mode, in the eigenvalues' place.
+    fn form(&mut self, k: usize, alpha: T, grad: &[T]) -> Result<Estimate, LinAlgError> {
+        let shape = self.layout.shape();
+        let full = shape.is_full(k);
+        if alpha == T::ZERO {
+            if full {
+                packed::unpack(self.state.factor[k], self.scratch.delta[k], shape.dim(k));
+            }
+            return Ok(Estimate::Left);
+        }
+        let by_factors = self.config.estimator == Estimator::FrobeniusFactor && (0..shape.order()).any(|j| j != k && shape.is_full(j));
+        if by_factors {
+            self.form_by_factors(k, alpha)?;
+        } else if full {
+            let Scratch { gradient, product, delta, weight, .. } = &mut self.scratch;
+            let x = if self.config.estimator.is_unweighted() {
+                &**gradient
+            } else {
+                let mut weights = tables(shape, weight);
+                weights[k] = None;
+                scale(shape, &weights, gradient, product);
+                &**product
+            };
+            unfolded_product(self.linalg, shape, k, alpha, (x, x), delta[k])?;
+            let step = shape.dim(k) + 1;
+            for (out, &diagonal) in self.scratch.lambda[k].iter_mut().zip(self.scratch.delta[k].iter().step_by(step)) {
+                *out = diagonal;
+            }
+        } else {
+            self.diagonal(k, alpha, grad);
+        }
+        Ok(Estimate::Formed)
+    }
+
+    /// `diag(Delta~_k)` alone, as a sum of squares.
+    fn diagonal(&mut self, k: usize, alpha: T, grad: &[T]) {
+        let shape = self.layout.shape();
+        let Scratch { gradient, lambda, weight, .. } = &mut self.scratch;
+        let mut weights = if self.config.estimator.is_unweighted() { [None; MAX_ORDER] } else { tables(shape, weight) };
+        weights[k] = None;
+        let projected = if shape.full_modes() > 0 { &**gradient } else { grad };
+        sums_of_squares(shape, &weights, k, projected, lambda[k]);
+        lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
+    }
+
+    /// F-Shampoo variant 1: `Delta~_k = c_k mat_k(Y x_j S~_j) mat_k(Y)^T` over the other full modes, where the root weights of the
+    /// other diagonal modes stand in `Y`, half on either side.
+    fn form_by_factors(&mut self, k: usize, alpha: T) -> Result<(), LinAlgError> {
+        let shape = self.layout.shape();
+        let Scratch { gradient, product, update, aside, delta, basis, lambda, weight, .. } = &mut self.scratch;
+        let mut weights = tables(shape, weight);
+        (0..MAX_ORDER).filter(|&j| j == k || shape.is_full(j)).for_each(|j| weights[j] = None);
+        let y = if weights.iter().any(Option::is_some) {
+            scale(shape, &weights, gradient, product);
+            &**product
+        } else {
+            &**gradient
+        };
+        let factors = core::array::from_fn(|j| if j == k { &[] } else { &*basis[j] });
+        rotate(self.linalg, shape, factors, Rotate::OutOf, Start::External(y), aside, update)?;
+        if !shape.is_full(k) {
+            sums_of_products(shape, k, aside, y, lambda[k]);
+            lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
+            return Ok(());
+        }
+        unfolded_product(self.linalg, shape, k, alpha, (&**aside, y), delta[k])?;
+        for (out, &diagonal) in lambda[k].iter_mut().zip(delta[k].iter().step_by(shape.dim(k) + 1)) {
+            *out = diagonal;
+        }
+        Ok(())
+    }
+
+    /// The eigenvalues of after this step, before any refresh; `diag(Delta~_k)` comes in in their place.
+    fn set_eigenvalues(&mut self, k: usize, estimate: Estimate) {
+        if !self.layout.has_lambda(k) {
+            return;
+        }
+        let (shape, config) = (self.layout.shape(), self.config);
+        let (kept, fresh) = (config.beta2, T::ONE - config.beta2);
+        let (old, new, header) = (&*self.state.lambda[k], &mut *self.scratch.lambda[k], &mut self.header);
+        let full = shape.is_full(k);
+        match config.eigenvalues {
+            Eigenvalues::AtRefresh if full && !self.starting => new.copy_from_slice(old),
+            Eigenvalues::AtRefresh | Eigenvalues::Instantaneous | Eigenvalues::InstantaneousAfterRefresh if full => {
+                let correction = Correction::new(config, header).factor;
+                let mut diagonal = packed::diagonal(self.state.factor[k], shape.dim(k));
+                let deltas = self.scratch.delta[k].iter().step_by(shape.dim(k) + 1);
+                for (new, (&delta, s)) in new.iter_mut().zip(deltas.zip(&mut diagonal)) {
+                    *new = (kept * s + fresh * delta) * correction;
+                }
+                eigenvalues::set(config, shape, k, new, header, |_, value| value);
+            }
+            _ if estimate == Estimate::Left => new.copy_from_slice(old),
+            _ => eigenvalues::set(config, shape, k, new, header, |i, diagonal| kept * old[i] + fresh * diagonal),
+        }
+    }
+}
