@@ -31,17 +31,81 @@
 #define KLS_HOST
 #endif
 
-// KL-Shampoo (paper "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization", Fig. 13 and Claims 2 to 4).
+// KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
+// SOAP via Kullback-Leibler Minimization".
 #define KLS_METHOD_KL_SHAMPOO 0
 
 // AdamW, with decoupled weight decay and bias correction.
 #define KLS_METHOD_ADAMW 1
 
+// KL-SOAP (Sec. 5, Claim 5): KL-Shampoo's eigenbasis, a second moment per element in it.
+#define KLS_METHOD_KL_SOAP 2
+
+// SOAP (Eq. 2).
+#define KLS_METHOD_SOAP 3
+
+// Shampoo (Eq. 1) with power 1/(2K) for K preconditioned dims. Set `graft` for a grafted one.
+#define KLS_METHOD_SHAMPOO 4
+
+// Shampoo with power 1/2.
+#define KLS_METHOD_SHAMPOO_HALF 5
+
+// Shampoo with power 1/4.
+#define KLS_METHOD_SHAMPOO_QUARTER 6
+
+// VN-Shampoo, variant 1 (Fig. 6, Claim 6).
+#define KLS_METHOD_VN_SHAMPOO_1 7
+
+// VN-Shampoo, variant 2 (Fig. 6).
+#define KLS_METHOD_VN_SHAMPOO_2 8
+
+// F-Shampoo, variant 1 (Fig. 8, Claim 7).
+#define KLS_METHOD_F_SHAMPOO_1 9
+
+// F-Shampoo, variant 2 (Fig. 8).
+#define KLS_METHOD_F_SHAMPOO_2 10
+
+// Idealized KL-Shampoo, by eigendecompositions (Fig. 3, left).
+#define KLS_METHOD_IDEALIZED_KL 11
+
+// Idealized VN-Shampoo, variant 1 (Fig. 6, left).
+#define KLS_METHOD_IDEALIZED_VN_1 12
+
+// Idealized VN-Shampoo, variant 2 (Fig. 6, left).
+#define KLS_METHOD_IDEALIZED_VN_2 13
+
+// Idealized F-Shampoo, variant 1 (Fig. 8, left).
+#define KLS_METHOD_IDEALIZED_F_1 14
+
+// Idealized F-Shampoo, variant 2 (Fig. 8, left).
+#define KLS_METHOD_IDEALIZED_F_2 15
+
+// KL-Shampoo with instantaneous eigenvalues, the ablation of Fig. 4.
+#define KLS_METHOD_INSTANTANEOUS_KL 16
+
+// One-sided preconditioning (Claim 1): of a tensor's shortest dim, unless its modes say otherwise.
+#define KLS_METHOD_ONE_SIDED 17
+
+// RMSProp.
+#define KLS_METHOD_RMSPROP 18
+
+// Adafactor as VN-Shampoo with diagonal factors (Claim 6); no cap unless `rms_cap` is set, no relative step sizes.
+#define KLS_METHOD_ADAFACTOR 19
+
+// SGD with (averaged) momentum.
+#define KLS_METHOD_SGD 20
+
 // The paper's order of operations (Fig. 13): estimate, refresh, apply. The default.
 #define KLS_CONVENTION_FIGURE13 0
 
-// The order of the authors' published code: apply, estimate, refresh; the first call only sets factors and bases.
+// The published code of KL-Shampoo's authors: apply, estimate, refresh; the first call only sets factors and bases.
 #define KLS_CONVENTION_REFERENCE_KL 1
+
+// The published code of SOAP's authors: as theirs, eigenvectors sorted, step size bias-corrected.
+#define KLS_CONVENTION_REFERENCE_SOAP 2
+
+// Distributed Shampoo: no preconditioner before the first refresh, bias-corrected moments, damping of each factor.
+#define KLS_CONVENTION_REFERENCE_META 3
 
 // No Kronecker factors: an elementwise method.
 #define KLS_ESTIMATOR_NONE 0
@@ -49,11 +113,74 @@
 // KL-Shampoo's factors.
 #define KLS_ESTIMATOR_KL 1
 
-// The momentum over the root of the eigenvalues' product.
-#define KLS_DIRECTION_KRONECKER_ROOT 0
+// One-sided: a tensor has one preconditioned dim.
+#define KLS_ESTIMATOR_ONE_SIDED 2
 
-// The momentum over the root of a second moment per element (Adam).
+// Shampoo's factors.
+#define KLS_ESTIMATOR_SHAMPOO 3
+
+// VN-Shampoo's factors, variant 2 (variant 1 has Shampoo's).
+#define KLS_ESTIMATOR_VON_NEUMANN 4
+
+// F-Shampoo's factors, variant 2.
+#define KLS_ESTIMATOR_FROBENIUS 5
+
+// F-Shampoo's factors, variant 1.
+#define KLS_ESTIMATOR_FROBENIUS_FACTOR 6
+
+// All estimates of a step from the eigenvalues of before it.
+#define KLS_ESTIMATE_JACOBI 0
+
+// The mixed order of the published code for tensors of three dims. KL estimator only.
+#define KLS_ESTIMATE_REFERENCE_KL 1
+
+// Eigenvalues are moving averages of their own.
+#define KLS_EIGENVALUES_AVERAGE 0
+
+// They are the factor's diagonal in the eigenbasis, every step, in the basis of before the refresh.
+#define KLS_EIGENVALUES_INSTANTANEOUS 1
+
+// The same, taken again in the new basis after a refresh.
+#define KLS_EIGENVALUES_INSTANTANEOUS_AFTER_REFRESH 2
+
+// They are set in the first step and by each refresh, and fixed in between.
+#define KLS_EIGENVALUES_AT_REFRESH 3
+
+// A refresh is one QR step.
+#define KLS_REFRESH_QR 0
+
+// A refresh is an eigendecomposition.
+#define KLS_REFRESH_EIGENDECOMPOSITION 1
+
+// The numerator over the product of the eigenvalues to the power `power`.
+#define KLS_DIRECTION_KRONECKER_POWER 0
+
+// The numerator over the root of a second moment per element: in the eigenbasis (SOAP), without factors Adam.
 #define KLS_DIRECTION_SECOND_MOMENT 1
+
+// The product of the eigenvalues to the power 1/(2K) for K preconditioned dims.
+#define KLS_DIRECTION_SHAMPOO_ROOT 2
+
+// VN-Shampoo variant 1: the root of the eigenvalues' product, scaled by the factors' traces.
+#define KLS_DIRECTION_VON_NEUMANN 3
+
+// The numerator itself: SGD.
+#define KLS_DIRECTION_MOMENTUM 4
+
+// The direction has its own length.
+#define KLS_GRAFT_NONE 0
+
+// The length of Adam's direction.
+#define KLS_GRAFT_ADAM 1
+
+// The length of the gradient.
+#define KLS_GRAFT_SGD 2
+
+// The length of RMSProp's direction.
+#define KLS_GRAFT_RMSPROP 3
+
+// The length of AdaGrad's direction.
+#define KLS_GRAFT_ADAGRAD 4
 
 // The direction sees this step's estimate and refresh.
 #define KLS_ORDER_ESTIMATE_FIRST 0
@@ -67,17 +194,59 @@
 // The first non-zero gradient sets bases and factors and leaves the parameters alone.
 #define KLS_FIRST_STEP_FACTORS_ONLY 1
 
+// The first bases are eigenvectors of the first non-zero gradient's factors.
+#define KLS_FIRST_BASIS_GRADIENT 0
+
+// The first bases are the identity, and nothing is preconditioned before the first refresh.
+#define KLS_FIRST_BASIS_IDENTITY 1
+
+// Factors start at zero.
+#define KLS_FACTOR_ZERO 0
+
+// Factors start at the first eigenvalue times the identity.
+#define KLS_FACTOR_LAMBDA 1
+
 // The first eigenvalue is `lambda_0`.
 #define KLS_LAMBDA_CONSTANT 0
 
 // The first eigenvalue is taken from the first non-zero gradient's mean square.
 #define KLS_LAMBDA_SCALE_FREE 1
 
+// The numerator is the average M of the gradients.
+#define KLS_MOMENTUM_AVERAGE 0
+
+// The numerator is beta1 M + (1 - beta1) G (Nesterov).
+#define KLS_MOMENTUM_NESTEROV 1
+
+// The numerator is the gradient; no average is kept.
+#define KLS_MOMENTUM_NONE 2
+
+// Averages are used as they are.
+#define KLS_BIAS_CORRECTION_NONE 0
+
+// The direction is multiplied by sqrt(1 - beta2^t) / (1 - beta1^t). Directions by second moments only.
+#define KLS_BIAS_CORRECTION_STEP_SIZE 1
+
+// Averages that start at zero are divided by 1 - beta^t when they are used.
+#define KLS_BIAS_CORRECTION_MOMENTS 2
+
+// `eps` is added to the whole denominator.
+#define KLS_DAMPING_DENOMINATOR 0
+
+// `eps` is added to each eigenvalue. Kronecker directions only.
+#define KLS_DAMPING_FACTOR 1
+
 // theta <- theta (1 - lr wd), then the update.
 #define KLS_WEIGHT_DECAY_BEFORE 0
 
 // The update, then theta <- theta (1 - lr wd).
 #define KLS_WEIGHT_DECAY_AFTER 1
+
+// G + wd theta is the gradient of everything.
+#define KLS_WEIGHT_DECAY_L2 2
+
+// theta <- theta (1 - wd), then the update.
+#define KLS_WEIGHT_DECAY_INDEPENDENT 3
 
 // A gradient that is not finite or too large fails the whole call; nothing is written.
 #define KLS_BAD_GRADIENT_ERROR 0
@@ -115,6 +284,9 @@
 // The second moment: one number per element of the slice. `mode` is not looked at.
 #define KLS_STATE_SECOND_MOMENT 4
 
+// The grafted method's second moment in parameter coordinates: one number per element of the slice. `mode` is not looked at.
+#define KLS_STATE_GRAFT_MOMENT 5
+
 // Largest number of dims of a tensor.
 #define KLS_MAX_ORDER 6
 
@@ -151,40 +323,74 @@ typedef struct kls_config {
   uint32_t struct_size;
   // KLS_ESTIMATOR_*: what the Kronecker factors estimate.
   int32_t estimator;
-  // Dims longer than this get a diagonal factor instead of a full one. Default 8192.
+  // Dims longer than this get a diagonal factor instead of a full one; 0: all do. Default 8192.
   uint64_t max_dim;
-  // KLS_DIRECTION_*: how the momentum becomes a direction.
+  // Longer dims are cut into blocks of at most this length, with factors of their own; 0 (the default): none are.
+  uint64_t block_size;
+  // Neighbouring dims are merged while their product is at most this; 0 (the default): none are.
+  uint64_t merge_dims;
+  // KLS_ESTIMATE_*: how the dims of a tensor of three see each other's eigenvalues.
+  int32_t estimate_order;
+  // KLS_EIGENVALUES_*: where the eigenvalues come from.
+  int32_t eigenvalues;
+  // KLS_REFRESH_*: how a refresh turns the eigenbases.
+  int32_t refresh;
+  // Non-zero: order the eigenbases by descending diagonal of the factor before each QR. An eigendecomposition always does.
+  int32_t sort;
+  // T, steps between refreshes of the eigenbases, at least 1. Default 10.
+  uint32_t refresh_period;
+  // A refresh is due after step t when t > offset and (t - offset) mod T = 0. 0 or 1.
+  uint32_t refresh_offset;
+  // The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
+  uint32_t refresh_growth;
+  // Refreshes that are due are skipped for bases whose staleness, the mean of S_ij^2 / (S_ii S_jj) over the factor in the
+  // eigenbasis, is not above this; 0: none is skipped.
+  float staleness;
+  // KLS_DIRECTION_*: what the numerator is divided by.
   int32_t direction;
+  // The power of the eigenvalues with KLS_DIRECTION_KRONECKER_POWER, in (0, 1].
+  float power;
+  // KLS_GRAFT_*: whose length the direction takes.
+  int32_t graft;
+  // Scales down directions whose root mean square is larger; 0: no cap.
+  float rms_cap;
   // KLS_ORDER_*: which eigenvalues and bases the direction sees.
   int32_t step_order;
   // KLS_FIRST_STEP_*: what the first non-zero gradient does.
   int32_t first_step;
-  // T, steps between refreshes of the eigenbases, at least 1. Default 10.
-  uint32_t refresh_period;
-  // A refresh ends step t when t > offset and (t - offset) mod T = 0. 0 or 1.
-  uint32_t refresh_offset;
+  // KLS_FIRST_BASIS_*: the eigenbases after it.
+  int32_t first_basis;
+  // KLS_FACTOR_*: the factors before the first estimate.
+  int32_t factor_init;
   // KLS_LAMBDA_*: how the first eigenvalue is chosen.
   int32_t lambda_init;
   // The first eigenvalue with KLS_LAMBDA_CONSTANT, at least 2^-63 (raised to the floor of tensors with more than two dims).
   float lambda_0;
+  // KLS_MOMENTUM_*: the numerator of the direction.
+  int32_t momentum;
   // Decay of the momentum, in [0, 1).
   float beta1;
   // Decay of factors, eigenvalues and second moments, in [0, 1).
   float beta2;
-  // Damping, at least 0: added to the root that the momentum is divided by.
+  // KLS_BIAS_CORRECTION_*: what is done about averages that start at zero.
+  int32_t bias_correction;
+  // Damping, at least 0.
   float eps;
-  // Decoupled weight decay per unit of learning rate, at least 0.
+  // KLS_DAMPING_*: where eps is added.
+  int32_t damping;
+  // Weight decay, at least 0; per unit of learning rate unless independent of it (then at most 1).
   float weight_decay;
-  // KLS_WEIGHT_DECAY_*: when weight decay acts.
+  // KLS_WEIGHT_DECAY_*: how weight decay acts.
   int32_t weight_decay_kind;
   // Bounds lambda_k^(-1/2) by max(10, min(d_k, clamp_limit)); 0: no bound.
   float clamp_limit;
-  // Non-zero: rebalance the scale of the factors by exact powers of two when they drift apart. Not with a clamp.
+  // Non-zero: rebalance the scale of the factors by exact powers of two when they drift apart. Not with a clamp, nor for factors
+  // whose scale matters (KLS_ESTIMATOR_SHAMPOO, KLS_ESTIMATOR_ONE_SIDED, KLS_DAMPING_FACTOR).
   int32_t gauge;
-  // Non-zero: divide the moments by 1 - beta^t when they are used.
-  int32_t bias_correction;
   // KLS_BAD_GRADIENT_*: what to do with a gradient that is not finite or too large.
   int32_t bad_gradient;
+  // Non-zero: measure each update's root mean square and angle with the gradient, for kls_optimizer_counters. Default 0.
+  int32_t measure;
   // Multiplies the learning rate given to a step; at least 0. Default 1.
   float lr_scale;
   // Must be 0.
@@ -245,6 +451,14 @@ typedef struct kls_counters {
   uint32_t clamped;
   // Times the scale of the factors was rebalanced.
   uint32_t rebalanced;
+  // Refreshes left out because the eigenbasis was not stale.
+  uint32_t refreshes_skipped;
+  // Updates that the cap on their root mean square scaled down.
+  uint32_t capped;
+  // Root mean square of the last update's direction, before learning rate and decay; 0 unless the group's `measure` is set.
+  float update_rms;
+  // Cosine of the angle between that direction and the gradient, likewise.
+  float update_cosine;
 } kls_counters;
 
 // Success.
@@ -289,7 +503,7 @@ typedef struct kls_counters {
 // eps must be finite and at least 0.
 #define KLS_ERROR_EPS 21
 
-// weight_decay must be finite and at least 0.
+// weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.
 #define KLS_ERROR_WEIGHT_DECAY 22
 
 // refresh_period must be at least 1 and refresh_offset 0 or 1.
@@ -304,14 +518,44 @@ typedef struct kls_counters {
 // lr_scale must be finite and at least 0.
 #define KLS_ERROR_LR_SCALE 26
 
-// max_dim must be at least 1.
-#define KLS_ERROR_MAX_DIM 27
+// power must lie in (0, 1].
+#define KLS_ERROR_POWER 27
 
 // This estimator and this direction do not go together.
 #define KLS_ERROR_COMBINATION 28
 
 // A clamp and gauge rebalancing exclude each other.
 #define KLS_ERROR_CLAMP_WITH_GAUGE 29
+
+// staleness must be finite and at least 0.
+#define KLS_ERROR_STALENESS 30
+
+// rms_cap must be 0 (no cap), or finite and at least 2^-63.
+#define KLS_ERROR_RMS_CAP 31
+
+// The von Neumann direction divides by traces that only Shampoo's estimator gives it.
+#define KLS_ERROR_VON_NEUMANN 32
+
+// A graft needs a method with Kronecker factors.
+#define KLS_ERROR_GRAFT 33
+
+// Damping of each factor needs a Kronecker direction.
+#define KLS_ERROR_DAMPING 34
+
+// F-Shampoo variant 1 cannot start from factors of zero.
+#define KLS_ERROR_ZERO_FACTORS 35
+
+// The step-size form of bias correction needs a direction by second moments.
+#define KLS_ERROR_BIAS_CORRECTION 36
+
+// An identity basis at the start needs a full first step and a Kronecker direction.
+#define KLS_ERROR_FIRST_BASIS 37
+
+// The scale of these factors is not free to be rebalanced.
+#define KLS_ERROR_GAUGE 38
+
+// The reference order of estimates belongs to the estimator of KL-Shampoo.
+#define KLS_ERROR_ESTIMATE_ORDER 39
 
 // A tensor has 1 to KLS_MAX_ORDER dims.
 #define KLS_ERROR_ORDER 40
@@ -330,6 +574,9 @@ typedef struct kls_counters {
 
 // Slices overlap: slice_stride is smaller than a slice.
 #define KLS_ERROR_SLICE_STRIDE 45
+
+// One-sided preconditioning is of one dim.
+#define KLS_ERROR_ONE_SIDED 46
 
 // The learning rate must be finite and at least 0.
 #define KLS_ERROR_LEARNING_RATE 60
@@ -371,7 +618,8 @@ typedef struct kls_counters {
 extern "C" {
 #endif // __cplusplus
 
-// Fills `config` with a method's defaults. `struct_size` is sizeof(kls_config). The convention matters to KL-Shampoo only.
+// Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
+// Kronecker factors have only one convention.
 //
 // Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
 //

@@ -188,12 +188,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         match (self.layout.shape().mode(k), self.config.step_order) {
             (Mode::Full, StepOrder::ApplyFirst) => correction * old(),
             (Mode::Full, StepOrder::EstimateFirst) if self.refreshed.tried => correction * of_square(),
-            (Mode::Full, StepOrder::EstimateFirst) => {
-                correction * (self.config.beta2 * old() + (T::ONE - self.config.beta2) * of_square())
-            }
+            (Mode::Full, StepOrder::EstimateFirst) => correction * (self.config.beta2 * old() + (T::ONE - self.config.beta2) * of_square()),
             (_, StepOrder::ApplyFirst) => eigenvalues::sum(self.state.lambda[k], |l| l),
             (_, StepOrder::EstimateFirst) => eigenvalues::sum(self.scratch.lambda[k], |l| l),
         }
     }
 }
-

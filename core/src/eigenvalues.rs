@@ -33,6 +33,12 @@ pub(crate) fn set<T: Scalar>(
     *counter = counter.saturating_add(count);
 }
 
+/// What eigenvalues that are read off a factor cannot be told from: the rounding of the largest of them. A direction in which there has
+/// been no gradient has such a one, and its sign is an accident.
+pub(crate) fn noise<T: Scalar>(lambda: &[T]) -> T {
+    T::EPSILON * lambda.iter().fold(T::ZERO, |largest, &l| largest.max(l))
+}
+
 /// `lambda^p`.
 pub(crate) fn power<T: Scalar>(lambda: T, p: T) -> T {
     if p == T::exp2i(-1) {

@@ -7,6 +7,7 @@ use crate::direction::{Correction, Decay, Root, normalise};
 use crate::layout::State;
 use crate::linalg::LinAlg;
 use crate::magnitude::Norm;
+use crate::measure::Measure;
 use crate::rows::{Tables, for_each_row};
 use crate::step::{SliceStep, tables};
 use crate::{Config, Scalar, Shape, graft};
@@ -51,13 +52,20 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             let grafted = (config.graft != Graft::None).then_some(grafted);
             factor = graft::length_factor(config, shape.elements(), natural, grafted, &mut self.header);
         }
+        let mut measure = config.measure.then(Measure::new);
         blocks.for_each(&mut self.state, |range, block, state| {
             let n = range.len();
+            if let Some(measure) = &mut measure {
+                measure.add(&block.direction[..n], &grad[range.clone()]);
+            }
             store(state.momentum, &range, &block.momentum);
             store(state.second_moment, &range, &block.second_moment);
             store(state.graft_moment, &range, &block.graft_moment);
             decay.update(&mut param[range], &block.direction[..n], factor);
         });
+        if let Some(measure) = measure {
+            measure.write(factor, &mut self.header);
+        }
     }
 }
 

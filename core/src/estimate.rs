@@ -71,9 +71,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         for j in (0..shape.order()).filter(|&j| j != k) {
             let divisor = match (shape.mode(j), config.estimator.divisor()) {
                 (Mode::Identity, _) => T::from_usize(shape.dim(j)),
-                (Mode::Full, _) if config.estimator == Estimator::FrobeniusFactor => {
-                    packed::square_sum(self.state.factor[j], shape.dim(j))
-                }
+                (Mode::Full, _) if config.estimator == Estimator::FrobeniusFactor => packed::square_sum(self.state.factor[j], shape.dim(j)),
                 (_, Divisor::Sum) => eigenvalues::sum(self.state.lambda[j], |l| l),
                 (_, _) => eigenvalues::sum(self.state.lambda[j], |l| l * l),
             };
@@ -175,7 +173,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 for (new, (&delta, s)) in new.iter_mut().zip(deltas.zip(&mut diagonal)) {
                     *new = (kept * s + fresh * delta) * correction;
                 }
-                eigenvalues::set(config, shape, k, new, header, |_, value| value);
+                let noise = eigenvalues::noise(new);
+                eigenvalues::set(config, shape, k, new, header, |_, value| value.max(noise));
             }
             _ if estimate == Estimate::Left => new.copy_from_slice(old),
             _ => eigenvalues::set(config, shape, k, new, header, |i, diagonal| kept * old[i] + fresh * diagonal),

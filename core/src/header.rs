@@ -1,7 +1,7 @@
 //! What a slice remembers besides its numbers.
 
 /// Counters and flags of one tensor slice: 64 bytes beside its state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C, align(64))]
 pub struct SliceHeader {
     /// Steps made (calls with a gradient that did not fail), the first one included.
@@ -26,6 +26,10 @@ pub struct SliceHeader {
     pub rebalanced: u32,
     /// Updates that the cap on their root mean square scaled down.
     pub capped: u32,
+    /// Root mean square of the last update's direction (before learning rate and decay), where the group measures it; else 0.
+    pub update_rms: f32,
+    /// Cosine of the angle between that direction and the gradient, likewise; 0 if one of them is zero.
+    pub update_cosine: f32,
 }
 
 impl SliceHeader {
@@ -42,5 +46,7 @@ impl SliceHeader {
         clamped: 0,
         rebalanced: 0,
         capped: 0,
+        update_rms: 0.0,
+        update_cosine: 0.0,
     };
 }

@@ -130,6 +130,20 @@ impl<T: Scalar> Norm<T> {
         Self { sum: mantissa * mantissa * T::from_usize(elements), exponent }
     }
 
+    /// Root mean square of `elements` numbers with this norm times `factor`.
+    pub(crate) fn rms(self, elements: usize, factor: T) -> T {
+        (self.sum / T::from_usize(elements)).sqrt() * factor * T::exp2i(self.exponent)
+    }
+
+    /// The norm is this times two to the power [`Self::exponent`].
+    pub(crate) fn mantissa(self) -> T {
+        self.sum.sqrt()
+    }
+
+    pub(crate) fn exponent(self) -> i32 {
+        self.exponent
+    }
+
     fn log2(self) -> i32 {
         self.exponent + self.sum.exponent() / 2
     }

@@ -7,7 +7,7 @@ use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::shape::Shape;
 use crate::step::SliceStep;
 use crate::unfold::{Rotate, mode_product};
-use crate::{eigenvalues, packed};
+use crate::{eigenvalues, eigenvectors, packed};
 
 /// Every so many refreshes the basis takes one Newton-Schulz step back to orthogonality. In `f32` the product `Q Qhat` drifts by about
 /// 1e-6 over hundreds of refreshes; a polish costs about as much as the refresh itself, so 1/32 of it is not felt.
@@ -104,7 +104,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh => {
                 let correction = Correction::new(self.config, &self.header).factor;
                 let (factor, d) = (&*scratch.delta[k], shape.dim(k));
-                eigenvalues::set(self.config, shape, k, lambda, &mut self.header, |i, _| correction * factor[i * (d + 1)]);
+                for (lambda, &x) in lambda.iter_mut().zip(factor.iter().step_by(d + 1)) {
+                    *lambda = correction * x;
+                }
+                let noise = eigenvalues::noise(lambda);
+                eigenvalues::set(self.config, shape, k, lambda, &mut self.header, |_, value| value.max(noise));
             }
             Eigenvalues::Average | Eigenvalues::Instantaneous if sorted => {
                 let old = &mut scratch.values[..lambda.len()];
@@ -196,7 +200,13 @@ impl<T: Scalar> Turn<'_, T> {
         let (square, rotation) = (MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d));
         match self.rule {
             Refresh::Qr => linalg.qr(square, rotation, b.work)?,
-            Refresh::Eigendecomposition => linalg.eigh(square, rotation, b.values, b.work)?,
+            Refresh::Eigendecomposition => {
+                linalg.eigh(square, rotation, b.values, b.work)?;
+                let (s, q) = (MatRef::row_major(b.factor, d, d), MatRef::row_major(b.rotation, d, d));
+                linalg.matmul(MatMut::row_major(b.square, d, d), false, s, q)?;
+                linalg.matmul_lower(MatMut::row_major(b.basis, d, d), false, T::ONE, q.t(), MatRef::row_major(b.square, d, d))?;
+                eigenvectors::refine(linalg, d, b.rotation, b.basis, b.square)?;
+            }
         }
         let rotation = MatRef::row_major(b.rotation, d, d);
 
@@ -211,25 +221,10 @@ impl<T: Scalar> Turn<'_, T> {
         if self.polish {
             // A failed polish leaves a basis that is as good as before it, so it is no failure of the refresh. The rotation is not
             // needed any more and receives the polished basis.
-            if polished(linalg, d, b.basis, b.square, b.rotation).is_ok() {
+            if eigenvectors::polish(linalg, d, b.basis, b.square, b.rotation).is_ok() {
                 b.basis.copy_from_slice(b.rotation);
             }
         }
         Ok(())
     }
-}
-
-/// One Newton-Schulz step towards the nearest orthogonal matrix: `out = Q (3 I - Q^T Q) / 2`.
-fn polished<T: Scalar, L: LinAlg<T>>(linalg: &mut L, d: usize, basis: &[T], square: &mut [T], out: &mut [T]) -> Result<(), LinAlgError> {
-    let q = MatRef::row_major(basis, d, d);
-    linalg.matmul_lower(MatMut::row_major(square, d, d), false, T::ONE, q.t(), q)?;
-    packed::mirror_up(square, d);
-    let half = T::exp2i(-1);
-    for (i, row) in square.chunks_exact_mut(d).enumerate() {
-        for x in row.iter_mut() {
-            *x = -half * *x;
-        }
-        row[i] += T::ONE + half;
-    }
-    linalg.matmul(MatMut::row_major(out, d, d), false, q, MatRef::row_major(square, d, d))
 }

@@ -61,6 +61,9 @@ pub trait Scalar:
     /// A small whole number, exact below 2^24.
     #[must_use]
     fn from_usize(n: usize) -> Self;
+    /// The nearest `f32`.
+    #[must_use]
+    fn to_f32(self) -> f32;
     /// The larger of two numbers that are not NaN.
     #[must_use]
     fn max(self, other: Self) -> Self {
@@ -110,6 +113,10 @@ macro_rules! scalar {
             #[inline]
             fn from_usize(n: usize) -> Self {
                 n as $t
+            }
+            #[inline]
+            fn to_f32(self) -> f32 {
+                self as f32
             }
         }
     };

@@ -4,8 +4,8 @@ use crate::config::{FactorInit, FirstBasis, FirstStep, LambdaInit};
 use crate::linalg::{LinAlg, LinAlgError, MatMut};
 use crate::magnitude::Magnitude;
 use crate::step::SliceStep;
-use crate::unfold::unfolded_product;
-use crate::{Config, Scalar, eigenvalues, packed};
+use crate::unfold::{Rotate, mode_product, unfolded_product};
+use crate::{Config, Scalar, eigenvalues, eigenvectors, packed};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
@@ -43,7 +43,16 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             unfolded_product(self.linalg, shape, k, T::ONE, (x, x), scratch.delta[k])?;
             let a = MatMut::row_major(scratch.delta[k], d, d);
             let decomposed = self.linalg.eigh(a, MatMut::row_major(basis, d, d), values, scratch.work).is_ok();
-            if !decomposed {
+            if decomposed {
+                // The gradient seen in the basis tells small eigenvalues from rounding better than its square did.
+                mode_product(self.linalg, shape, k, basis, Rotate::Into, x, scratch.gradient)?;
+                let y = &*scratch.gradient;
+                unfolded_product(self.linalg, shape, k, T::ONE, (y, y), scratch.delta[k])?;
+                for (value, &diagonal) in values.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
+                    *value = diagonal;
+                }
+                eigenvectors::refine(self.linalg, d, basis, scratch.delta[k], &mut scratch.square[..d * d])?;
+            } else {
                 self.header.refresh_failures = self.header.refresh_failures.saturating_add(1);
                 identity(basis, d);
             }

@@ -8,6 +8,7 @@ use crate::direction::Decay;
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::magnitude::{GradientFault, Magnitude};
+use crate::measure::Measure;
 use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::unfold::{Rotate, Start, rotate};
@@ -78,9 +79,7 @@ pub(crate) fn check<T: Scalar>(
                 (Estimator::KullbackLeibler, _) => -extreme(lambda, i32::min, i32::MAX),
                 (_, Divisor::None) => 0,
                 // A factor over its squared norm, at most the inverse of its largest element; the divisor is at least the floor.
-                (Estimator::FrobeniusFactor, _) if shape.is_full(k) => {
-                    -extreme(regions.factor[k].clone(), i32::max, T::FLOOR.exponent())
-                }
+                (Estimator::FrobeniusFactor, _) if shape.is_full(k) => -extreme(regions.factor[k].clone(), i32::max, T::FLOOR.exponent()),
                 (_, Divisor::Sum | Divisor::SumOfSquares) => -extreme(lambda, i32::max, T::FLOOR.exponent()),
             });
         }
@@ -220,6 +219,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 *v = graft::moment(self.config, *v, g);
             }
             if !rests {
+                if self.config.measure {
+                    let mut measure = Measure::new();
+                    measure.add(self.scratch.update, grad);
+                    measure.write(T::ONE, &mut self.header);
+                }
                 decay.update(param, self.scratch.update, T::ONE);
             }
         } else {

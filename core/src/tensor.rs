@@ -70,19 +70,40 @@ impl TensorSpec {
         self.order == 1 && self.modes[0].is_none() && !matches!(group.estimator, Estimator::None)
     }
 
+    /// The mode that one-sided preconditioning takes of its own accord: the shortest, the first of equals; none of them if a mode has
+    /// been chosen by hand.
+    const fn one_side(&self) -> usize {
+        let (mut k, mut shortest) = (0, 0);
+        while k < self.order {
+            if matches!(self.modes[k], Some(Mode::Full | Mode::Diagonal)) {
+                return MAX_ORDER;
+            }
+            // A mode that was ruled out by hand is not the one.
+            if self.modes[k].is_none() && (self.modes[shortest].is_some() || self.dims[k] < self.dims[shortest]) {
+                shortest = k;
+            }
+            k += 1;
+        }
+        shortest
+    }
+
     /// Sizes of one slice in a group of this configuration, also in constants: `state_len` elements per slice, `scratch_len` once.
     ///
     /// # Errors
     /// [`ShapeError`].
     pub const fn layout<T: Scalar>(&self, group: &Config<T>) -> Result<Layout, ShapeError> {
         let config = if self.is_plain_vector(group) { group.for_vectors() } else { *group };
+        let one_sided = matches!(config.estimator, Estimator::OneSided);
+        let chosen = self.one_side();
         let mut modes = [Mode::Identity; MAX_ORDER];
         let mut k = 0;
         while k < self.order {
             modes[k] = match (self.modes[k], config.estimator) {
                 // Without an estimator there is nothing to put in a factor.
-                (Some(mode), estimator) if !matches!(estimator, Estimator::None) => mode,
-                _ => config.auto_mode(self.dims[k]),
+                (_, Estimator::None) => Mode::Identity,
+                (Some(mode), _) => mode,
+                (None, _) if one_sided && k != chosen => Mode::Identity,
+                (None, _) => config.auto_mode(self.dims[k]),
             };
             k += 1;
         }
@@ -102,6 +123,8 @@ pub enum TableError {
     Shape(ShapeError),
     /// A tensor names a group that does not exist.
     Group,
+    /// One-sided preconditioning of more than one mode.
+    OneSided,
     /// A tensor has no slices.
     Slices,
     /// Slices overlap: the stride is smaller than a slice.
@@ -120,6 +143,7 @@ impl core::fmt::Display for TableError {
             Self::Config(error) => return error.fmt(f),
             Self::Shape(error) => return error.fmt(f),
             Self::Group => "a tensor names a group that does not exist",
+            Self::OneSided => "one-sided preconditioning is of one mode",
             Self::Slices => "a tensor has no slices",
             Self::SliceStride => "slices overlap: the stride is smaller than a slice",
             Self::Order => "the tensors do not stand in the order in which they were resolved",
@@ -185,6 +209,9 @@ impl Tensor {
         let config = groups.get(spec.group).ok_or(TableError::Group)?;
         config.validate()?;
         let layout = spec.layout(config)?;
+        if config.estimator == Estimator::OneSided && layout.shape().preconditioned_modes() > 1 {
+            return Err(TableError::OneSided);
+        }
         let elements = layout.shape().elements();
         if spec.slices == 0 {
             return Err(TableError::Slices);

@@ -1,9 +1,9 @@
 //! Mode products and unfoldings, for a tensor of any order: every product is a matrix product of one mode's square with a view
 //! `(left, d, right)` of the tensor.
 
+use crate::Scalar;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::shape::{MAX_ORDER, Shape};
-use crate::Scalar;
 
 /// Which way a basis is applied.
 #[derive(Clone, Copy, PartialEq, Eq)]

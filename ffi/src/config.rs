@@ -250,6 +250,8 @@ pub struct kls_config {
     pub gauge: i32,
     /// KLS_BAD_GRADIENT_*: what to do with a gradient that is not finite or too large.
     pub bad_gradient: i32,
+    /// Non-zero: measure each update's root mean square and angle with the gradient, for kls_optimizer_counters. Default 0.
+    pub measure: i32,
     /// Multiplies the learning rate given to a step; at least 0. Default 1.
     pub lr_scale: f32,
     /// Must be 0.
@@ -273,20 +275,94 @@ macro_rules! pairs {
     };
 }
 
-pairs!(estimator_to_c, estimator, Estimator, KLS_ESTIMATOR_NONE = Estimator::None, KLS_ESTIMATOR_KL = Estimator::KullbackLeibler, KLS_ESTIMATOR_ONE_SIDED = Estimator::OneSided, KLS_ESTIMATOR_SHAMPOO = Estimator::Shampoo, KLS_ESTIMATOR_VON_NEUMANN = Estimator::VonNeumann, KLS_ESTIMATOR_FROBENIUS = Estimator::Frobenius, KLS_ESTIMATOR_FROBENIUS_FACTOR = Estimator::FrobeniusFactor);
-pairs!(estimate_order_to_c, estimate_order, EstimateOrder, KLS_ESTIMATE_JACOBI = EstimateOrder::Jacobi, KLS_ESTIMATE_REFERENCE_KL = EstimateOrder::ReferenceKl);
-pairs!(eigenvalues_to_c, eigenvalues, Eigenvalues, KLS_EIGENVALUES_AVERAGE = Eigenvalues::Average, KLS_EIGENVALUES_INSTANTANEOUS = Eigenvalues::Instantaneous, KLS_EIGENVALUES_INSTANTANEOUS_AFTER_REFRESH = Eigenvalues::InstantaneousAfterRefresh, KLS_EIGENVALUES_AT_REFRESH = Eigenvalues::AtRefresh);
+pairs!(
+    estimator_to_c,
+    estimator,
+    Estimator,
+    KLS_ESTIMATOR_NONE = Estimator::None,
+    KLS_ESTIMATOR_KL = Estimator::KullbackLeibler,
+    KLS_ESTIMATOR_ONE_SIDED = Estimator::OneSided,
+    KLS_ESTIMATOR_SHAMPOO = Estimator::Shampoo,
+    KLS_ESTIMATOR_VON_NEUMANN = Estimator::VonNeumann,
+    KLS_ESTIMATOR_FROBENIUS = Estimator::Frobenius,
+    KLS_ESTIMATOR_FROBENIUS_FACTOR = Estimator::FrobeniusFactor
+);
+pairs!(
+    estimate_order_to_c,
+    estimate_order,
+    EstimateOrder,
+    KLS_ESTIMATE_JACOBI = EstimateOrder::Jacobi,
+    KLS_ESTIMATE_REFERENCE_KL = EstimateOrder::ReferenceKl
+);
+pairs!(
+    eigenvalues_to_c,
+    eigenvalues,
+    Eigenvalues,
+    KLS_EIGENVALUES_AVERAGE = Eigenvalues::Average,
+    KLS_EIGENVALUES_INSTANTANEOUS = Eigenvalues::Instantaneous,
+    KLS_EIGENVALUES_INSTANTANEOUS_AFTER_REFRESH = Eigenvalues::InstantaneousAfterRefresh,
+    KLS_EIGENVALUES_AT_REFRESH = Eigenvalues::AtRefresh
+);
 pairs!(refresh_to_c, refresh, Refresh, KLS_REFRESH_QR = Refresh::Qr, KLS_REFRESH_EIGENDECOMPOSITION = Refresh::Eigendecomposition);
-pairs!(graft_to_c, graft, Graft, KLS_GRAFT_NONE = Graft::None, KLS_GRAFT_ADAM = Graft::Adam, KLS_GRAFT_SGD = Graft::Sgd, KLS_GRAFT_RMSPROP = Graft::RmsProp, KLS_GRAFT_ADAGRAD = Graft::AdaGrad);
-pairs!(step_order_to_c, step_order, StepOrder, KLS_ORDER_ESTIMATE_FIRST = StepOrder::EstimateFirst, KLS_ORDER_APPLY_FIRST = StepOrder::ApplyFirst);
+pairs!(
+    graft_to_c,
+    graft,
+    Graft,
+    KLS_GRAFT_NONE = Graft::None,
+    KLS_GRAFT_ADAM = Graft::Adam,
+    KLS_GRAFT_SGD = Graft::Sgd,
+    KLS_GRAFT_RMSPROP = Graft::RmsProp,
+    KLS_GRAFT_ADAGRAD = Graft::AdaGrad
+);
+pairs!(
+    step_order_to_c,
+    step_order,
+    StepOrder,
+    KLS_ORDER_ESTIMATE_FIRST = StepOrder::EstimateFirst,
+    KLS_ORDER_APPLY_FIRST = StepOrder::ApplyFirst
+);
 pairs!(first_step_to_c, first_step, FirstStep, KLS_FIRST_STEP_FULL = FirstStep::Full, KLS_FIRST_STEP_FACTORS_ONLY = FirstStep::FactorsOnly);
-pairs!(first_basis_to_c, first_basis, FirstBasis, KLS_FIRST_BASIS_GRADIENT = FirstBasis::Gradient, KLS_FIRST_BASIS_IDENTITY = FirstBasis::Identity);
+pairs!(
+    first_basis_to_c,
+    first_basis,
+    FirstBasis,
+    KLS_FIRST_BASIS_GRADIENT = FirstBasis::Gradient,
+    KLS_FIRST_BASIS_IDENTITY = FirstBasis::Identity
+);
 pairs!(factor_init_to_c, factor_init, FactorInit, KLS_FACTOR_ZERO = FactorInit::Zero, KLS_FACTOR_LAMBDA = FactorInit::Lambda);
-pairs!(momentum_to_c, momentum, Momentum, KLS_MOMENTUM_AVERAGE = Momentum::Average, KLS_MOMENTUM_NESTEROV = Momentum::Nesterov, KLS_MOMENTUM_NONE = Momentum::None);
-pairs!(bias_correction_to_c, bias_correction, BiasCorrection, KLS_BIAS_CORRECTION_NONE = BiasCorrection::None, KLS_BIAS_CORRECTION_STEP_SIZE = BiasCorrection::StepSize, KLS_BIAS_CORRECTION_MOMENTS = BiasCorrection::Moments);
+pairs!(
+    momentum_to_c,
+    momentum,
+    Momentum,
+    KLS_MOMENTUM_AVERAGE = Momentum::Average,
+    KLS_MOMENTUM_NESTEROV = Momentum::Nesterov,
+    KLS_MOMENTUM_NONE = Momentum::None
+);
+pairs!(
+    bias_correction_to_c,
+    bias_correction,
+    BiasCorrection,
+    KLS_BIAS_CORRECTION_NONE = BiasCorrection::None,
+    KLS_BIAS_CORRECTION_STEP_SIZE = BiasCorrection::StepSize,
+    KLS_BIAS_CORRECTION_MOMENTS = BiasCorrection::Moments
+);
 pairs!(damping_to_c, damping, Damping, KLS_DAMPING_DENOMINATOR = Damping::Denominator, KLS_DAMPING_FACTOR = Damping::Factor);
-pairs!(weight_decay_kind_to_c, weight_decay_kind, WeightDecay, KLS_WEIGHT_DECAY_BEFORE = WeightDecay::Before, KLS_WEIGHT_DECAY_AFTER = WeightDecay::After, KLS_WEIGHT_DECAY_L2 = WeightDecay::L2, KLS_WEIGHT_DECAY_INDEPENDENT = WeightDecay::Independent);
-pairs!(bad_gradient_to_c, bad_gradient, BadGradient, KLS_BAD_GRADIENT_ERROR = BadGradient::Error, KLS_BAD_GRADIENT_SKIP = BadGradient::Skip);
+pairs!(
+    weight_decay_kind_to_c,
+    weight_decay_kind,
+    WeightDecay,
+    KLS_WEIGHT_DECAY_BEFORE = WeightDecay::Before,
+    KLS_WEIGHT_DECAY_AFTER = WeightDecay::After,
+    KLS_WEIGHT_DECAY_L2 = WeightDecay::L2,
+    KLS_WEIGHT_DECAY_INDEPENDENT = WeightDecay::Independent
+);
+pairs!(
+    bad_gradient_to_c,
+    bad_gradient,
+    BadGradient,
+    KLS_BAD_GRADIENT_ERROR = BadGradient::Error,
+    KLS_BAD_GRADIENT_SKIP = BadGradient::Skip
+);
 
 impl kls_config {
     pub(crate) fn from_core(config: &Config<f32>) -> Self {
@@ -338,6 +414,7 @@ impl kls_config {
             clamp_limit: config.clamp_limit.unwrap_or(0.0),
             gauge: i32::from(config.gauge),
             bad_gradient: bad_gradient_to_c(config.bad_gradient),
+            measure: i32::from(config.measure),
             lr_scale: config.lr_scale,
             reserved: 0,
         }
@@ -392,6 +469,7 @@ impl kls_config {
             clamp_limit: bound(self.clamp_limit),
             gauge: self.gauge != 0,
             bad_gradient: bad_gradient(self.bad_gradient)?,
+            measure: self.measure != 0,
             lr_scale: self.lr_scale,
             max_dim: length(self.max_dim),
             block_size: length(self.block_size),

@@ -44,6 +44,10 @@ pub struct kls_counters {
     pub refreshes_skipped: u32,
     /// Updates that the cap on their root mean square scaled down.
     pub capped: u32,
+    /// Root mean square of the last update's direction, before learning rate and decay; 0 unless the group's `measure` is set.
+    pub update_rms: f32,
+    /// Cosine of the angle between that direction and the gradient, likewise.
+    pub update_cosine: f32,
 }
 
 fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
@@ -183,8 +187,10 @@ pub unsafe extern "C" fn kls_optimizer_counters(
                     floored: header.floored,
                     clamped: header.clamped,
                     rebalanced: header.rebalanced,
-                refreshes_skipped: header.refreshes_skipped,
-                capped: header.capped,
+                    refreshes_skipped: header.refreshes_skipped,
+                    capped: header.capped,
+                    update_rms: header.update_rms,
+                    update_cosine: header.update_cosine,
                 },
             )
         })

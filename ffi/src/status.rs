@@ -84,6 +84,8 @@ pub const KLS_ERROR_GROUP: kls_status = 43;
 pub const KLS_ERROR_SLICES: kls_status = 44;
 /// Slices overlap: slice_stride is smaller than a slice.
 pub const KLS_ERROR_SLICE_STRIDE: kls_status = 45;
+/// One-sided preconditioning is of one dim.
+pub const KLS_ERROR_ONE_SIDED: kls_status = 46;
 /// The learning rate must be finite and at least 0.
 pub const KLS_ERROR_LEARNING_RATE: kls_status = 60;
 /// tensor_count is not the number of tensors that the optimizer was made for.
@@ -150,6 +152,7 @@ const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_GROUP => c"There is no such group.",
         KLS_ERROR_SLICES => c"A tensor needs at least one slice.",
         KLS_ERROR_SLICE_STRIDE => c"Slices overlap: slice_stride is smaller than a slice.",
+        KLS_ERROR_ONE_SIDED => c"One-sided preconditioning is of one dim.",
         KLS_ERROR_LEARNING_RATE => c"The learning rate must be finite and at least 0.",
         KLS_ERROR_TENSOR_COUNT => c"tensor_count is not the number of tensors that the optimizer was made for.",
         KLS_ERROR_INDEX => c"There is no such tensor, slice or mode.",
@@ -207,6 +210,7 @@ pub(crate) const fn from_table(error: TableError) -> kls_status {
         TableError::Config(error) => from_config(error),
         TableError::Shape(error) => from_shape(error),
         TableError::Group => KLS_ERROR_GROUP,
+        TableError::OneSided => KLS_ERROR_ONE_SIDED,
         TableError::Slices => KLS_ERROR_SLICES,
         TableError::SliceStride => KLS_ERROR_SLICE_STRIDE,
         // Only this library orders its tables, and they have no fixed capacity.

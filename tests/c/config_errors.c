@@ -12,6 +12,26 @@ static int refused(const kls_config *group, kls_status status) {
     return kls_optimizer_query(group, 1, &tensor, 1, &size, &alignment) == status && size == 77 && alignment == 77;
 }
 
+static int accepted(const kls_config *group) {
+    const uint64_t dims[2] = {2, 3};
+    kls_tensor tensor;
+    size_t size = 0, alignment = 0;
+    if (kls_tensor_init(&tensor, sizeof tensor, 2, dims) != KLS_OK) return 0;
+    return kls_optimizer_query(group, 1, &tensor, 1, &size, &alignment) == KLS_OK && size > 0;
+}
+
+/* In every convention. */
+static const char *every_method_is_accepted(void) {
+    for (int32_t method = KLS_METHOD_KL_SHAMPOO; method <= KLS_METHOD_SGD; method++) {
+        for (int32_t convention = KLS_CONVENTION_FIGURE13; convention <= KLS_CONVENTION_REFERENCE_META; convention++) {
+            kls_config config;
+            EXPECT(KLS_OK, kls_config_init(&config, sizeof config, method, convention));
+            CHECK(accepted(&config));
+        }
+    }
+    return NULL;
+}
+
 const char *test_config_errors(void) {
     kls_config config, before;
     memset(&config, 0x5a, sizeof config);
@@ -63,8 +83,28 @@ const char *test_config_errors(void) {
     REFUSED(refresh_offset, 2, KLS_ERROR_REFRESH_PERIOD);
     REFUSED(lr_scale, -1.0f, KLS_ERROR_LR_SCALE);
     REFUSED(lr_scale, NAN, KLS_ERROR_LR_SCALE);
-    REFUSED(max_dim, 0, KLS_ERROR_MAX_DIM);
-    REFUSED(direction, KLS_DIRECTION_SECOND_MOMENT, KLS_ERROR_COMBINATION);
+    REFUSED(estimate_order, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(eigenvalues, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(refresh, -1, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(graft, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(first_basis, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(factor_init, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(momentum, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(bias_correction, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(damping, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(staleness, -1.0f, KLS_ERROR_STALENESS);
+    REFUSED(staleness, NAN, KLS_ERROR_STALENESS);
+    REFUSED(power, 0.0f, KLS_ERROR_POWER);
+    REFUSED(power, 1.5f, KLS_ERROR_POWER);
+    REFUSED(power, NAN, KLS_ERROR_POWER);
+    REFUSED(rms_cap, -1.0f, KLS_ERROR_RMS_CAP);
+    REFUSED(rms_cap, INFINITY, KLS_ERROR_RMS_CAP);
+    REFUSED(direction, KLS_DIRECTION_MOMENTUM, KLS_ERROR_COMBINATION);
+    REFUSED(direction, KLS_DIRECTION_VON_NEUMANN, KLS_ERROR_VON_NEUMANN);
+    REFUSED(bias_correction, KLS_BIAS_CORRECTION_STEP_SIZE, KLS_ERROR_BIAS_CORRECTION);
+    REFUSED(estimator, KLS_ESTIMATOR_FROBENIUS_FACTOR, KLS_ERROR_ZERO_FACTORS);
+    REFUSED(estimator, KLS_ESTIMATOR_SHAMPOO, KLS_ERROR_GAUGE);
+    REFUSED(damping, KLS_DAMPING_FACTOR, KLS_ERROR_GAUGE);
     REFUSED(estimator, KLS_ESTIMATOR_NONE, KLS_ERROR_COMBINATION);
     REFUSED(clamp_limit, 100.0f, KLS_ERROR_CLAMP_WITH_GAUGE);
     before.gauge = 0;
@@ -74,8 +114,13 @@ const char *test_config_errors(void) {
     REFUSED(lambda_0, 0.0f, KLS_ERROR_LAMBDA_INIT);
     REFUSED(lambda_0, -1.0f, KLS_ERROR_LAMBDA_INIT);
     REFUSED(lambda_0, NAN, KLS_ERROR_LAMBDA_INIT);
+    EXPECT(KLS_OK, kls_config_init(&before, sizeof before, KLS_METHOD_KL_SOAP, KLS_CONVENTION_FIGURE13));
+    REFUSED(first_basis, KLS_FIRST_BASIS_IDENTITY, KLS_ERROR_FIRST_BASIS);
+    REFUSED(damping, KLS_DAMPING_FACTOR, KLS_ERROR_DAMPING);
+    EXPECT(KLS_OK, kls_config_init(&before, sizeof before, KLS_METHOD_F_SHAMPOO_2, KLS_CONVENTION_FIGURE13));
+    REFUSED(estimate_order, KLS_ESTIMATE_REFERENCE_KL, KLS_ERROR_ESTIMATE_ORDER);
+    EXPECT(KLS_OK, kls_config_init(&before, sizeof before, KLS_METHOD_ADAMW, KLS_CONVENTION_REFERENCE_META));
+    REFUSED(graft, KLS_GRAFT_ADAM, KLS_ERROR_GRAFT);
 #undef REFUSED
-    config = before;
-    CHECK(!refused(&config, KLS_ERROR_LAMBDA_INIT));
-    return NULL;
+    return every_method_is_accepted();
 }

@@ -4,9 +4,7 @@
 
 use crate::golden::{self, Case, Collection, Entry, Start, rel_error};
 use crate::harness::{Driver, Number, converted, widened};
-use klshampoo::{
-    Config, Convention, Direction, Eigenvalues, Estimator, FactorInit, Graft, LambdaInit, Mode, Refresh, StatePart,
-};
+use klshampoo::{Config, Convention, Direction, Eigenvalues, Estimator, FactorInit, Graft, LambdaInit, Mode, Refresh, StatePart};
 
 /// The largest error of a f64 run, in the parameter relative to its movement and in each part of the state relative to its norm.
 pub const F64_TOLERANCE: f64 = Case::F64_TOLERANCE;
@@ -115,11 +113,13 @@ fn run_group<T: Number, D: Driver<T>>(name: &str, cases: &[Case], unseeded_runs:
     let (mut seeded, mut unseeded) = (Worst::default(), Worst::default());
     for case in cases {
         run::<T, D>(case, true, &mut seeded);
-        if !case.must_seed_basis {
+        // The reference's float32 runs from `p_1` are all from the published bases: there is nothing to hold others against.
+        if !case.must_seed_basis && (is_f64::<T>() || !takes_first_parameter(case)) {
             run::<T, D>(case, false, &mut unseeded);
         }
     }
-    assert_eq!(unseeded.runs, unseeded_runs);
+    let left_out = if is_f64::<T>() { 0 } else { cases.iter().filter(|case| takes_first_parameter(case)).count() };
+    assert_eq!(unseeded.runs, unseeded_runs - left_out);
     seeded.report(&format!("{name}, seeded"));
     unseeded.report(&format!("{name}, unseeded"));
 }
@@ -247,7 +247,7 @@ fn run<T: Number, D: Driver<T>>(case: &Case, seeded: bool, worst: &mut Worst) {
     // The reference's own float32 run that this one is held against.
     let start = if first_parameter && case.has_f32_run(Start::FirstParameter) {
         Start::FirstParameter
-    } else if seeded || case.first_basis(0).is_none() && !case.has_f32_run(Start::Unseeded) {
+    } else if seeded || !case.has_f32_run(Start::Unseeded) {
         Start::Seeded
     } else {
         Start::Unseeded

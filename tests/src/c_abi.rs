@@ -162,6 +162,7 @@ pub fn config_to_c(config: &Config<f32>) -> kls_config {
     c.weight_decay = config.weight_decay;
     c.clamp_limit = config.clamp_limit.unwrap_or(0.0);
     c.gauge = i32::from(config.gauge);
+    c.measure = i32::from(config.measure);
     c.lr_scale = config.lr_scale;
     c.max_dim = config.max_dim as u64;
     c.block_size = config.block_size as u64;

@@ -2,9 +2,9 @@
 
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, work_len};
 use klshampoo::{
-    BadGradient, Config, ConfigError, Direction, Estimator, FirstStep, FixedOptimizer, GradientFault, LambdaInit, Mode, Optimizer, Scalar,
-    ShapeError, SliceError, SliceHeader, StatePart, StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec,
-    Totals,
+    BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, EstimateOrder, Estimator, FirstBasis, FirstStep,
+    FixedOptimizer, GradientFault, Graft, LambdaInit, Mode, Optimizer, Scalar, ShapeError, SliceError, SliceHeader, StatePart, StepError,
+    StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, Xorshift};
 use klshampoo_tests::harness::{Core, Driver, converted};
@@ -269,9 +269,52 @@ fn every_option_has_its_range() {
             ],
         ),
         (ConfigError::LrScale, &[|c| c.lr_scale = -1.0, |c| c.lr_scale = NAN, |c| c.lr_scale = INF]),
-        (ConfigError::MaxDim, &[|c| c.max_dim = 0]),
-        (ConfigError::Combination, &[|c| c.estimator = Estimator::None, |c| c.direction = Direction::SecondMoment]),
+        (
+            ConfigError::WeightDecay,
+            &[|c| (c.weight_decay, c.weight_decay_kind) = (1.0 + f32::EPSILON, WeightDecay::Independent), |c| c.weight_decay = -0.0 - 1.0],
+        ),
+        (ConfigError::Staleness, &[|c| c.staleness = -0.1, |c| c.staleness = NAN, |c| c.staleness = INF]),
+        (
+            ConfigError::Power,
+            &[
+                |c| c.direction = Direction::KroneckerPower(0.0),
+                |c| c.direction = Direction::KroneckerPower(-0.5),
+                |c| c.direction = Direction::KroneckerPower(1.0 + f32::EPSILON),
+                |c| c.direction = Direction::KroneckerPower(NAN),
+            ],
+        ),
+        (
+            ConfigError::RmsCap,
+            &[|c| c.rms_cap = Some(0.0), |c| c.rms_cap = Some(-1.0), |c| c.rms_cap = Some(NAN), |c| c.rms_cap = Some(INF)],
+        ),
+        (ConfigError::Combination, &[|c| c.estimator = Estimator::None, |c| c.direction = Direction::Momentum]),
+        (ConfigError::EstimateOrder, &[|c| (c.estimator, c.estimate_order) = (Estimator::Frobenius, EstimateOrder::ReferenceKl)]),
+        (ConfigError::VonNeumannEstimator, &[|c| c.direction = Direction::VonNeumann]),
+        (
+            ConfigError::GraftWithoutFactors,
+            &[|c| (c.estimator, c.direction, c.graft, c.gauge) = (Estimator::None, Direction::SecondMoment, Graft::Adam, false)],
+        ),
+        (
+            ConfigError::FactorDamping,
+            &[
+                |c| (c.direction, c.damping) = (Direction::SecondMoment, Damping::Factor),
+                |c| (c.estimator, c.direction, c.damping, c.gauge) = (Estimator::None, Direction::Momentum, Damping::Factor, false),
+            ],
+        ),
+        (ConfigError::ZeroFactors, &[|c| c.estimator = Estimator::FrobeniusFactor]),
+        (ConfigError::StepSizeCorrection, &[|c| c.bias_correction = BiasCorrection::StepSize]),
+        (
+            ConfigError::FirstBasis,
+            &[
+                |c| (c.first_basis, c.first_step) = (FirstBasis::Identity, FirstStep::FactorsOnly),
+                |c| (c.first_basis, c.direction) = (FirstBasis::Identity, Direction::SecondMoment),
+            ],
+        ),
         (ConfigError::ClampWithGauge, &[|c| c.clamp_limit = Some(4000.0)]),
+        (
+            ConfigError::Gauge,
+            &[|c| c.estimator = Estimator::Shampoo, |c| c.estimator = Estimator::OneSided, |c| c.damping = Damping::Factor],
+        ),
     ];
     for &(error, changes) in refused {
         for (i, change) in changes.iter().enumerate() {
@@ -292,17 +335,63 @@ fn every_option_has_its_range() {
         |c| (c.refresh_period, c.refresh_offset) = (u32::MAX, 1),
         |c| c.lambda_init = LambdaInit::Constant(f32::FLOOR),
         |c| (c.clamp_limit, c.gauge) = (Some(1.0), false),
-        |c| (c.estimator, c.direction) = (Estimator::None, Direction::SecondMoment),
-        |c| c.max_dim = 1,
+        |c| (c.estimator, c.direction, c.gauge) = (Estimator::None, Direction::SecondMoment, false),
+        |c| (c.estimator, c.direction, c.gauge) = (Estimator::None, Direction::Momentum, false),
+        |c| c.max_dim = 0,
+        |c| c.direction = Direction::KroneckerPower(1.0),
+        |c| c.direction = Direction::SecondMoment,
+        |c| (c.weight_decay, c.weight_decay_kind) = (1.0, WeightDecay::Independent),
+        |c| (c.estimator, c.first_step) = (Estimator::FrobeniusFactor, FirstStep::FactorsOnly),
+        |c| (c.refresh_growth, c.staleness, c.rms_cap) = (u32::MAX, 0.5, Some(1.0)),
     ];
     for change in accepted {
         let mut config = Config::<f32>::kl_shampoo();
         change(&mut config);
         assert_eq!(config.validate(), Ok(()));
     }
-    for preset in [Config::<f64>::kl_shampoo(), Config::<f64>::kl_shampoo_reference(), Config::<f64>::adamw()] {
-        assert_eq!(preset.validate(), Ok(()));
-        assert_eq!(preset.for_vectors().validate(), Ok(()));
+}
+
+/// Every method in every convention, with and without each graft.
+#[test]
+fn every_preset_is_valid() {
+    type C = Config<f64>;
+    let presets = [
+        C::kl_shampoo(),
+        C::kl_soap(),
+        C::soap(),
+        C::shampoo(),
+        C::shampoo_half(),
+        C::shampoo_quarter(),
+        C::vn_shampoo_1(),
+        C::vn_shampoo_2(),
+        C::f_shampoo_1(),
+        C::f_shampoo_2(),
+        C::idealized_kl(),
+        C::idealized_vn_1(),
+        C::idealized_vn_2(),
+        C::idealized_f_1(),
+        C::idealized_f_2(),
+        C::instantaneous_kl(),
+        C::one_sided(),
+        C::adafactor(),
+        C::adamw(),
+        C::rmsprop(),
+        C::sgd(),
+    ];
+    for preset in [C::kl_shampoo_reference(), C::soap_reference(), C::shampoo_reference()] {
+        assert_eq!(preset.validate(), Ok(()), "{preset:?}");
+    }
+    for preset in presets {
+        assert_eq!(preset.for_vectors().validate(), Ok(()), "{preset:?}");
+        for convention in [Convention::Figure13, Convention::ReferenceKl, Convention::ReferenceSoap, Convention::ReferenceMeta] {
+            let preset = preset.in_convention(convention);
+            assert_eq!(preset.validate(), Ok(()), "{convention:?} {preset:?}");
+            for graft in [Graft::Adam, Graft::Sgd, Graft::RmsProp, Graft::AdaGrad] {
+                let without_factors = preset.estimator == Estimator::None;
+                let expected = if without_factors { Err(ConfigError::GraftWithoutFactors) } else { Ok(()) };
+                assert_eq!(Config { graft, ..preset }.validate(), expected);
+            }
+        }
     }
 }
 
@@ -355,9 +444,9 @@ fn a_fixed_table_knows_its_capacity() {
     let config = Config::<f32>::kl_shampoo();
     let layout = spec(&[3, 2]).layout(&config).unwrap();
     let (state, scratch) = (layout.state_len(), layout.scratch_len());
-    assert_eq!((state, scratch), (6 + 9 + 6 + 4 + 3 + 3 + 2, 3 * 6 + 2 * 9 + 2 * 4 + 2 * 5 + 2 * 9 + work_len(3)));
+    assert_eq!((state, scratch), (6 + 9 + 6 + 4 + 3 + 3 + 2, 3 * 6 + 2 * 9 + 2 * 4 + 2 * 5 + 2 * 9 + 3 + work_len(3)));
 
-    let mut fixed = FixedOptimizer::<f32, Portable, 1, 2, 3, 33, 84>::new(Portable);
+    let mut fixed = FixedOptimizer::<f32, Portable, 1, 2, 3, 33, 87>::new(Portable);
     assert_eq!(fixed.add_tensor(&spec(&[3, 2])), Err(TableError::Group));
     assert_eq!(fixed.add_group(config), Ok(0));
     assert_eq!(fixed.add_group(config), Err(TableError::Capacity));
@@ -367,7 +456,7 @@ fn a_fixed_table_knows_its_capacity() {
     assert_eq!(fixed.totals(), Totals::default());
     assert_eq!(fixed.add_tensor(&spec(&[3, 2])), Ok(0));
     let full = fixed.totals();
-    assert_eq!((full.state_len, full.scratch_len, full.slices), (33, 84, 1));
+    assert_eq!((full.state_len, full.scratch_len, full.slices), (33, 87, 1));
     assert_eq!(fixed.add_tensor(&spec(&[1])), Err(TableError::BufferTooShort));
     assert_eq!(fixed.totals(), full);
 

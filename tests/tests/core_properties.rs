@@ -1,7 +1,10 @@
 //! What must hold of the core whatever the numbers are.
 
 use klshampoo::linalg::Portable;
-use klshampoo::{Config, FirstStep, FixedOptimizer, LambdaInit, Mode, Outcome, Scalar, StatePart, StepOrder, TensorSpec, WeightDecay};
+use klshampoo::{
+    BiasCorrection, Config, ConfigError, Damping, Direction, Eigenvalues, Estimator, FactorInit, FirstBasis, FirstStep, FixedOptimizer,
+    Graft, LambdaInit, Mode, Momentum, Outcome, Refresh, Scalar, StatePart, StepOrder, TensorSpec, WeightDecay,
+};
 use klshampoo_tests::cases::{Gradients, HIGHER_ORDERS, MATRICES, Xorshift};
 use klshampoo_tests::golden::{norm, rel_error};
 use klshampoo_tests::harness::{Core, Driver, Number, converted, widened};
@@ -47,33 +50,99 @@ fn dims() -> impl Strategy<Value = &'static [usize]> {
     prop::sample::select(shapes)
 }
 
-/// Any method with factors, every axis drawn for itself.
+/// Any method with factors, every axis drawn for itself; what does not go together is mended afterwards.
 fn config() -> impl Strategy<Value = Config<f32>> {
+    let estimator = prop::sample::select(vec![
+        Estimator::KullbackLeibler,
+        Estimator::OneSided,
+        Estimator::Shampoo,
+        Estimator::VonNeumann,
+        Estimator::Frobenius,
+        Estimator::FrobeniusFactor,
+    ]);
+    let eigenvalues = prop::sample::select(vec![
+        Eigenvalues::Average,
+        Eigenvalues::Instantaneous,
+        Eigenvalues::InstantaneousAfterRefresh,
+        Eigenvalues::AtRefresh,
+    ]);
+    let refresh = (prop::sample::select(vec![Refresh::Qr, Refresh::Eigendecomposition]), any::<bool>(), 1u32..8, 0u32..2, 0u32..20);
+    let staleness = prop_oneof![Just(0f32), 1e-4f32..0.5];
+    let direction = prop_oneof![
+        (0.05f32..=1.0).prop_map(Direction::KroneckerPower),
+        Just(Direction::ShampooRoot),
+        Just(Direction::VonNeumann),
+        Just(Direction::SecondMoment),
+    ];
+    let graft = prop::sample::select(vec![Graft::None, Graft::None, Graft::Adam, Graft::Sgd, Graft::RmsProp, Graft::AdaGrad]);
     let order = prop::sample::select(vec![StepOrder::EstimateFirst, StepOrder::ApplyFirst]);
     let first_step = prop::sample::select(vec![FirstStep::Full, FirstStep::FactorsOnly]);
-    let decay = prop::sample::select(vec![WeightDecay::Before, WeightDecay::After]);
+    let first_basis = prop::sample::select(vec![FirstBasis::Gradient, FirstBasis::Identity]);
+    let factor_init = prop::sample::select(vec![FactorInit::Zero, FactorInit::Lambda]);
     let lambda = prop_oneof![Just(LambdaInit::ScaleFree), (1e-12f32..1e3).prop_map(LambdaInit::Constant)];
+    let momentum = prop::sample::select(vec![Momentum::Average, Momentum::Nesterov, Momentum::None]);
+    let correction = prop::sample::select(vec![BiasCorrection::None, BiasCorrection::StepSize, BiasCorrection::Moments]);
+    let damping = prop::sample::select(vec![Damping::Denominator, Damping::Factor]);
+    let decay = prop::sample::select(vec![WeightDecay::Before, WeightDecay::After, WeightDecay::L2, WeightDecay::Independent]);
     // A clamp, gauge rebalancing, or neither.
     let scale = prop_oneof![Just((None, true)), Just((None, false)), (1f32..5000.0).prop_map(|limit| (Some(limit), false))];
     let numbers = (0f32..0.999, 0f32..0.999, prop::sample::select(vec![0f32, 1e-8, 1e-3]), 0f32..0.5);
-    (order, first_step, decay, lambda, scale, numbers, 1u32..8, 0u32..2, any::<bool>()).prop_map(
-        |(step_order, first_step, weight_decay_kind, lambda_init, (clamp_limit, gauge), numbers, period, offset, correct)| Config {
-            step_order,
-            first_step,
-            weight_decay_kind,
-            lambda_init,
-            clamp_limit,
-            gauge,
-            beta1: numbers.0,
-            beta2: numbers.1,
-            eps: numbers.2,
-            weight_decay: numbers.3,
-            refresh_period: period,
-            refresh_offset: offset,
-            bias_correction: correct,
-            ..Config::<f32>::kl_shampoo()
-        },
+    let cap = prop::option::of(1e-6f32..10.0);
+    (
+        (estimator, eigenvalues, refresh, staleness, direction, graft),
+        (order, first_step, first_basis, factor_init, lambda, momentum),
+        (correction, damping, decay, scale, numbers, cap),
     )
+        .prop_map(|(method, start, rest)| {
+            let (estimator, eigenvalues, (refresh, sort, period, offset, growth), staleness, direction, graft) = method;
+            let (step_order, first_step, first_basis, factor_init, lambda_init, momentum) = start;
+            let (bias_correction, damping, weight_decay_kind, (clamp_limit, gauge), numbers, rms_cap) = rest;
+            mended(Config {
+                estimator,
+                eigenvalues,
+                refresh,
+                sort,
+                refresh_period: period,
+                refresh_offset: offset,
+                refresh_growth: growth,
+                staleness,
+                direction,
+                graft,
+                rms_cap,
+                step_order,
+                first_step,
+                first_basis,
+                factor_init,
+                lambda_init,
+                momentum,
+                beta1: numbers.0,
+                beta2: numbers.1,
+                bias_correction,
+                eps: numbers.2,
+                damping,
+                weight_decay: numbers.3,
+                weight_decay_kind,
+                clamp_limit,
+                gauge,
+                ..Config::<f32>::kl_shampoo()
+            })
+        })
+}
+
+/// The nearest configuration that is accepted.
+fn mended(mut config: Config<f32>) -> Config<f32> {
+    while let Err(error) = config.validate() {
+        match error {
+            ConfigError::VonNeumannEstimator => config.estimator = Estimator::Shampoo,
+            ConfigError::FactorDamping => config.damping = Damping::Denominator,
+            ConfigError::ZeroFactors => config.factor_init = FactorInit::Lambda,
+            ConfigError::StepSizeCorrection => config.bias_correction = BiasCorrection::Moments,
+            ConfigError::FirstBasis => config.first_basis = FirstBasis::Gradient,
+            ConfigError::Gauge => config.gauge = false,
+            other => panic!("{other:?}: {config:?}"),
+        }
+    }
+    config
 }
 
 proptest! {
@@ -94,11 +163,15 @@ proptest! {
         }
         let header = core.headers[0];
         prop_assert_eq!((header.step, header.refresh_failures), (40, 0));
-        prop_assert_eq!(header.started, u32::from(gradients != Gradients::Zero));
+        let penalised = config.weight_decay_kind == WeightDecay::L2 && config.weight_decay > 0.0;
+        prop_assert_eq!(header.started, u32::from(gradients != Gradients::Zero || penalised));
         if header.started == 1 {
             prop_assert!(orthogonality_error(&mut core) < 1e-5);
-            for (k, &d) in dims.iter().enumerate() {
-                prop_assert!(core.read(StatePart::Eigenvalues(k)).iter().all(|&l| l >= f32::FLOOR));
+            let layout = *core.tensors[0].layout();
+            for (k, &d) in dims.iter().enumerate().filter(|&(k, _)| layout.shape().is_full(k)) {
+                if layout.has_lambda(k) {
+                    prop_assert!(core.read(StatePart::Eigenvalues(k)).iter().all(|&l| l >= f32::FLOOR));
+                }
                 let factor = core.read(StatePart::Factor(k));
                 prop_assert!((0..d * d).all(|at| factor[at] == factor[at % d * d + at / d]));
                 prop_assert!((0..d).all(|i| factor[i * d + i] >= -1e-5 * factor.iter().fold(0.0, |a, &x| x.abs().max(a))));
@@ -213,7 +286,7 @@ fn bias_correction_is_a_larger_first_learning_rate() {
     for (preset, skipped) in [(Config::<f64>::kl_shampoo(), 0), (Config::<f64>::kl_shampoo_reference(), 1)] {
         for modes in [Mode::Full, Mode::Diagonal] {
             let plain = Config { eps: 0.0, ..preset };
-            let corrected = Config { bias_correction: true, ..plain };
+            let corrected = Config { bias_correction: BiasCorrection::Moments, ..plain };
             let mut cores = [plain, corrected].map(|config| Core::<f64, Portable>::new(&config, &dims, &all(modes, &dims)));
             let mut p = [problem.p0.clone(), problem.p0.clone()];
             for (t, grad) in (1..).zip(&problem.grads) {

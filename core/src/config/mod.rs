@@ -119,6 +119,8 @@ pub struct Config<T> {
     pub gauge: bool,
     /// What to do with a gradient that is not finite or too large.
     pub bad_gradient: BadGradient,
+    /// Measure each update: its root mean square and its angle with the gradient, into the slice's header.
+    pub measure: bool,
     /// Multiplies the learning rate given to a step; at least 0.
     pub lr_scale: T,
     /// Modes longer than this are `Diagonal` unless a tensor says otherwise; 0: all are.
@@ -172,10 +174,7 @@ impl<T: Scalar> Config<T> {
             (at_least(self.lr_scale, T::ZERO), ConfigError::LrScale),
             (factors || second_moment || self.direction == Direction::Momentum, ConfigError::Combination),
             (!(factors && self.direction == Direction::Momentum), ConfigError::Combination),
-            (
-                self.estimate_order == EstimateOrder::Jacobi || self.estimator == Estimator::KullbackLeibler,
-                ConfigError::EstimateOrder,
-            ),
+            (self.estimate_order == EstimateOrder::Jacobi || self.estimator == Estimator::KullbackLeibler, ConfigError::EstimateOrder),
             (self.direction != Direction::VonNeumann || self.estimator == Estimator::Shampoo, ConfigError::VonNeumannEstimator),
             (self.graft == Graft::None || factors, ConfigError::GraftWithoutFactors),
             (self.damping == Damping::Denominator || (factors && !second_moment), ConfigError::FactorDamping),
@@ -186,10 +185,7 @@ impl<T: Scalar> Config<T> {
                 ConfigError::ZeroFactors,
             ),
             (self.bias_correction != BiasCorrection::StepSize || second_moment, ConfigError::StepSizeCorrection),
-            (
-                self.first_basis == FirstBasis::Gradient || (self.first_step == FirstStep::Full && !second_moment),
-                ConfigError::FirstBasis,
-            ),
+            (self.first_basis == FirstBasis::Gradient || (self.first_step == FirstStep::Full && !second_moment), ConfigError::FirstBasis),
             (!(self.gauge && self.clamp_limit.is_some()), ConfigError::ClampWithGauge),
             (!self.gauge || (self.estimator.gauge_invariant() && self.damping == Damping::Denominator), ConfigError::Gauge),
         ];
@@ -213,6 +209,7 @@ impl<T: Scalar> Config<T> {
     pub const fn for_vectors(&self) -> Self {
         Self {
             estimator: Estimator::None,
+            estimate_order: EstimateOrder::Jacobi,
             direction: Direction::SecondMoment,
             graft: Graft::None,
             step_order: StepOrder::EstimateFirst,

@@ -40,6 +40,7 @@ macro_rules! presets {
                     clamp_limit: None,
                     gauge: true,
                     bad_gradient: BadGradient::Error,
+                    measure: false,
                     lr_scale: 1.0,
                     max_dim: 8192,
                     block_size: 0,
@@ -183,8 +184,8 @@ macro_rules! presets {
             }
 
             /// The same method with the choices of a published convention: order of the step, first step and basis, first factors and
-            /// eigenvalues, refresh steps, damping, clamp, bias correction and kind of weight decay. Methods without factors have only
-            /// one convention and come back as they are.
+            /// eigenvalues, refresh steps, damping, clamp, bias correction and kind of weight decay. Meant for the presets above, which
+            /// are in the convention of Fig. 13. Methods without factors have only one convention and come back as they are.
             #[must_use]
             pub const fn in_convention(self, convention: Convention) -> Self {
                 if matches!(self.estimator, Estimator::None) {
