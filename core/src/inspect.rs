@@ -40,6 +40,7 @@ impl StatePart {
     }
 }
 
+/// Where slices are cut into pieces ([`crate::Tensor::pieces`]), `slice` counts these: `slice * pieces + piece`.
 impl<T: Scalar> Optimizer<'_, T> {
     /// A slice's counters.
     ///
@@ -64,8 +65,8 @@ impl<T: Scalar> Optimizer<'_, T> {
         linalg: &mut L,
     ) -> Result<(), StepError> {
         let fail = |kind| StepError { tensor, slice, kind };
-        let (entry, header, state) = self.slice(tensor, slice)?;
-        let layout = entry.layout();
+        let (layout, header, state) = self.slice(tensor, slice)?;
+        let layout = &layout;
         let len = part.len(layout).ok_or(fail(StepErrorKind::NoSuchState))?;
         if out.len() != len {
             return Err(fail(StepErrorKind::BufferLength));
@@ -116,8 +117,8 @@ impl<T: Scalar> Optimizer<'_, T> {
         linalg: &mut L,
     ) -> Result<(), StepError> {
         let fail = |kind| StepError { tensor, slice, kind };
-        let (entry, header, state) = self.slice_mut(tensor, slice)?;
-        let layout = entry.layout();
+        let (layout, header, state) = self.slice_mut(tensor, slice)?;
+        let layout = &layout;
         let len = StatePart::Basis(k).len(layout).ok_or(fail(StepErrorKind::NoSuchState))?;
         if basis.len() != len {
             return Err(fail(StepErrorKind::BufferLength));

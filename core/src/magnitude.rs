@@ -11,6 +11,9 @@ pub enum GradientFault {
     TooLarge,
 }
 
+/// Calls its argument with the elements of something, run by run.
+pub(crate) type Visit<'a, T> = &'a dyn Fn(&mut dyn FnMut(&[T]));
+
 /// Largest binary exponent in a slice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Magnitude {
@@ -33,6 +36,15 @@ impl Magnitude {
             return Err(GradientFault::NotFinite);
         }
         Ok(Self { exponent: (largest != T::ZERO).then(|| largest.exponent()) })
+    }
+
+    /// The magnitude of nothing.
+    pub(crate) const NONE: Self = Self { exponent: None };
+
+    /// The magnitude of two slices together.
+    #[must_use]
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { exponent: self.exponent.max(other.exponent) }
     }
 
     /// Whether every element is zero.
@@ -74,18 +86,21 @@ impl Magnitude {
         (sum, self.exponent.unwrap_or(0))
     }
 
-    /// Checks `||x||_F^2 * 2^weight_log2` and `||x||_F^2` against the limit of the element type.
+    /// Checks `||x||_F^2 * 2^weight_log2` and `||x||_F^2` of `len` elements against the limit of the element type; `visit` calls its
+    /// argument with all of them, run by run.
     ///
     /// # Errors
     /// [`GradientFault::TooLarge`].
-    pub(crate) fn check<T: Scalar>(self, x: &[T], weight_log2: i32) -> Result<(), GradientFault> {
+    pub(crate) fn check<T: Scalar>(self, len: usize, visit: Visit<'_, T>, weight_log2: i32) -> Result<(), GradientFault> {
         let weight_log2 = weight_log2.max(0);
         // The bound from the largest element settles nearly every call without a second pass.
-        if self.square_bound_log2(x.len()).is_none_or(|bound| bound + weight_log2 < T::NORM_LIMIT_LOG2) {
+        if self.square_bound_log2(len).is_none_or(|bound| bound + weight_log2 < T::NORM_LIMIT_LOG2) {
             return Ok(());
         }
-        let (mantissa, exponent) = self.squared_norm(x);
-        if mantissa.exponent() + 2 * exponent + weight_log2 < T::NORM_LIMIT_LOG2 { Ok(()) } else { Err(GradientFault::TooLarge) }
+        let mut sum = T::ZERO;
+        visit(&mut |x| sum += self.squared_norm(x).0);
+        let exponent = self.exponent.unwrap_or(0);
+        if sum.exponent() + 2 * exponent + weight_log2 < T::NORM_LIMIT_LOG2 { Ok(()) } else { Err(GradientFault::TooLarge) }
     }
 }
 
@@ -174,19 +189,19 @@ mod tests {
 
         let big = [1e30f32; 4];
         let m = Magnitude::of(&big).unwrap();
-        assert_eq!(m.check(&big, 0).unwrap_err(), GradientFault::TooLarge);
+        assert_eq!(m.check(4, &|f| f(&big), 0).unwrap_err(), GradientFault::TooLarge);
         let (mantissa, exponent) = m.squared_norm(&big);
         assert!((f64::from(mantissa) * 4f64.powi(exponent) / 4e60 - 1.0).abs() < 1e-6);
 
         let tiny = [1e-40f32, 0.0];
         let m = Magnitude::of(&tiny).unwrap();
         assert!(!m.is_zero());
-        m.check(&tiny, 63).unwrap();
+        m.check(2, &|f| f(&tiny), 63).unwrap();
 
         // 2^59: the squared norm is just below the limit until the weights push it over.
         let edge = [2f32.powi(59)];
         let m = Magnitude::of(&edge).unwrap();
-        m.check(&edge, 1).unwrap();
-        assert_eq!(m.check(&edge, 2).unwrap_err(), GradientFault::TooLarge);
+        m.check(1, &|f| f(&edge), 1).unwrap();
+        assert_eq!(m.check(1, &|f| f(&edge), 2).unwrap_err(), GradientFault::TooLarge);
     }
 }

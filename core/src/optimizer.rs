@@ -3,9 +3,10 @@
 use core::ops::Range;
 
 use crate::linalg::LinAlg;
-use crate::magnitude::GradientFault;
+use crate::magnitude::{GradientFault, Visit};
+use crate::plan::{Piece, Plan};
 use crate::step::{Slice, SliceError, check, step};
-use crate::{BadGradient, Config, ConfigError, Scalar, SliceHeader, TableError, Tensor};
+use crate::{BadGradient, Config, ConfigError, Layout, Scalar, SliceHeader, TableError, Tensor};
 
 /// An optimizer over borrowed memory: groups, resolved tensors, one header per slice and one state buffer.
 ///
@@ -24,7 +25,7 @@ pub struct Optimizer<'a, T> {
 pub struct StepError {
     /// Index of the tensor; 0 where the error concerns the whole call.
     pub tensor: usize,
-    /// Slice of that tensor.
+    /// Slice of that tensor; where slices are cut, `slice * pieces + piece`.
     pub slice: usize,
     /// What went wrong.
     pub kind: StepErrorKind,
@@ -78,31 +79,12 @@ impl core::error::Error for StepError {}
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepReport {
-    /// Slices stepped.
+    /// Slices stepped; where slices are cut, pieces of them.
     pub stepped: usize,
-    /// Slices without a gradient in this call.
+    /// Slices (pieces) without a gradient in this call.
     pub frozen: usize,
-    /// Slices left alone because of their gradient ([`BadGradient::Skip`]).
+    /// Slices (pieces) left alone because of their gradient ([`BadGradient::Skip`]).
     pub skipped: usize,
-}
-
-impl StepReport {
-    /// Counts one more slice.
-    pub fn count(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Stepped => self.stepped += 1,
-            Outcome::Skipped => self.skipped += 1,
-        }
-    }
-}
-
-/// What became of one slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A step was made.
-    Stepped,
-    /// The gradient was unusable and the group's rule is to skip.
-    Skipped,
 }
 
 /// The caller's parameters and gradients, by tensor.
@@ -148,45 +130,105 @@ impl<T> Buffers<T> for OneTensor<'_, T> {
 
 /// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
 pub struct Job<'a, T> {
-    tensor: usize,
+    index: usize,
     slice: usize,
-    range: Range<usize>,
+    tensor: &'a Tensor,
     lr: T,
-    inner: Slice<'a, T>,
+    config: Config<T>,
+    headers: &'a mut [SliceHeader],
+    state: &'a mut [T],
 }
 
 impl<T: Scalar> Job<'_, T> {
     /// Index of its tensor.
     pub fn tensor(&self) -> usize {
-        self.tensor
+        self.index
+    }
+
+    /// How many pieces it steps, with a header each.
+    pub fn pieces(&self) -> usize {
+        self.headers.len()
     }
 
     /// The slice's elements in the tensor's parameter and gradient.
     pub fn range(&self) -> Range<usize> {
-        self.range.clone()
+        self.tensor.slice_range(self.slice)
     }
 
-    /// Makes the step on the slice's own `param` and `grad` (both [`Self::range`] long).
+    /// Makes the step on the slice's own `param` and `grad` (both [`Self::range`] long), and counts in `report`.
     ///
     /// # Errors
-    /// [`StepError`]; parameter and state are as before. A `scratch` below [`crate::Totals::scratch_len`] is an error too.
-    pub fn run<L: LinAlg<T>>(self, param: &mut [T], grad: &[T], scratch: &mut [T], linalg: &mut L) -> Result<Outcome, StepError> {
-        let Self { tensor, slice, lr, inner, range } = self;
-        let fail = |kind| StepError { tensor, slice, kind };
-        if param.len() != range.len() || grad.len() != range.len() {
-            return Err(fail(StepErrorKind::BufferLength));
+    /// The first [`StepError`] of the slice's pieces: such a piece's parameter and state are as before, the others have been stepped.
+    /// A `scratch` below [`crate::Totals::scratch_len`] is an error too.
+    pub fn run<L: LinAlg<T>>(
+        self,
+        param: &mut [T],
+        grad: &[T],
+        scratch: &mut [T],
+        linalg: &mut L,
+        report: &mut StepReport,
+    ) -> Result<(), StepError> {
+        let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state } = self;
+        let first = slice * entry.pieces();
+        let fail = |slice, kind| StepError { tensor, slice, kind };
+        let len = entry.slice_range(0).len();
+        if param.len() != len || grad.len() != len {
+            return Err(fail(first, StepErrorKind::BufferLength));
         }
-        if scratch.len() < inner.layout.scratch_len() {
-            return Err(fail(StepErrorKind::ScratchTooShort));
+        if scratch.len() < entry.scratch_len() {
+            return Err(fail(first, StepErrorKind::ScratchTooShort));
         }
-        let skips = inner.config.bad_gradient == BadGradient::Skip;
-        if skips && check(&inner.layout, &inner.config, inner.header, inner.state, grad).is_err() {
-            inner.header.skipped = inner.header.skipped.saturating_add(1);
-            return Ok(Outcome::Skipped);
+        let mut first_error = None;
+        for (i, header) in headers.iter_mut().enumerate() {
+            let piece = entry.piece(i);
+            let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
+            state = rest;
+            let work = Slice { layout: piece.layout, config, header, state: own };
+            match step_piece(work, entry.plan(), &piece, param, grad, lr, scratch, linalg) {
+                Ok(true) => report.stepped += 1,
+                Ok(false) => report.skipped += 1,
+                Err(error) => first_error = first_error.or(Some(fail(first + i, StepErrorKind::Slice(error)))),
+            }
         }
-        step(inner, scratch, linalg, param, grad, lr).map_err(|error| fail(StepErrorKind::Slice(error)))?;
-        Ok(Outcome::Stepped)
+        first_error.map_or(Ok(()), Err)
     }
+}
+
+/// Steps one piece of a slice's `param` and `grad`; `false` if its gradient is unusable and the group's rule is to skip.
+#[allow(clippy::too_many_arguments)]
+fn step_piece<T: Scalar, L: LinAlg<T>>(
+    work: Slice<'_, T>,
+    plan: &Plan,
+    piece: &Piece,
+    param: &mut [T],
+    grad: &[T],
+    lr: T,
+    scratch: &mut [T],
+    linalg: &mut L,
+) -> Result<bool, SliceError> {
+    let visit: Visit<'_, T> = &|f| plan.for_each_run(piece, |run, _| f(&grad[run]));
+    let skips = work.config.bad_gradient == BadGradient::Skip;
+    if skips && check(&work.layout, &work.config, work.header, work.state, visit).is_err() {
+        work.header.skipped = work.header.skipped.saturating_add(1);
+        return Ok(false);
+    }
+    if plan.is_contiguous(piece) {
+        let mut whole = 0..0;
+        plan.for_each_run(piece, |run, _| whole = run);
+        step(work, scratch, linalg, &mut param[whole.clone()], &grad[whole], lr)?;
+        return Ok(true);
+    }
+    // What does not lie together is stepped as a copy.
+    let n = piece.layout.shape().elements();
+    let (own_param, scratch) = scratch.split_at_mut(n);
+    let (own_grad, scratch) = scratch.split_at_mut(n);
+    plan.for_each_run(piece, |run, at| {
+        own_param[at.clone()].copy_from_slice(&param[run.clone()]);
+        own_grad[at].copy_from_slice(&grad[run]);
+    });
+    step(work, scratch, linalg, own_param, own_grad, lr)?;
+    plan.for_each_run(piece, |run, at| param[run].copy_from_slice(&own_param[at]));
+    Ok(true)
 }
 
 /// The jobs of one step, in table order; see [`Optimizer::jobs`].
@@ -209,17 +251,12 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
             return None;
         }
         let tensor = &self.tensors[self.tensor];
-        let (header, headers) = core::mem::take(&mut self.headers).split_first_mut()?;
-        let (state, rest) = core::mem::take(&mut self.state).split_at_mut(tensor.layout().state_len());
-        (self.headers, self.state) = (headers, rest);
+        let (headers, rest) = core::mem::take(&mut self.headers).split_at_mut(tensor.pieces());
+        self.headers = rest;
+        let (state, rest) = core::mem::take(&mut self.state).split_at_mut(tensor.state_range(0).len());
+        self.state = rest;
         let config = tensor.config(self.groups);
-        let job = Job {
-            tensor: self.tensor,
-            slice: self.slice,
-            range: tensor.slice_range(self.slice),
-            lr: self.lr * config.lr_scale,
-            inner: Slice { layout: *tensor.layout(), config, header, state },
-        };
+        let job = Job { index: self.tensor, slice: self.slice, tensor, lr: self.lr * config.lr_scale, config, headers, state };
         self.slice += 1;
         if self.slice == tensor.slices() {
             (self.tensor, self.slice) = (self.tensor + 1, 0);
@@ -243,16 +280,16 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     ) -> Result<Self, TableError> {
         if let Some(last) = tensors.last() {
             let slice = last.slices() - 1;
-            if headers.len() <= last.header_index(slice) || state.len() < last.state_range(slice).end {
+            if headers.len() < last.header_range(slice).end || state.len() < last.state_range(slice).end {
                 return Err(TableError::BufferTooShort);
             }
         }
         let (mut slices, mut state_len) = (0, 0);
         for tensor in tensors {
-            if (tensor.header_index(0), tensor.state_range(0).start) != (slices, state_len) {
+            if (tensor.header_range(0).start, tensor.state_range(0).start) != (slices, state_len) {
                 return Err(TableError::Order);
             }
-            slices += tensor.slices();
+            slices += tensor.slices() * tensor.pieces();
             state_len = tensor.state_range(tensor.slices() - 1).end;
             groups.get(tensor.group()).ok_or(TableError::Group)?.validate()?;
             if tensor.config(groups).parts() != *tensor.layout().parts() {
@@ -345,13 +382,19 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
                 continue;
             }
             for slice in 0..tensor.slices() {
-                let state = &self.state[tensor.state_range(slice)];
-                let header = &self.headers[tensor.header_index(slice)];
-                check(tensor.layout(), &config, header, state, &grad[tensor.slice_range(slice)]).map_err(|fault| StepError {
-                    tensor: i,
-                    slice,
-                    kind: StepErrorKind::Slice(fault.into()),
-                })?;
+                let mut state = &self.state[tensor.state_range(slice)];
+                let (headers, grad) = (&self.headers[tensor.header_range(slice)], &grad[tensor.slice_range(slice)]);
+                for (at, header) in headers.iter().enumerate() {
+                    let piece = tensor.piece(at);
+                    let (own, rest) = state.split_at(piece.layout.state_len());
+                    state = rest;
+                    let visit: Visit<'_, T> = &|f| tensor.plan().for_each_run(&piece, |run, _| f(&grad[run]));
+                    check(&piece.layout, &config, header, own, visit).map_err(|fault| StepError {
+                        tensor: i,
+                        slice: slice * tensor.pieces() + at,
+                        kind: StepErrorKind::Slice(fault.into()),
+                    })?;
+                }
             }
         }
         Ok(())
@@ -362,7 +405,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     pub fn jobs(&mut self, tensors: Range<usize>, lr: T) -> Jobs<'_, T> {
         let last = tensors.end.min(self.tensors.len());
         let (header, state) = match self.tensors.get(tensors.start) {
-            Some(first) => (first.header_index(0), first.state_range(0).start),
+            Some(first) => (first.header_range(0).start, first.state_range(0).start),
             None => (0, 0),
         };
         Jobs {
@@ -387,40 +430,44 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         linalg: &mut L,
     ) -> Result<StepReport, StepError> {
         self.check(tensors.clone(), |i| buffers.gradient(i), lr)?;
-        if let Some(tensor) = tensors.clone().find(|&i| self.tensors[i].layout().scratch_len() > scratch.len()) {
+        if let Some(tensor) = tensors.clone().find(|&i| self.tensors[i].scratch_len() > scratch.len()) {
             return Err(StepError { tensor, slice: 0, kind: StepErrorKind::ScratchTooShort });
         }
         let (mut report, mut first_error) = (StepReport::default(), None);
         for job in self.jobs(tensors, lr) {
             let range = job.range();
             let Some((param, grad)) = buffers.pair(job.tensor()) else {
-                report.frozen += 1;
+                report.frozen += job.pieces();
                 continue;
             };
-            match job.run(&mut param[range.clone()], &grad[range], scratch, linalg) {
-                Ok(outcome) => report.count(outcome),
-                Err(error) => first_error = first_error.or(Some(error)),
+            if let Err(error) = job.run(&mut param[range.clone()], &grad[range], scratch, linalg, &mut report) {
+                first_error = first_error.or(Some(error));
             }
         }
         first_error.map_or(Ok(report), Err)
     }
 
-    /// The parts of one slice that the inspection works on.
-    pub(crate) fn slice(&self, tensor: usize, slice: usize) -> Result<(&'a Tensor, &SliceHeader, &[T]), StepError> {
-        let (entry, header, state) = self.locate(tensor, slice)?;
-        Ok((entry, &self.headers[header], &self.state[state]))
+    /// The layout, the header and the state of one piece, for the inspection.
+    pub(crate) fn slice(&self, tensor: usize, slice: usize) -> Result<(Layout, &SliceHeader, &[T]), StepError> {
+        let (layout, header, state) = self.locate(tensor, slice)?;
+        Ok((layout, &self.headers[header], &self.state[state]))
     }
 
     /// The same, to write.
-    pub(crate) fn slice_mut(&mut self, tensor: usize, slice: usize) -> Result<(&'a Tensor, &SliceHeader, &mut [T]), StepError> {
-        let (entry, header, state) = self.locate(tensor, slice)?;
-        Ok((entry, &self.headers[header], &mut self.state[state]))
+    pub(crate) fn slice_mut(&mut self, tensor: usize, slice: usize) -> Result<(Layout, &SliceHeader, &mut [T]), StepError> {
+        let (layout, header, state) = self.locate(tensor, slice)?;
+        Ok((layout, &self.headers[header], &mut self.state[state]))
     }
 
-    fn locate(&self, tensor: usize, slice: usize) -> Result<(&'a Tensor, usize, Range<usize>), StepError> {
-        match self.tensors.get(tensor) {
-            Some(entry) if slice < entry.slices() => Ok((entry, entry.header_index(slice), entry.state_range(slice))),
-            _ => Err(StepError { tensor, slice, kind: StepErrorKind::NoSuchIndex }),
+    fn locate(&self, tensor: usize, slice: usize) -> Result<(Layout, usize, Range<usize>), StepError> {
+        let none = StepError { tensor, slice, kind: StepErrorKind::NoSuchIndex };
+        let entry = self.tensors.get(tensor).ok_or(none)?;
+        let (slice, piece) = (slice / entry.pieces(), slice % entry.pieces());
+        if slice >= entry.slices() {
+            return Err(none);
         }
+        let before = (0..piece).fold(0, |sum, i| sum + entry.piece(i).layout.state_len());
+        let (layout, start) = (entry.piece(piece).layout, entry.state_range(slice).start + before);
+        Ok((layout, entry.header_range(slice).start + piece, start..start + layout.state_len()))
     }
 }

@@ -32,6 +32,8 @@ pub enum ShapeError {
     ZeroDim,
     /// The number of elements, of state or of scratch elements does not fit the address space.
     Overflow,
+    /// Parts of the rows that are empty, too many, or do not add up to the first dim.
+    RowParts,
 }
 
 impl core::fmt::Display for ShapeError {
@@ -39,6 +41,7 @@ impl core::fmt::Display for ShapeError {
         f.write_str(match self {
             Self::Order => "a tensor has 1 to 6 dims",
             Self::ZeroDim => "a dim is zero",
+            Self::RowParts => "the parts of the rows must be 1 to 8, none empty, and add up to the first dim",
             Self::Overflow => "the tensor or its state does not fit the address space",
         })
     }

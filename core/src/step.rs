@@ -7,7 +7,7 @@ use crate::config::{Divisor, Estimator, FirstStep, LambdaInit, StepOrder};
 use crate::direction::Decay;
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
-use crate::magnitude::{GradientFault, Magnitude};
+use crate::magnitude::{GradientFault, Magnitude, Visit};
 use crate::measure::Measure;
 use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
@@ -52,15 +52,17 @@ pub(crate) struct Refreshed {
     pub tried: bool,
 }
 
-/// Checks one slice's gradient against its state, reading only (section 5, first pass).
+/// Checks one piece's gradient, which `visit` shows run by run, against its state, reading only (section 5, first pass).
 pub(crate) fn check<T: Scalar>(
     layout: &Layout,
     config: &Config<T>,
     header: &SliceHeader,
     state: &[T],
-    grad: &[T],
+    visit: Visit<'_, T>,
 ) -> Result<(), GradientFault> {
-    let magnitude = Magnitude::of(grad)?;
+    let mut magnitude = Ok(Magnitude::NONE);
+    visit(&mut |run| magnitude = magnitude.and_then(|all| Ok(all.and(Magnitude::of(run)?))));
+    let magnitude = magnitude?;
     let shape = layout.shape();
     // log2 of the largest gain of the estimates on squares of this gradient: all modes' but one (the one with the least to add).
     let (mut sum, mut least) = (0, i32::MAX);
@@ -87,7 +89,7 @@ pub(crate) fn check<T: Scalar>(
         // A scale-free first eigenvalue brings the gradient nearer to 1 and needs no check.
         (0..shape.preconditioned_modes()).for_each(|_| meet(lambda.exponent().abs()));
     }
-    magnitude.check(grad, if least == i32::MAX { 0 } else { sum - least })
+    magnitude.check(shape.elements(), visit, if least == i32::MAX { 0 } else { sum - least })
 }
 
 /// Makes one step with `grad` at learning rate `lr` on `param`.
@@ -109,7 +111,7 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
         for ((out, &g), &theta) in penalised.iter_mut().zip(grad).zip(&*param) {
             *out = g + config.weight_decay * theta;
         }
-        check(&layout, &config, header, state, penalised)?;
+        check(&layout, &config, header, state, &|f| f(penalised))?;
         penalised
     } else {
         grad

@@ -1,0 +1,235 @@
+//! How a tensor is treated: which dims are merged, into which pieces it is cut, and the mode of each dim of a piece.
+
+use core::ops::Range;
+
+use crate::config::Parts;
+use crate::shape::{MAX_ORDER, Shape, ShapeError};
+use crate::{Layout, Mode};
+
+/// Most parts that the rows of a fused tensor are split into.
+pub const MAX_ROW_PARTS: usize = 8;
+
+/// A mode, chosen by hand or by the length of a piece's dim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ModeChoice {
+    Fixed(Mode),
+    /// `Full` up to the group's largest dim, `Diagonal` beyond.
+    ByLength,
+}
+
+/// What becomes of a slice of a tensor: a grid of pieces, each preconditioned on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub(crate) order: usize,
+    /// Dims after merging.
+    pub(crate) dims: [usize; MAX_ORDER],
+    /// The first of the tensor's own dims that each dim stands for.
+    pub(crate) origin: [usize; MAX_ORDER],
+    pub(crate) modes: [ModeChoice; MAX_ORDER],
+    pub(crate) max_dim: usize,
+    /// The most that a piece has of each dim.
+    pub(crate) block: [usize; MAX_ORDER],
+    /// Parts of the first dim, which are cut into blocks one by one; the first `row_part_count` count, none is one.
+    pub(crate) row_parts: [usize; MAX_ROW_PARTS],
+    pub(crate) row_part_count: usize,
+    pub(crate) parts: Parts,
+}
+
+/// One piece of a slice: a box of the tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub layout: Layout,
+    start: [usize; MAX_ORDER],
+    dims: [usize; MAX_ORDER],
+}
+
+const fn blocks(len: usize, block: usize) -> usize {
+    len.div_ceil(block)
+}
+
+impl Plan {
+    /// Number of dims after merging.
+    pub const fn order(&self) -> usize {
+        self.order
+    }
+
+    /// Length of dim `k` after merging; 1 beyond the order.
+    pub const fn dim(&self, k: usize) -> usize {
+        self.dims[k]
+    }
+
+    /// The dims of the tensor as its owner described it that dim `k` stands for, given their number.
+    pub const fn merged(&self, k: usize, spec_order: usize) -> Range<usize> {
+        let end = if k + 1 < self.order { self.origin[k + 1] } else { spec_order };
+        self.origin[k]..end
+    }
+
+    /// Into how many segments dim `k` is cut.
+    pub const fn segments(&self, k: usize) -> usize {
+        if k > 0 || self.row_part_count == 0 {
+            return blocks(self.dims[k], self.block[k]);
+        }
+        let (mut part, mut count) = (0, 0);
+        while part < self.row_part_count {
+            count += blocks(self.row_parts[part], self.block[0]);
+            part += 1;
+        }
+        count
+    }
+
+    /// Number of pieces of a slice.
+    pub const fn pieces(&self) -> usize {
+        let (mut k, mut pieces) = (0, 1);
+        while k < self.order {
+            pieces *= self.segments(k);
+            k += 1;
+        }
+        pieces
+    }
+
+    /// Start and length of segment `i` of dim `k`.
+    const fn segment(&self, k: usize, i: usize) -> (usize, usize) {
+        let (mut start, mut i, mut len) = (0, i, self.dims[k]);
+        if k == 0 {
+            let mut part = 0;
+            while part < self.row_part_count {
+                len = self.row_parts[part];
+                let count = blocks(len, self.block[0]);
+                if i < count {
+                    break;
+                }
+                start += len;
+                i -= count;
+                part += 1;
+            }
+        }
+        let from = i * self.block[k];
+        let rest = len - from;
+        (start + from, if rest < self.block[k] { rest } else { self.block[k] })
+    }
+
+    /// Piece `index` of a slice; the last dim's segments follow each other.
+    pub(crate) const fn piece(&self, index: usize) -> Result<Piece, ShapeError> {
+        let (mut start, mut dims, mut modes) = ([0; MAX_ORDER], [1; MAX_ORDER], [Mode::Identity; MAX_ORDER]);
+        let (mut k, mut rest) = (self.order, index);
+        while k > 0 {
+            k -= 1;
+            let count = self.segments(k);
+            (start[k], dims[k]) = self.segment(k, rest % count);
+            rest /= count;
+            modes[k] = match self.modes[k] {
+                ModeChoice::Fixed(mode) => mode,
+                ModeChoice::ByLength if dims[k] > self.max_dim => Mode::Diagonal,
+                ModeChoice::ByLength => Mode::Full,
+            };
+        }
+        match Shape::new(dims.split_at(self.order).0, modes.split_at(self.order).0) {
+            Ok(shape) => match Layout::new(shape, self.parts) {
+                Ok(layout) => Ok(Piece { layout, start, dims }),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The last dim that a piece does not have all of, and how many elements from it on lie together.
+    const fn run(&self, piece: &Piece) -> (usize, usize) {
+        let (mut k, mut together) = (self.order - 1, 1);
+        while k > 0 && piece.dims[k] == self.dims[k] {
+            together *= self.dims[k];
+            k -= 1;
+        }
+        (k, together * piece.dims[k])
+    }
+
+    /// Whether the piece's elements lie together in the slice.
+    pub(crate) const fn is_contiguous(&self, piece: &Piece) -> bool {
+        self.run(piece).1 == piece.layout.shape().elements()
+    }
+
+    /// Elements of scratch that a step of the piece needs: with room for copies of its parameter and gradient if they do not lie together.
+    pub(crate) const fn scratch_len(&self, piece: &Piece) -> Option<usize> {
+        let own = piece.layout.scratch_len();
+        if self.is_contiguous(piece) { Some(own) } else { own.checked_add(2 * piece.layout.shape().elements()) }
+    }
+
+    /// Calls `f` with each run of elements of the piece: where it lies in the slice, and in the piece.
+    pub(crate) fn for_each_run(&self, piece: &Piece, mut f: impl FnMut(Range<usize>, Range<usize>)) {
+        let (outer, len) = self.run(piece);
+        let mut index = [0; MAX_ORDER];
+        for at in (0..piece.layout.shape().elements()).step_by(len) {
+            let offset = (0..self.order).fold(0, |offset, k| offset * self.dims[k] + piece.start[k] + index[k]);
+            f(offset..offset + len, at..at + len);
+            for k in (0..outer).rev() {
+                index[k] += 1;
+                if index[k] < piece.dims[k] {
+                    break;
+                }
+                index[k] = 0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(dims: &[usize], block: &[usize], row_parts: &[usize]) -> Plan {
+        let padded = |values: &[usize]| core::array::from_fn(|k| values.get(k).copied().unwrap_or(1));
+        Plan {
+            order: dims.len(),
+            dims: padded(dims),
+            origin: [0; MAX_ORDER],
+            modes: [ModeChoice::ByLength; MAX_ORDER],
+            max_dim: 100,
+            block: padded(block),
+            row_parts: core::array::from_fn(|k| row_parts.get(k).copied().unwrap_or(0)),
+            row_part_count: row_parts.len(),
+            parts: crate::Config::<f32>::kl_shampoo().parts(),
+        }
+    }
+
+    /// Every element of a slice belongs to one place of one piece, and the order inside a piece is the slice's.
+    #[test]
+    fn pieces_partition_the_slice() {
+        let cases: [(&[usize], &[usize], &[usize], usize); 6] = [
+            (&[6, 5], &[6, 5], &[], 1),
+            (&[7, 5], &[3, 2], &[], 9),
+            (&[7, 5], &[7, 2], &[4, 1, 2], 9),
+            (&[9, 4], &[2, 4], &[6, 3], 5),
+            (&[3, 4, 5], &[2, 4, 3], &[], 4),
+            (&[3, 4, 5], &[3, 3, 5], &[], 2),
+        ];
+        for (dims, block, row_parts, pieces) in cases {
+            let plan = plan(dims, block, row_parts);
+            let n: usize = dims.iter().product();
+            let mut seen = [false; 64];
+            assert_eq!(plan.pieces(), pieces, "{dims:?}");
+            for index in 0..pieces {
+                let piece = plan.piece(index).unwrap();
+                let (mut expected, mut last) = (0, None);
+                plan.for_each_run(&piece, |slice, inside| {
+                    assert_eq!((inside.start, slice.len()), (expected, inside.len()));
+                    assert!(last.is_none_or(|last| slice.start >= last));
+                    (expected, last) = (inside.end, Some(slice.end));
+                    for at in slice {
+                        assert!(!core::mem::replace(&mut seen[at], true));
+                    }
+                });
+                assert_eq!(expected, piece.layout.shape().elements());
+            }
+            assert!(seen[..n].iter().all(|&seen| seen), "{dims:?}");
+        }
+    }
+
+    #[test]
+    fn rows_lie_together_and_columns_do_not() {
+        let rows = plan(&[9, 4], &[2, 4], &[6, 3]);
+        assert!((0..5).all(|i| rows.is_contiguous(&rows.piece(i).unwrap())));
+        let columns = plan(&[4, 9], &[4, 2], &[]);
+        assert!((0..5).all(|i| !columns.is_contiguous(&columns.piece(i).unwrap())));
+        let piece = columns.piece(0).unwrap();
+        assert_eq!(columns.scratch_len(&piece), Some(piece.layout.scratch_len() + 16));
+    }
+}
