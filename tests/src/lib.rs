@@ -2,7 +2,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`textbook`] | the method in parameter space and float64, one file to read beside the paper: the oracle |
+//! | [`textbook`] | the whole family in parameter space and float64, to read beside the paper: the oracle |
+//! | [`matrix`] | the textbook's matrices |
 //! | [`golden`] | trajectories of the published optimizers and of the whole family (`golden/`), with their acceptance rule |
 //! | [`cases`] | edge shapes and gradient sequences, two named tables |
 //! | [`harness`] | one tensor's optimizer behind one trait, so that a test runs on every face and backend of the library |
@@ -10,7 +11,7 @@
 //! | [`counting`] | an allocator that counts |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
-//! The first three know nothing of klshampoo. An oracle that shared code with what it judges would share its mistakes.
+//! The first four know nothing of klshampoo. An oracle that shared code with what it judges would share its mistakes.
 #![deny(unsafe_code)]
 
 pub mod acceptance;
@@ -21,4 +22,5 @@ pub mod cases;
 pub mod counting;
 pub mod golden;
 pub mod harness;
+pub mod matrix;
 pub mod textbook;
