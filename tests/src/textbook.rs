@@ -133,18 +133,20 @@ impl KlShampoo {
             basis: Matrix::identity(d),
             eigenvalues: vec![1.0; d],
         };
+        let modes: Vec<Mode> = dims.iter().zip(kinds).map(mode).collect();
+        let waits = options.first_basis == FirstBasis::Identity && modes.iter().any(|mode| mode.kind != ModeKind::Identity);
         KlShampoo {
             options,
             dims: dims.to_vec(),
             t: 0,
             lambda_0: None,
-            modes: dims.iter().zip(kinds).map(mode).collect(),
+            modes,
             momentum: vec![0.0; n],
             second_moment: vec![0.0; n],
             graft_second_moment: vec![0.0; n],
             refreshed: 0,
             skipped: 0,
-            preconditions: options.first_basis == FirstBasis::Gradient,
+            preconditions: !waits,
         }
     }
 
