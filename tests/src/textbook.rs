@@ -156,10 +156,10 @@ impl KlShampoo {
     /// If a length is wrong.
     pub fn step(&mut self, theta: &mut [f64], grad: &[f64], lr: f64) {
         assert_eq!((theta.len(), grad.len()), (self.momentum.len(), self.momentum.len()));
-        let (options, kept) = (self.options, self.options.weight_decay);
+        let options = self.options;
         self.t += 1;
-        let decayed: Vec<f64> = grad.iter().zip(&*theta).map(|(g, theta)| g + kept * theta).collect();
-        let grad = if options.weight_decay_kind == WeightDecay::L2 { &decayed } else { grad };
+        let l2 = if options.weight_decay_kind == WeightDecay::L2 { options.weight_decay } else { 0.0 };
+        let grad = &grad.iter().zip(&*theta).map(|(g, theta)| g + l2 * theta).collect::<Vec<f64>>();
 
         let first = self.lambda_0.is_none() && self.preconditioned_modes() > 0;
         let factors_only = first && options.first_step == FirstStep::FactorsOnly;

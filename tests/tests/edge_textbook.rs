@@ -13,6 +13,8 @@ fn every_option() -> Vec<(&'static str, Options)> {
     let idealized = Options { eigenvalues: Eigenvalues::AtRefresh, refresh: Refresh::Eigendecomposition, ..from_lambda };
     let shampoo = Options { estimator: Estimator::Shampoo, ..idealized };
     let soap = Options { period: 4, ..Options::reference_soap() };
+    let after_refreshes = Options { eigenvalues: Eigenvalues::InstantaneousAfterRefresh, ..base };
+    let l2 = WeightDecay::L2;
     let meta = Options { period: 4, ..Options::reference_meta(0.25) };
     vec![
         ("figure13", base),
@@ -28,6 +30,20 @@ fn every_option() -> Vec<(&'static str, Options)> {
         ("instantaneous", Options { eigenvalues: Eigenvalues::Instantaneous, ..from_lambda }),
         ("idealized", idealized),
         ("SOAP", soap),
+        ("SOAP, Nesterov, eigenvectors", Options { momentum: Momentum::Nesterov, refresh: Refresh::Eigendecomposition, ..soap }),
+        (
+            "SOAP, corrected, capped, L2",
+            Options { bias_correction: BiasCorrection::Moments, rms_cap: Some(0.1), weight_decay_kind: l2, ..soap },
+        ),
+        ("figure13, sorted, stale, growing", Options { sort: true, staleness: 0.1, refresh_growth: 8, period: 6, ..base }),
+        ("figure13, AdaGrad's length, no momentum", Options { graft: Graft::AdaGrad, momentum: Momentum::None, ..base }),
+        ("figure13, SGD's length, independent decay", Options { graft: Graft::Sgd, weight_decay_kind: WeightDecay::Independent, ..base }),
+        (
+            "figure13, RMSProp's length, step size corrected",
+            Options { graft: Graft::RmsProp, bias_correction: BiasCorrection::StepSize, ..base },
+        ),
+        ("after refreshes, corrected", Options { bias_correction: BiasCorrection::Moments, lambda_0: scale_free, ..after_refreshes }),
+        ("at refreshes, factors only", Options { eigenvalues: Eigenvalues::AtRefresh, clamp: None, ..reference }),
         ("Distributed Shampoo", meta),
         ("Distributed Shampoo, grafted", Options { graft: Graft::Adam, direction: Direction::ShampooRoot, ..meta }),
     ]
