@@ -123,6 +123,12 @@ pub struct Hyper {
     pub clamp: Option<bool>,
     /// Published KL methods: upper end of the clamp.
     pub max_clamp_value: Option<f64>,
+    /// Shampoo: exponent of the factors; absent where it is 1 / (2 order).
+    pub exponent: Option<f64>,
+    /// Shampoo: whether momentum, second moment and factors are corrected.
+    pub use_bias_correction: Option<bool>,
+    /// Shampoo: the first step that is preconditioned.
+    pub start_preconditioning_step: Option<usize>,
     /// Family: `figure13`.
     pub convention: Option<String>,
     /// Family: `kl`, `one`, `onesided`, `vn2`, `f1` or `f2`.

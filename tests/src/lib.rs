@@ -2,15 +2,17 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`textbook`] | the method in parameter space and float64, one file to read beside the paper: the oracle |
+//! | [`textbook`] | the whole family in parameter space and float64, to read beside the paper: the oracle |
+//! | [`matrix`] | the textbook's matrices |
 //! | [`golden`] | trajectories of the published optimizers and of the whole family (`golden/`), with their acceptance rule |
 //! | [`cases`] | edge shapes and gradient sequences, two named tables |
+//! | [`fixed_points`] | where estimators come to rest: the paper's claims, for any implementation |
 //! | [`harness`] | one tensor's optimizer behind one trait, so that a test runs on every face and backend of the library |
 //! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
 //! | [`counting`] | an allocator that counts |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
-//! The first three know nothing of klshampoo. An oracle that shared code with what it judges would share its mistakes.
+//! The first five know nothing of klshampoo. An oracle that shared code with what it judges would share its mistakes.
 #![deny(unsafe_code)]
 
 pub mod acceptance;
@@ -19,6 +21,8 @@ pub mod c_abi;
 pub mod cases;
 #[allow(unsafe_code)]
 pub mod counting;
+pub mod fixed_points;
 pub mod golden;
 pub mod harness;
+pub mod matrix;
 pub mod textbook;

@@ -11,7 +11,7 @@ use klshampoo::{Config, LambdaInit, Mode, StatePart};
 use klshampoo_tests::cases::{Gradients, HIGHER_ORDERS, MATRICES, Problem, Shape};
 use klshampoo_tests::golden::{norm, rel_error};
 use klshampoo_tests::harness::{Core, Driver};
-use klshampoo_tests::textbook::{AdamW, Convention, FirstEigenvalue, KlShampoo, Matrix, ModeKind, Options};
+use klshampoo_tests::textbook::{AdamW, FirstEigenvalue, KlShampoo, Matrix, ModeKind, Options, StepOrder};
 
 type F64Core = Core<f64, Portable>;
 
@@ -38,9 +38,9 @@ struct Method {
 impl Method {
     fn core(&self) -> Config<f64> {
         let o = &self.textbook;
-        let preset = match o.convention {
-            Convention::Figure13 => Config::<f64>::kl_shampoo(),
-            Convention::ReferenceKl => Config::<f64>::kl_shampoo_reference(),
+        let preset = match o.step_order {
+            StepOrder::EstimateFirst => Config::<f64>::kl_shampoo(),
+            StepOrder::ApplyFirst => Config::<f64>::kl_shampoo_reference(),
         };
         Config {
             refresh_period: o.period as u32,
@@ -176,7 +176,7 @@ impl<'a> Lockstep<'a> {
     /// A zero gradient before any other: neither has a basis; the parameter decays, in `reference_kl` from the second step on.
     fn idle(&mut self, zeros: &[f64]) {
         let steps = self.core.headers[0].step;
-        if !(self.options.convention == Convention::ReferenceKl && steps == 0) {
+        if !(self.options.step_order == StepOrder::ApplyFirst && steps == 0) {
             let kept = 1.0 - self.lr() * self.options.weight_decay;
             self.textbook_p.iter_mut().for_each(|p| *p *= kept);
         }
@@ -223,14 +223,14 @@ impl<'a> Lockstep<'a> {
         let (before, lr) = (self.textbook_p.clone(), self.lr());
         self.step_core(grad);
         self.textbook.step(&mut self.textbook_p, grad, lr);
-        let offset = u64::from(self.options.convention == Convention::ReferenceKl);
+        let offset = u64::from(self.options.step_order == StepOrder::ApplyFirst);
         if (self.textbook.t - offset).is_multiple_of(self.options.period) {
             let mut adopted = false;
             for k in self.full_modes() {
                 adopted |= self.compare_refresh(k, &old[k]);
             }
             // `reference_kl` has made its direction before the refresh.
-            if adopted && self.options.convention == Convention::Figure13 {
+            if adopted && self.options.step_order == StepOrder::EstimateFirst {
                 let u = self.textbook_direction();
                 let kept = 1.0 - lr * self.options.weight_decay;
                 self.textbook_p = before.iter().zip(&u).map(|(p, u)| p * kept - lr * u).collect();
