@@ -32,6 +32,11 @@ static const option_row rows[] = {
     {"heads", WHOLE, FIELD(heads), 1, 1024, {0}, "4", "attention heads"},
     {"context", WHOLE, FIELD(context), 1, 8192, {0}, "64", "bytes per training sequence"},
     {"batch", WHOLE, FIELD(batch), 1, 65536, {0}, "12", "sequences per step"},
+    {"experts", WHOLE, FIELD(experts), 0, 4096, {0}, "0", "experts of every block's MLP; 0: a dense MLP"},
+    {"experts-per-token", WHOLE, FIELD(experts_per_token), 1, 4096, {0}, "2", "experts that every token is given to"},
+    {"expert-width", WHOLE, FIELD(expert_width), 0, 65536, {0}, "0", "hidden width of an expert; 0: 4 channels / experts per token"},
+    {"expert-tensors", CHOICE, FIELD(expert_tensors), 0, 0, {"3d", "matrices"}, "3d", "a layer's experts for the optimizer"},
+    {"balance", NUMBER, FIELD(balance), 0, 1e3, {0}, "0.01", "coefficient of the experts' load-balancing loss"},
     {"steps", WHOLE, FIELD(steps), 1, INT_MAX, {0}, "1500", "training steps"},
     {"eval-every", WHOLE, FIELD(eval_every), 1, INT_MAX, {0}, "25", "steps between evaluations; the last step is always evaluated"},
     {"eval-bytes", WHOLE, FIELD(eval_bytes), 1, INT_MAX, {0}, "102400", "size of the fixed validation subset"},
@@ -118,9 +123,17 @@ static void check_together(const options *o) {
     if (!o->data) die("no text to train on; give --data a text file or a folder of .txt files");
     if (o->channels % o->heads != 0)
         die("--channels %ld cannot be shared by --heads %ld; give a multiple of the heads", o->channels, o->heads);
-    const long row = o->channels * 4 > GPT_VOCABULARY ? o->channels * 4 : GPT_VOCABULARY;
+    if (o->experts > 0 && o->experts_per_token > o->experts)
+        die("--experts-per-token %ld is more than --experts %ld; give at most as many", o->experts_per_token, o->experts);
+    /* The longest row of any activation. */
+    long row = o->channels * 4 > GPT_VOCABULARY ? o->channels * 4 : GPT_VOCABULARY;
+    if (o->experts > 0) {
+        const long width = o->expert_width > o->channels ? o->expert_width : o->channels;
+        if (width * o->experts_per_token > row) row = width * o->experts_per_token;
+        if (o->experts > row) row = o->experts;
+    }
     if (o->batch * o->context > INT_MAX / row || o->batch * o->context > INT_MAX / (o->context * o->heads))
-        die("the model is too large; give a smaller --batch, --context or --channels");
+        die("the model is too large; give a smaller --batch, --context%s or --channels", o->experts > 0 ? ", --expert-width" : "");
 }
 
 options options_parse(int argc, char **argv) {
@@ -143,6 +156,8 @@ options options_parse(int argc, char **argv) {
     }
     if (optind < argc) die("unexpected argument '%s'; see gpt-train --help", argv[optind]);
     if (o.adamw_lr <= 0) o.adamw_lr = o.lr;
+    if (o.expert_width == 0) o.expert_width = o.channels * 4 / o.experts_per_token;
+    if (o.expert_width == 0) o.expert_width = 1;
     check_together(&o);
     return o;
 }

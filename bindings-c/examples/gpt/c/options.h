@@ -4,12 +4,17 @@
 
 #include "model.h"
 
+/* A layer's expert weights for the optimizer: one (E, rows, columns) tensor, or E matrices. */
+typedef enum { EXPERT_TENSORS_3D, EXPERT_TENSORS_MATRICES } expert_tensors;
 typedef enum { METHOD_ADAMW, METHOD_KL_SHAMPOO } method;
 typedef enum { CONVENTION_FIGURE13, CONVENTION_REFERENCE_KL } convention;
 
 typedef struct {
     const char *data;
     long layers, channels, heads, context, batch;
+    long experts, experts_per_token, expert_width;
+    long expert_tensors; /* the enum above */
+    double balance;
     long steps, eval_every, eval_bytes, seed, threads;
     long method, convention; /* the enums above */
     long refresh_period;

@@ -148,7 +148,16 @@ int main(int argc, char **argv) {
     const long wanted = (t.o.eval_bytes + t.o.context - 1) / t.o.context;
     t.windows = (size_t)wanted < t.text.windows ? wanted : (long)t.text.windows;
     t.batches = rng_stream((uint64_t)t.o.seed, 1);
-    const gpt_config config = {(int)t.o.layers, (int)t.o.channels, (int)t.o.heads, (int)t.o.context};
+    const gpt_config config = {
+        .layers = (int)t.o.layers,
+        .channels = (int)t.o.channels,
+        .heads = (int)t.o.heads,
+        .context = (int)t.o.context,
+        .experts = (int)t.o.experts,
+        .experts_per_token = (int)t.o.experts_per_token,
+        .expert_width = (int)t.o.expert_width,
+        .balance = (real)t.o.balance,
+    };
     t.model = gpt_create(config, (int)t.o.batch);
     const size_t bytes = (size_t)(t.o.batch * t.o.context);
     t.tokens = malloc(2 * bytes);

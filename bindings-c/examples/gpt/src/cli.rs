@@ -33,6 +33,11 @@ fn lambda(text: &str) -> Result<String, String> {
     checked.map(|_| text.to_owned())
 }
 
+/// A choice as the trainer's command line spells it.
+fn name_of(choice: impl ValueEnum) -> String {
+    choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 /// Trains a byte-level GPT-2 in C with AdamW and with KL-Shampoo, from the same weights and on the same batches, and compares them.
 #[derive(Parser, Debug)]
 #[command(name = "gpt", version, after_help = "Every rate, beta and period has the meaning that `gpt-train --help` gives it.")]
@@ -73,6 +78,22 @@ pub struct Cli {
     /// Bytes of the fixed validation subset [default: 102400].
     #[arg(long, value_parser = positive(), help_heading = "Model and job")]
     pub eval_bytes: Option<u32>,
+
+    /// Experts of every block's MLP; 0: a dense MLP.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4096), help_heading = "Mixture of experts")]
+    pub experts: u32,
+    /// Experts that every token is given to.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Mixture of experts")]
+    pub experts_per_token: u32,
+    /// Hidden width of an expert [default: 4 channels / experts per token].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Mixture of experts")]
+    pub expert_width: Option<u32>,
+    /// A layer's experts for the optimizer.
+    #[arg(long, value_enum, default_value = "3d", help_heading = "Mixture of experts")]
+    pub expert_tensors: ExpertTensors,
+    /// Coefficient of the experts' load-balancing loss.
+    #[arg(long, default_value_t = 0.01, value_parser = rate, value_name = "COEFFICIENT", help_heading = "Mixture of experts")]
+    pub balance: f64,
 
     /// What to train with.
     #[arg(long, value_enum, default_value = "both", help_heading = "Optimizers")]
@@ -186,6 +207,16 @@ pub enum MethodChoice {
     KlShampoo,
 }
 
+/// How the optimizer sees the experts' weights.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum ExpertTensors {
+    /// One tensor of three dims per layer, the first one counts the experts
+    #[value(name = "3d")]
+    ThreeDims,
+    /// A matrix per expert
+    Matrices,
+}
+
 /// Variants of KL-Shampoo by their publication.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 pub enum Convention {
@@ -239,6 +270,8 @@ impl Cli {
     /// One line that says what to do.
     pub fn check(&self) -> Result<()> {
         let Job { channels, heads, .. } = self.job();
+        let (experts, chosen) = (self.experts, self.experts_per_token);
+        ensure!(experts == 0 || chosen <= experts, "--experts-per-token {chosen} is more than --experts {experts}; give at most as many");
         ensure!(channels % heads == 0, "--channels {channels} cannot be shared by --heads {heads}; give a multiple of the heads");
         let data = self.data();
         let kind = fs::metadata(&data)
@@ -258,18 +291,23 @@ impl Cli {
     #[must_use]
     pub fn arguments(&self, method: Method) -> Vec<String> {
         let job = self.job();
-        let convention = self.convention.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let convention = name_of(self.convention);
         let (lr, adamw_lr) = match method {
             Method::AdamW => (self.adamw_lr, self.adamw_lr),
             Method::KlShampoo => (self.kl_lr, self.kl_adamw_lr.unwrap_or(self.kl_lr)),
         };
-        let options: [(&str, String); 26] = [
+        let options: [(&str, String); 31] = [
             ("data", self.data().display().to_string()),
             ("layers", job.layers.to_string()),
             ("channels", job.channels.to_string()),
             ("heads", job.heads.to_string()),
             ("context", job.context.to_string()),
             ("batch", job.batch.to_string()),
+            ("experts", self.experts.to_string()),
+            ("experts-per-token", self.experts_per_token.to_string()),
+            ("expert-width", self.expert_width.unwrap_or(0).to_string()),
+            ("expert-tensors", name_of(self.expert_tensors)),
+            ("balance", self.balance.to_string()),
             ("steps", job.steps.to_string()),
             ("eval-every", self.eval_every.to_string()),
             ("eval-bytes", job.eval_bytes.to_string()),

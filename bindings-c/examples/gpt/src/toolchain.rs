@@ -21,7 +21,7 @@ const FLAGS: [&str; 10] = [
     "-Wpedantic",
 ];
 
-const MODEL: [&str; 5] = ["model.c", "forward.c", "backward.c", "ops.c", "gemm.c"];
+const MODEL: [&str; 6] = ["model.c", "forward.c", "backward.c", "moe.c", "ops.c", "gemm.c"];
 const TRAINER: [&str; 5] = ["train.c", "optimizer.c", "options.c", "text.c", "die.c"];
 
 /// The folder of this package.

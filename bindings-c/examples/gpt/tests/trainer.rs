@@ -19,8 +19,12 @@ fn library() -> &'static Path {
     LIBRARY.get_or_init(|| build_library(!cfg!(debug_assertions)).expect("the library builds"))
 }
 
-fn trainer(name: &str) -> Result<PathBuf> {
-    Compiler::new(&folder(name))?.flags(&["-Werror"]).trainer(library())
+fn trainer() -> &'static Path {
+    static TRAINER: OnceLock<PathBuf> = OnceLock::new();
+    TRAINER.get_or_init(|| {
+        let compiler = Compiler::new(&folder("trainer")).expect("there is a C compiler");
+        compiler.flags(&["-Werror"]).trainer(library()).expect("the trainer compiles without warnings")
+    })
 }
 
 fn gpt(arguments: &[&str]) -> Result<Output> {
@@ -50,13 +54,13 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
 
 #[test]
 fn trainer_explains_wrong_usage() -> Result<()> {
-    let program = trainer("usage")?;
-    let empty = folder("usage").join("empty.txt");
+    let program = trainer();
+    let empty = folder("usage-empty.txt");
     fs::write(&empty, "")?;
-    let short = folder("usage").join("short.txt");
+    let short = folder("usage-short.txt");
     fs::write(&short, "too short for a single context")?;
     let (empty, short) = (empty.display().to_string(), short.display().to_string());
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 14] = [
         (&[], &["--data"]),
         (&["--data", "/nowhere"], &["/nowhere", "give --data"]),
         (&["--data", &empty], &["holds no text", "give --data"]),
@@ -67,9 +71,13 @@ fn trainer_explains_wrong_usage() -> Result<()> {
         (&["--data", &short, "--beta2", "1"], &["--beta2 wants a number", "'1'"]),
         (&["--data", &short, "--method", "sgd"], &["--method is adamw or kl-shampoo"]),
         (&["--data", &short, "--channels", "10"], &["--channels 10", "--heads 4"]),
+        (&["--data", &short, "--experts", "-1"], &["--experts wants a whole number", "'-1'"]),
+        (&["--data", &short, "--experts", "2", "--experts-per-token", "3"], &["--experts-per-token 3", "--experts 2"]),
+        (&["--data", &short, "--experts", "4", "--expert-tensors", "4d"], &["--expert-tensors is 3d or matrices", "'4d'"]),
+        (&["--data", &short, "--balance", "lots"], &["--balance wants a number", "'lots'"]),
     ];
     for (arguments, words) in cases {
-        assert_one_line(&Command::new(&program).args(arguments).output()?, words);
+        assert_one_line(&Command::new(program).args(arguments).output()?, words);
     }
     Ok(())
 }
@@ -79,17 +87,66 @@ fn sanitized_training_is_clean() -> Result<()> {
     let program = Compiler::new(&folder("training-sanitized"))?.flags(SANITIZERS).trainer(library())?;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
     let sizes = ["--layers=2", "--channels=16", "--heads=2", "--context=16", "--batch=2", "--steps=6", "--eval-bytes=64"];
+    for options in [&["--method=adamw"][..], &["--method=kl-shampoo"], &["--experts=3"], &["--experts=3", "--expert-tensors=matrices"]] {
+        let mut command = Command::new(&program);
+        let output = command.arg("--data").arg(&data).args(sizes).args(options).args(["--refresh-period=2", "--threads=2"]).output()?;
+        ensure!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// The validation losses of a tiny training.
+fn losses(program: &Path, options: &[&str]) -> Result<Vec<f64>> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
+    let sizes = ["--layers=2", "--channels=32", "--heads=2", "--context=32", "--batch=4", "--steps=30", "--eval-every=15"];
+    let output = Command::new(program).arg("--data").arg(data).args(sizes).arg("--eval-bytes=2048").args(options).output()?;
+    ensure!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let events = String::from_utf8(output.stdout)?;
+    let events = events.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>()?;
+    Ok(events.iter().filter_map(|event| event["val_loss"].as_f64()).collect())
+}
+
+#[test]
+fn experts_learn() -> Result<()> {
+    let program = trainer();
     for method in ["--method=adamw", "--method=kl-shampoo"] {
-        let output =
-            Command::new(&program).arg("--data").arg(&data).args(sizes).args([method, "--refresh-period=2", "--threads=2"]).output()?;
-        ensure!(output.status.success(), "{method}: {}", String::from_utf8_lossy(&output.stderr));
+        let whole = losses(program, &["--experts=4", method])?;
+        let matrices = losses(program, &["--experts=4", method, "--expert-tensors=matrices"])?;
+        assert_eq!(whole.len(), 3);
+        assert_eq!(whole[0], matrices[0]);
+        for losses in [&whole, &matrices] {
+            ensure!(losses[0] > 5.0 && losses[2] < 4.0, "{method}: nothing was learned: {losses:?}");
+        }
+        // AdamW sees numbers, KL-Shampoo sees dims.
+        assert_eq!(whole[2] == matrices[2], method == "--method=adamw", "{method}: {whole:?} {matrices:?}");
     }
     Ok(())
 }
 
 #[test]
+fn a_single_expert_is_the_dense_model() -> Result<()> {
+    let program = trainer();
+    let dense = losses(program, &["--method=adamw"])?;
+    let single = losses(program, &["--method=adamw", "--experts=1", "--experts-per-token=1"])?;
+    for (dense, single) in dense.iter().zip(&single) {
+        ensure!((dense - single).abs() < 1e-4, "{dense} {single}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_balance_loss_acts_but_is_not_reported() -> Result<()> {
+    let program = trainer();
+    let balanced = losses(program, &["--method=adamw", "--experts=3", "--balance=100"])?;
+    let free = losses(program, &["--method=adamw", "--experts=3", "--balance=0"])?;
+    assert_eq!(balanced[0], free[0], "it is reported");
+    assert_ne!(balanced[2], free[2], "it has no effect");
+    Ok(())
+}
+
+#[test]
 fn trainer_names_divergence() -> Result<()> {
-    let program = trainer("divergence")?;
+    let program = trainer();
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
     let sizes = ["--layers=1", "--channels=16", "--heads=1", "--context=16", "--batch=2", "--steps=100", "--eval-bytes=64"];
     let mut command = Command::new(program);
