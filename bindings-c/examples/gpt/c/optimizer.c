@@ -1,30 +1,28 @@
 #include "optimizer.h"
+#include "methods.h"
 
 enum { GROUP_HIDDEN, GROUP_EMBEDDINGS, GROUP_VECTORS, GROUPS };
 
 _Static_assert(sizeof(real) == sizeof(float), "the library's tensors are float");
 
 static kls_status configure(kls_config groups[GROUPS], const options *o) {
-    const bool shampoo = o->method == METHOD_KL_SHAMPOO;
     for (int g = 0; g < GROUPS; g++) {
         kls_config *config = &groups[g];
-        const bool uses_shampoo = shampoo && g == GROUP_HIDDEN;
-        const kls_status status =
-            kls_config_init(config, sizeof *config, uses_shampoo ? KLS_METHOD_KL_SHAMPOO : KLS_METHOD_ADAMW,
-                            o->convention == CONVENTION_REFERENCE_KL ? KLS_CONVENTION_REFERENCE_KL : KLS_CONVENTION_FIGURE13);
+        const bool hidden = g == GROUP_HIDDEN;
+        const kls_status status = kls_config_init(config, sizeof *config, hidden ? methods[o->method].constant : KLS_METHOD_ADAMW,
+                                                  conventions[o->convention].constant);
         if (status != KLS_OK) return status;
         config->weight_decay = (float)(g == GROUP_VECTORS ? o->vector_weight_decay : o->weight_decay);
-        if (uses_shampoo) {
-            config->beta1 = (float)o->beta1;
-            config->beta2 = (float)o->beta2;
-            config->refresh_period = (uint32_t)o->refresh_period;
-            config->lambda_init = o->lambda0 > 0 ? KLS_LAMBDA_CONSTANT : KLS_LAMBDA_SCALE_FREE;
-            if (o->lambda0 > 0) config->lambda_0 = (float)o->lambda0;
-        } else {
-            config->beta1 = (float)o->adamw_beta1;
-            config->beta2 = (float)o->adamw_beta2;
-            if (shampoo && o->lr > 0) config->lr_scale = (float)(o->adamw_lr / o->lr);
+        config->beta1 = (float)(hidden ? o->beta1 : o->adamw_beta1);
+        config->beta2 = (float)(hidden ? o->beta2 : o->adamw_beta2);
+        if (!hidden) {
+            if (o->lr > 0) config->lr_scale = (float)(o->adamw_lr / o->lr);
+            continue;
         }
+        config->refresh_period = (uint32_t)o->refresh_period;
+        if (o->graft >= 0) config->graft = grafts[o->graft].constant;
+        if (o->lambda0 >= 0) config->lambda_init = o->lambda0 > 0 ? KLS_LAMBDA_CONSTANT : KLS_LAMBDA_SCALE_FREE;
+        if (o->lambda0 > 0) config->lambda_0 = (float)o->lambda0;
     }
     return KLS_OK;
 }
