@@ -57,6 +57,12 @@ impl Method {
         })
     }
 
+    /// Its place in the list.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0
+    }
+
     /// Its name for people.
     #[must_use]
     pub const fn name(self) -> &'static str {

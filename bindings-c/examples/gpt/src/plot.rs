@@ -1,5 +1,6 @@
 //! The picture: validation loss against steps and against training time.
 
+use crate::method::Method;
 use crate::report::Run;
 use crate::trainer::Evaluation;
 use anyhow::{Result, anyhow};
@@ -12,15 +13,15 @@ const HEIGHT: u32 = 480;
 const LEGEND_WIDTH: i32 = 220;
 const LEGEND_LINE: i32 = 20;
 
-/// The first two stay the same whatever else is drawn; the others go round the circle of hues.
-fn color(index: usize, count: usize) -> RGBColor {
-    match index {
-        0 => RGBColor(200, 90, 30),
-        1 => RGBColor(30, 90, 180),
+/// A method has the same color in every picture. Steps of the golden angle keep neighbours in the list apart.
+fn color(method: Method) -> RGBColor {
+    match method {
+        Method::ADAMW => RGBColor(200, 90, 30),
+        Method::KL_SHAMPOO => RGBColor(30, 90, 180),
         _ => {
-            // Neighbours in the list differ in lightness too.
-            let lightness = if index.is_multiple_of(2) { 0.35 } else { 0.55 };
-            let (red, green, blue) = HSLColor((index - 2) as f64 / (count - 2) as f64, 0.7, lightness).rgb();
+            let hue = (0.381_966 * method.index() as f64).fract();
+            let lightness = if method.index().is_multiple_of(2) { 0.35 } else { 0.55 };
+            let (red, green, blue) = HSLColor(hue, 0.7, lightness).rgb();
             RGBColor(red, green, blue)
         }
     }
@@ -48,16 +49,16 @@ pub fn draw(path: &Path, runs: &[Run]) -> Result<()> {
 
 /// The methods with their last losses, lowest first.
 fn legend(area: &DrawingArea<SVGBackend<'_>, Shift>, runs: &[Run]) -> Result<(), Box<dyn std::error::Error>> {
-    let mut order: Vec<_> = runs.iter().enumerate().collect();
+    let mut order: Vec<_> = runs.iter().collect();
     let rank = |run: &Run| run.final_loss().unwrap_or(f64::INFINITY);
-    order.sort_by(|(_, a), (_, b)| rank(a).total_cmp(&rank(b)));
-    for (line, (index, run)) in order.into_iter().enumerate() {
+    order.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
+    for (line, run) in order.into_iter().enumerate() {
         let y = (line as i32 + 2) * LEGEND_LINE;
         let label = match run.final_loss() {
             Some(loss) => format!("{} {loss:.3}", run.method.name()),
             None => format!("{} ({})", run.method.name(), run.outcome.word()),
         };
-        area.draw(&PathElement::new([(8, y), (32, y)], color(index, runs.len()).stroke_width(2)))?;
+        area.draw(&PathElement::new([(8, y), (32, y)], color(run.method).stroke_width(2)))?;
         area.draw(&Text::new(label, (40, y - 7), ("sans-serif", 14)))?;
     }
     Ok(())
@@ -90,11 +91,11 @@ fn panel(
         .label_style(("sans-serif", 13))
         .axis_desc_style(("sans-serif", 14))
         .light_line_style(WHITE)
-        .x_label_formatter(&|value| format!("{value:.0}"))
+        .x_label_formatter(&|value| format!("{value:.*}", usize::from(right < 10.0)))
         .y_label_formatter(&|value| format!("{value:.2}"))
         .draw()?;
-    for (index, run) in runs.iter().enumerate() {
-        let style = color(index, runs.len()).stroke_width(2);
+    for run in runs {
+        let style = color(run.method).stroke_width(2);
         let points = run.evaluations.iter().filter(|evaluation| evaluation.val_loss <= top).map(|point| (x(point), point.val_loss));
         chart.draw_series(LineSeries::new(points, style))?;
     }

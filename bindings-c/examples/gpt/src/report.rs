@@ -59,7 +59,7 @@ pub fn table(runs: &[Run]) -> String {
     let target = target(runs);
     let line = |cells: [&str; 9]| {
         let [first, rest @ ..] = cells;
-        rest.iter().fold(format!("{first:<16}"), |line, cell| format!("{line}{cell:>13}")).trim_end().to_owned() + "\n"
+        rest.iter().fold(format!("{first:<16}"), |line, cell| format!("{line}{cell:>14}")).trim_end().to_owned() + "\n"
     };
     let mut text = line(["", "final loss", "best loss", "steps to", "seconds to", "seconds,", "model,", "optimizer,", "state,"]);
     text += &line(["", "nats/byte", "nats/byte", "AdamW's final", "AdamW's final", "all steps", "ms per step", "ms per step", "bytes"]);
