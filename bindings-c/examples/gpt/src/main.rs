@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use gpt_runner::cli::Cli;
 use gpt_runner::grid::Grid;
 use gpt_runner::plot;
-use gpt_runner::report;
+use gpt_runner::report::{self, Run};
 use gpt_runner::schedule;
 use gpt_runner::toolchain::{Compiler, build_library};
 use gpt_runner::trainer::Outcome;
@@ -42,18 +42,19 @@ fn run(cli: &Cli) -> Result<()> {
     cli.check()?;
     let program = build(cli, &work)?;
     let tasks = cli.tasks();
-    let runs = schedule::train(&program, &tasks, cli.jobs as usize, cli.job().steps.into())?;
+    let curves = cli.out.join("curves.csv");
+    let save = |runs: &[Run]| match &cli.grid {
+        Some(rates) => Grid::new(rates, runs).write(&cli.out),
+        None => report::write_curves(&curves, runs),
+    };
+    let runs = schedule::train(&program, &tasks, cli.jobs as usize, cli.job().steps.into(), save)?;
     if let Some(rates) = &cli.grid {
-        let grid = Grid::new(rates, &runs);
-        grid.write(&cli.out)?;
-        println!("{}", grid.markdown());
+        println!("{}", Grid::new(rates, &runs).markdown());
         return Ok(());
     }
 
-    let curves = cli.out.join("curves.csv");
     let picture = cli.out.join("curves.svg");
     let arguments: Vec<_> = tasks.into_iter().map(|task| task.arguments).collect();
-    report::write_curves(&curves, &runs)?;
     report::write_summary(&cli.out.join("summary.json"), &runs, &arguments)?;
     plot::draw(&picture, &runs)?;
     println!("{}\ncurves: {}\npicture: {}", report::table(&runs), curves.display(), picture.display());

@@ -18,11 +18,12 @@ pub struct Task {
     pub arguments: Vec<String>,
 }
 
-/// Trains all tasks, `jobs` processes at a time, and collects what they say, in the order of the tasks.
+/// Trains all tasks, `jobs` processes at a time, and collects what they say, in the order of the tasks. Whenever one has ended, `save` sees
+/// them all, so that a call that is stopped does not lose what it has.
 ///
 /// # Errors
-/// If the trainer cannot be started, or if it refuses its command line.
-pub fn train(program: &Path, tasks: &[Task], jobs: usize, steps: u64) -> Result<Vec<Run>> {
+/// If the trainer cannot be started, if it refuses its command line, or what `save` says.
+pub fn train(program: &Path, tasks: &[Task], jobs: usize, steps: u64, save: impl Fn(&[Run]) -> Result<()>) -> Result<Vec<Run>> {
     let (sender, events) = mpsc::channel();
     let mut trainers: Vec<Option<Trainer>> = Vec::new();
     let start_next = |trainers: &mut Vec<Option<Trainer>>| -> Result<()> {
@@ -34,7 +35,7 @@ pub fn train(program: &Path, tasks: &[Task], jobs: usize, steps: u64) -> Result<
     for _ in 0..jobs.min(tasks.len()) {
         start_next(&mut trainers)?;
     }
-    let new_run = |task: &Task| Run { method: task.method, start: Start::default(), evaluations: Vec::new(), outcome: Outcome::Finished };
+    let new_run = |task: &Task| Run { method: task.method, start: Start::default(), evaluations: Vec::new(), outcome: Outcome::Pending };
     let mut runs: Vec<_> = tasks.iter().map(new_run).collect();
     let mut progress = Progress::new(tasks.iter().map(|task| task.label.clone()).collect(), steps)?;
     let mut left = tasks.len();
@@ -50,6 +51,7 @@ pub fn train(program: &Path, tasks: &[Task], jobs: usize, steps: u64) -> Result<
                 runs[index].outcome = trainer.finish()?;
                 left -= 1;
                 start_next(&mut trainers)?;
+                save(&runs)?;
             }
         }
     }

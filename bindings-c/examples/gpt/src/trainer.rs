@@ -94,8 +94,11 @@ fn parse(line: &str) -> Option<Event> {
 }
 
 /// How a training ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
+    /// Not ended yet, or not begun.
+    #[default]
+    Pending,
     /// All steps done.
     Finished,
     /// The loss left the finite numbers; the trainer's words.
@@ -109,6 +112,7 @@ impl Outcome {
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
+            Self::Pending => "pending",
             Self::Finished => "finished",
             Self::Diverged(_) => "diverged",
             Self::Refused(_) => "refused",
@@ -119,7 +123,7 @@ impl Outcome {
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         match self {
-            Self::Finished => None,
+            Self::Pending | Self::Finished => None,
             Self::Diverged(message) | Self::Refused(message) => Some(message),
         }
     }
