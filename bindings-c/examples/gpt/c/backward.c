@@ -1,5 +1,6 @@
 #include "gemm.h"
 #include "model.h"
+#include "moe.h"
 #include "ops.h"
 #include <math.h>
 
@@ -39,6 +40,13 @@ static void attention_backward(const gpt_model *model, const gpt_layer *layer) {
     }
 }
 
+static void dense_mlp_backward(gpt_model *model, int l, const gpt_layer *layer, const real *dout, real *dx) {
+    const int rows = model->batch * model->config.context;
+    linear_backward(model, GPT_FCPROJW, l, rows, layer->gelu, dout, model->d_fc);
+    gelu_backward(rows * 4 * model->config.channels, layer->fc, model->d_fc, model->d_fc);
+    linear_backward(model, GPT_FCW, l, rows, layer->ln2, model->d_fc, dx);
+}
+
 void gpt_backward(gpt_model *model) {
     const int t = model->config.context, c = model->config.channels, rows = model->batch * t, last = model->config.layers - 1;
     real *d_residual = model->d_residual, *d_channels = model->d_channels;
@@ -52,9 +60,10 @@ void gpt_backward(gpt_model *model) {
     for (int l = last; l >= 0; l--) {
         const gpt_layer *layer = &model->layers[l];
         const real *x = l > 0 ? model->layers[l - 1].out : model->embedded;
-        linear_backward(model, GPT_FCPROJW, l, rows, layer->gelu, d_residual, model->d_fc);
-        gelu_backward(rows * 4 * c, layer->fc, model->d_fc, model->d_fc);
-        linear_backward(model, GPT_FCW, l, rows, layer->ln2, model->d_fc, d_channels);
+        if (model->config.experts)
+            moe_backward(model, l, layer, d_residual, d_channels);
+        else
+            dense_mlp_backward(model, l, layer, d_residual, d_channels);
         norm_backward(model, GPT_LN2W, l, rows, layer->after_attention, layer->ln2_mean, layer->ln2_rstd, d_channels, d_residual);
 
         linear_backward(model, GPT_ATTPROJW, l, rows, layer->heads, d_residual, model->d_heads);

@@ -1,5 +1,6 @@
 #include "gemm.h"
 #include "model.h"
+#include "moe.h"
 #include "ops.h"
 #include <math.h>
 
@@ -23,11 +24,21 @@ static void attention(const gpt_model *model, int batch, const gpt_layer *layer)
     }
 }
 
+/* out = weight_proj gelu(weight x + bias) + bias_proj, x being the second layer norm's output. */
+static void dense_mlp(gpt_model *model, int l, const gpt_layer *layer) {
+    const int c = model->config.channels, rows = model->batch * model->config.context;
+    real *p = model->params;
+    linear(rows, 4 * c, c, layer->ln2, gpt_slice(model, p, GPT_FCW, l), gpt_slice(model, p, GPT_FCB, l), layer->fc);
+    gelu_forward(rows * 4 * c, layer->fc, layer->gelu);
+    linear(rows, c, 4 * c, layer->gelu, gpt_slice(model, p, GPT_FCPROJW, l), gpt_slice(model, p, GPT_FCPROJB, l), layer->out);
+}
+
 void gpt_forward(gpt_model *model, const uint8_t *tokens, int batch, bool keep) {
     const int t = model->config.context, c = model->config.channels, rows = batch * t;
     real *p = model->params;
     model->tokens = tokens;
     model->batch = batch;
+    model->balance_loss = 0;
     embed_forward(batch, t, c, tokens, gpt_slice(model, p, GPT_WTE, 0), gpt_slice(model, p, GPT_WPE, 0), model->embedded);
     const real *x = model->embedded;
     for (int l = 0; l < model->config.layers; l++) {
@@ -42,9 +53,10 @@ void gpt_forward(gpt_model *model, const uint8_t *tokens, int batch, bool keep) 
 
         layernorm_forward(rows, c, layer->after_attention, gpt_slice(model, p, GPT_LN2W, l), gpt_slice(model, p, GPT_LN2B, l), layer->ln2,
                           layer->ln2_mean, layer->ln2_rstd);
-        linear(rows, 4 * c, c, layer->ln2, gpt_slice(model, p, GPT_FCW, l), gpt_slice(model, p, GPT_FCB, l), layer->fc);
-        gelu_forward(rows * 4 * c, layer->fc, layer->gelu);
-        linear(rows, c, 4 * c, layer->gelu, gpt_slice(model, p, GPT_FCPROJW, l), gpt_slice(model, p, GPT_FCPROJB, l), layer->out);
+        if (model->config.experts)
+            moe_forward(model, l, layer);
+        else
+            dense_mlp(model, l, layer);
         add(rows * c, layer->after_attention, layer->out, layer->out);
         x = layer->out;
     }

@@ -5,71 +5,102 @@
 #include <stdlib.h>
 
 static void describe_tensors(gpt_model *model) {
-    const int l = model->config.layers, c = model->config.channels;
-    const gpt_tensor table[GPT_TENSORS] = {
-        [GPT_WTE] = {"wte", GPT_EMBEDDING, 1, GPT_VOCABULARY, c, 0, 0},
-        [GPT_WPE] = {"wpe", GPT_EMBEDDING, 1, model->config.context, c, 0, 0},
-        [GPT_LN1W] = {"ln1w", GPT_VECTOR, l, 1, c, 0, 0},
-        [GPT_LN1B] = {"ln1b", GPT_VECTOR, l, 1, c, 0, 0},
-        [GPT_QKVW] = {"qkvw", GPT_HIDDEN_MATRIX, l, 3 * c, c, 0, 0},
-        [GPT_QKVB] = {"qkvb", GPT_VECTOR, l, 1, 3 * c, 0, 0},
-        [GPT_ATTPROJW] = {"attprojw", GPT_HIDDEN_MATRIX, l, c, c, 0, 0},
-        [GPT_ATTPROJB] = {"attprojb", GPT_VECTOR, l, 1, c, 0, 0},
-        [GPT_LN2W] = {"ln2w", GPT_VECTOR, l, 1, c, 0, 0},
-        [GPT_LN2B] = {"ln2b", GPT_VECTOR, l, 1, c, 0, 0},
-        [GPT_FCW] = {"fcw", GPT_HIDDEN_MATRIX, l, 4 * c, c, 0, 0},
-        [GPT_FCB] = {"fcb", GPT_VECTOR, l, 1, 4 * c, 0, 0},
-        [GPT_FCPROJW] = {"fcprojw", GPT_HIDDEN_MATRIX, l, c, 4 * c, 0, 0},
-        [GPT_FCPROJB] = {"fcprojb", GPT_VECTOR, l, 1, c, 0, 0},
-        [GPT_LNFW] = {"lnfw", GPT_VECTOR, 1, 1, c, 0, 0},
-        [GPT_LNFB] = {"lnfb", GPT_VECTOR, 1, 1, c, 0, 0},
+    const gpt_config *config = &model->config;
+    const int l = config->layers, c = config->channels;
+    const int mlps = config->experts ? config->experts : 1, h = config->experts ? config->expert_width : 4 * c;
+    const gpt_tensor_kind mlp = config->experts ? GPT_EXPERT_MATRICES : GPT_HIDDEN_MATRIX;
+    const gpt_tensor table[GPT_MAX_TENSORS] = {
+        [GPT_WTE] = {"wte", GPT_EMBEDDING, 1, 1, GPT_VOCABULARY, c, 0, 0},
+        [GPT_WPE] = {"wpe", GPT_EMBEDDING, 1, 1, config->context, c, 0, 0},
+        [GPT_LN1W] = {"ln1w", GPT_VECTOR, l, 1, 1, c, 0, 0},
+        [GPT_LN1B] = {"ln1b", GPT_VECTOR, l, 1, 1, c, 0, 0},
+        [GPT_QKVW] = {"qkvw", GPT_HIDDEN_MATRIX, l, 1, 3 * c, c, 0, 0},
+        [GPT_QKVB] = {"qkvb", GPT_VECTOR, l, 1, 1, 3 * c, 0, 0},
+        [GPT_ATTPROJW] = {"attprojw", GPT_HIDDEN_MATRIX, l, 1, c, c, 0, 0},
+        [GPT_ATTPROJB] = {"attprojb", GPT_VECTOR, l, 1, 1, c, 0, 0},
+        [GPT_LN2W] = {"ln2w", GPT_VECTOR, l, 1, 1, c, 0, 0},
+        [GPT_LN2B] = {"ln2b", GPT_VECTOR, l, 1, 1, c, 0, 0},
+        [GPT_FCW] = {"fcw", mlp, l, mlps, h, c, 0, 0},
+        [GPT_FCB] = {"fcb", GPT_VECTOR, l, mlps, 1, h, 0, 0},
+        [GPT_FCPROJW] = {"fcprojw", mlp, l, mlps, c, h, 0, 0},
+        [GPT_FCPROJB] = {"fcprojb", GPT_VECTOR, l, mlps, 1, c, 0, 0},
+        [GPT_LNFW] = {"lnfw", GPT_VECTOR, 1, 1, 1, c, 0, 0},
+        [GPT_LNFB] = {"lnfb", GPT_VECTOR, 1, 1, 1, c, 0, 0},
+        [GPT_ROUTERW] = {"routerw", GPT_HIDDEN_MATRIX, l, 1, config->experts, c, 0, 0},
     };
-    for (int i = 0; i < GPT_TENSORS; i++) {
+    model->tensor_count = config->experts ? GPT_MAX_TENSORS : GPT_ROUTERW;
+    for (int i = 0; i < model->tensor_count; i++) {
         gpt_tensor *t = &model->tensors[i];
         *t = table[i];
         t->offset = model->parameter_count;
-        t->count = (size_t)t->slices * (size_t)t->rows * (size_t)t->columns;
+        t->count = (size_t)t->slices * (size_t)t->matrices * (size_t)t->rows * (size_t)t->columns;
         model->parameter_count += t->count;
     }
 }
 
 /* Hands out pieces of the arena; with a NULL arena it only adds them up. */
 typedef struct {
-    real *base;
-    size_t used;
+    char *base;
+    size_t used; /* bytes */
 } carver;
 
-static real *carve(carver *from, size_t count) {
-    real *piece = from->base ? from->base + from->used : NULL;
-    from->used += (count + 15) / 16 * 16; /* every piece starts on a cache line */
+enum { CACHE_LINE = 64 };
+
+static void *carve_bytes(carver *from, size_t bytes) {
+    void *piece = from->base ? from->base + from->used : NULL;
+    from->used += (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE; /* every piece starts on a cache line */
     return piece;
 }
 
-static void carve_layer(carver *from, gpt_layer *layer, size_t rows, size_t channels, size_t attention) {
+static real *carve(carver *from, size_t count) { return carve_bytes(from, count * sizeof(real)); }
+
+static int *carve_ints(carver *from, size_t count) { return carve_bytes(from, count * sizeof(int)); }
+
+/* Rows of the MLPs' activations, and their columns. */
+static size_t mlp_rows(const gpt_model *model) {
+    const size_t rows = (size_t)model->max_batch * (size_t)model->config.context;
+    return model->config.experts ? rows * (size_t)model->config.experts_per_token : rows;
+}
+
+static size_t mlp_width(const gpt_model *model) { return (size_t)model->tensors[GPT_FCW].rows; }
+
+static void carve_routing(carver *from, gpt_routing *routing, const gpt_model *model) {
+    const size_t slots = mlp_rows(model), experts = (size_t)model->config.experts, channels = (size_t)model->config.channels;
+    routing->prob = carve(from, (size_t)model->max_batch * (size_t)model->config.context * experts);
+    routing->chosen = carve_ints(from, slots);
+    routing->weight = carve(from, slots);
+    routing->slot = carve_ints(from, slots);
+    routing->first = carve_ints(from, experts + 1);
+    routing->in = carve(from, slots * channels);
+    routing->out = carve(from, slots * channels);
+}
+
+static void carve_layer(carver *from, gpt_layer *layer, const gpt_model *model) {
+    const size_t t = (size_t)model->config.context, channels = (size_t)model->config.channels, rows = (size_t)model->max_batch * t;
     layer->ln1 = carve(from, rows * channels);
     layer->ln1_mean = carve(from, rows);
     layer->ln1_rstd = carve(from, rows);
     layer->qkv = carve(from, rows * 3 * channels);
-    layer->attention = carve(from, attention);
+    layer->attention = carve(from, rows * t * (size_t)model->config.heads);
     layer->heads = carve(from, rows * channels);
     layer->after_attention = carve(from, rows * channels);
     layer->ln2 = carve(from, rows * channels);
     layer->ln2_mean = carve(from, rows);
     layer->ln2_rstd = carve(from, rows);
-    layer->fc = carve(from, rows * 4 * channels);
-    layer->gelu = carve(from, rows * 4 * channels);
+    layer->fc = carve(from, mlp_rows(model) * mlp_width(model));
+    layer->gelu = carve(from, mlp_rows(model) * mlp_width(model));
+    if (model->config.experts) carve_routing(from, &layer->routing, model);
     layer->out = carve(from, rows * channels);
 }
 
-static size_t carve_all(gpt_model *model, real *arena) {
+static size_t carve_all(gpt_model *model, void *arena) {
     carver from = {arena, 0};
     const size_t t = (size_t)model->config.context, c = (size_t)model->config.channels;
     const size_t rows = (size_t)model->max_batch * t;
-    const size_t attention = rows * t * (size_t)model->config.heads;
     model->params = carve(&from, model->parameter_count);
     model->grads = carve(&from, model->parameter_count);
     model->embedded = carve(&from, rows * c);
-    for (int l = 0; l < model->config.layers; l++) carve_layer(&from, &model->layers[l], rows, c, attention);
+    for (int l = 0; l < model->config.layers; l++) carve_layer(&from, &model->layers[l], model);
     model->lnf = carve(&from, rows * c);
     model->lnf_mean = carve(&from, rows);
     model->lnf_rstd = carve(&from, rows);
@@ -78,8 +109,12 @@ static size_t carve_all(gpt_model *model, real *arena) {
     model->d_channels = carve(&from, rows * c);
     model->d_heads = carve(&from, rows * c);
     model->d_qkv = carve(&from, rows * 3 * c);
-    model->d_fc = carve(&from, rows * 4 * c);
+    model->d_fc = carve(&from, mlp_rows(model) * mlp_width(model));
     model->d_attention = carve(&from, t * t);
+    if (model->config.experts) {
+        model->d_slots = carve(&from, mlp_rows(model) * c);
+        model->d_router = carve(&from, rows * (size_t)model->config.experts);
+    }
     return from.used;
 }
 
@@ -90,10 +125,7 @@ gpt_model *gpt_create(gpt_config config, int max_batch) {
     model->max_batch = max_batch;
     describe_tensors(model);
     model->layers = calloc((size_t)config.layers, sizeof *model->layers);
-    if (model->layers) {
-        const size_t count = carve_all(model, NULL);
-        model->arena = aligned_alloc(64, (count * sizeof(real) + 63) / 64 * 64);
-    }
+    if (model->layers) model->arena = aligned_alloc(CACHE_LINE, carve_all(model, NULL));
     if (!model->arena) {
         gpt_destroy(model);
         return NULL;
@@ -113,7 +145,7 @@ void gpt_destroy(gpt_model *model) {
 void gpt_initialize(gpt_model *model, uint64_t seed) {
     rng random = rng_stream(seed, 0);
     const double residual = 0.02 / sqrt(2.0 * model->config.layers);
-    for (int i = 0; i < GPT_TENSORS; i++) {
+    for (int i = 0; i < model->tensor_count; i++) {
         const gpt_tensor *t = &model->tensors[i];
         real *values = model->params + t->offset;
         if (t->kind == GPT_VECTOR) {

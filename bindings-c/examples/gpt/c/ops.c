@@ -34,7 +34,7 @@ static real sum_squared_distance(int n, const real *x, real center) {
     return total;
 }
 
-static real dot(int n, const real *x, const real *y) {
+real dot(int n, const real *x, const real *y) {
     real lanes[LANES] = {0}, total;
     int i = 0;
     for (; i + LANES <= n; i += LANES) {
@@ -117,6 +117,13 @@ void gelu_backward(int count, const real *x, const real *dout, real *dx) {
         const real gate = 1 / (1 + fast_exp(-GELU_SCALE * v * (1 + GELU_CUBIC * v * v)));
         const real slope = GELU_SCALE * (1 + 3 * GELU_CUBIC * v * v);
         dx[i] = dout[i] * gate * (1 + v * (1 - gate) * slope);
+    }
+}
+
+void softmax_forward(int rows, int n, real *scores) {
+    for (int r = 0; r < rows; r++, scores += n) {
+        const real inverse = 1 / exp_and_sum(n, scores, 1, maximum(n, scores), scores);
+        for (int i = 0; i < n; i++) scores[i] *= inverse;
     }
 }
 

@@ -18,6 +18,9 @@ void layernorm_backward(int rows, int n, const real *x, const real *weight, cons
 void gelu_forward(int count, const real *x, real *out);
 void gelu_backward(int count, const real *x, const real *dout, real *dx);
 
+/* In place, per row. */
+void softmax_forward(int rows, int n, real *scores);
+
 /* In place, per row of a (t, t) square: softmax of scale * row over columns 0..=row, zero beyond. */
 void causal_softmax_forward(int t, real scale, real *scores);
 /* In place: dprob becomes the derivative by the unscaled scores. */
@@ -31,6 +34,7 @@ double cross_entropy_backward(int rows, int n, real scale, const uint8_t *target
 void embed_forward(int batch, int t, int n, const uint8_t *tokens, const real *wte, const real *wpe, real *out);
 void embed_backward(int batch, int t, int n, const uint8_t *tokens, const real *dout, real *dwte, real *dwpe);
 
+real dot(int n, const real *x, const real *y);
 /* out = x + y. */
 void add(int count, const real *x, const real *y, real *out);
 /* dbias += column sums of dout. */

@@ -6,8 +6,8 @@
 #include "model.h"
 #include "options.h"
 
-/* With METHOD_KL_SHAMPOO the stacked hidden matrices go to KL-Shampoo, a state per layer; embeddings, biases and layer norms to AdamW. With
- * METHOD_ADAMW everything goes to AdamW. */
+/* The stacked hidden matrices go to the method, a state per layer (and per expert, unless all experts of a layer are one 3-D tensor);
+ * embeddings, biases and layer norms go to AdamW. */
 kls_status optimizer_create(kls_optimizer **optimizer, const gpt_model *model, const options *o);
 
 /* One step on model->params with model->grads; `lr` is the method's rate. */

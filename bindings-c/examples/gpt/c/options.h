@@ -4,18 +4,21 @@
 
 #include "model.h"
 
-typedef enum { METHOD_ADAMW, METHOD_KL_SHAMPOO } method;
-typedef enum { CONVENTION_FIGURE13, CONVENTION_REFERENCE_KL } convention;
+/* A layer's expert weights for the optimizer: one (E, rows, columns) tensor, or E matrices. */
+typedef enum { EXPERT_TENSORS_3D, EXPERT_TENSORS_MATRICES } expert_tensors;
 
 typedef struct {
     const char *data;
     long layers, channels, heads, context, batch;
+    long experts, experts_per_token, expert_width;
+    long expert_tensors; /* the enum above */
+    double balance;
     long steps, eval_every, eval_bytes, seed, threads;
-    long method, convention; /* the enums above */
+    long method, convention, graft; /* rows of the tables in methods.h; no graft given: -1 */
     long refresh_period;
     double lr, adamw_lr;
     double beta1, beta2, adamw_beta1, adamw_beta2;
-    double lambda0; /* 0: scale-free */
+    double lambda0; /* 0: scale-free; -1: the method's */
     double weight_decay, vector_weight_decay;
     double warmup, final_lr, clip;
 } options;

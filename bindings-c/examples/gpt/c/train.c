@@ -4,6 +4,7 @@
  * 1 the library or memory failed, 2 wrong usage, 3 the loss left the finite numbers. */
 #define _POSIX_C_SOURCE 200809L
 #include "die.h"
+#include "methods.h"
 #include "model.h"
 #include "optimizer.h"
 #include "options.h"
@@ -88,7 +89,7 @@ static void report_start(const trainer *t) {
     kls_optimizer_state_bytes(t->optimizer, &state);
     printf("{\"event\":\"start\",\"method\":\"%s\",\"library\":\"%s\",\"parameters\":%zu,\"steps\":%ld,\"tokens_per_step\":%ld,"
            "\"works\":%zu,\"training_bytes\":%zu,\"validation_bytes\":%zu,\"eval_bytes\":%ld,\"state_bytes\":%zu}\n",
-           t->o.method == METHOD_ADAMW ? "adamw" : "kl-shampoo", kls_version(), t->model->parameter_count, t->o.steps,
+           method_name(t->o.method), kls_version(), t->model->parameter_count, t->o.steps,
            t->o.batch * t->o.context, t->text.works, t->text.training_bytes, t->text.validation_bytes, t->windows * t->o.context, state);
     fflush(stdout);
 }
@@ -111,8 +112,11 @@ static double train_step(trainer *t, long step) {
     t->model_seconds += between - start;
     t->optimizer_seconds += now() - between;
     if (status != KLS_OK) {
-        fprintf(stderr, "gpt-train: the optimizer refused step %ld: %s; give a smaller learning rate\n", step, kls_status_string(status));
-        exit(EXIT_DIVERGED);
+        const bool large = status == KLS_ERROR_GRADIENT_NOT_FINITE || status == KLS_ERROR_GRADIENT_TOO_LARGE ||
+                           status == KLS_ERROR_UPDATE_NOT_FINITE;
+        fprintf(stderr, "gpt-train: %s refused step %ld: %s%s\n", method_name(t->o.method), step, kls_status_string(status),
+                large ? " Give a smaller learning rate or clip the gradient." : "");
+        exit(large ? EXIT_DIVERGED : EXIT_FAILURE);
     }
     return loss;
 }
@@ -148,7 +152,16 @@ int main(int argc, char **argv) {
     const long wanted = (t.o.eval_bytes + t.o.context - 1) / t.o.context;
     t.windows = (size_t)wanted < t.text.windows ? wanted : (long)t.text.windows;
     t.batches = rng_stream((uint64_t)t.o.seed, 1);
-    const gpt_config config = {(int)t.o.layers, (int)t.o.channels, (int)t.o.heads, (int)t.o.context};
+    const gpt_config config = {
+        .layers = (int)t.o.layers,
+        .channels = (int)t.o.channels,
+        .heads = (int)t.o.heads,
+        .context = (int)t.o.context,
+        .experts = (int)t.o.experts,
+        .experts_per_token = (int)t.o.experts_per_token,
+        .expert_width = (int)t.o.expert_width,
+        .balance = (real)t.o.balance,
+    };
     t.model = gpt_create(config, (int)t.o.batch);
     const size_t bytes = (size_t)(t.o.batch * t.o.context);
     t.tokens = malloc(2 * bytes);
@@ -161,7 +174,7 @@ int main(int argc, char **argv) {
 
     const kls_status status = optimizer_create(&t.optimizer, t.model, &t.o);
     if (status != KLS_OK) {
-        fprintf(stderr, "gpt-train: the optimizer could not be created: %s\n", kls_status_string(status));
+        fprintf(stderr, "gpt-train: the library refused %s: %s\n", method_name(t.o.method), kls_status_string(status));
         return EXIT_FAILURE;
     }
     report_start(&t);

@@ -1,6 +1,9 @@
 //! The command line, and the trainer's arguments that follow from it.
 
-use crate::trainer::Method;
+use crate::grid::rate_name;
+use crate::method::Method;
+use crate::schedule::Task;
+use crate::setting::Setting;
 use anyhow::{Context, Result, ensure};
 use clap::builder::RangedI64ValueParser;
 use clap::{Parser, ValueEnum};
@@ -28,12 +31,33 @@ fn part(text: &str) -> Result<f64, String> {
     number(text, 0.0..=1.0, "a number from 0 to 1")
 }
 
-fn lambda(text: &str) -> Result<String, String> {
-    let checked = if text == "scale-free" { Ok(0.0) } else { number(text, 1e-30..=1e30, "a number of at least 1e-30, or scale-free") };
-    checked.map(|_| text.to_owned())
+fn lambda(text: &str) -> Result<f64, String> {
+    if text == "scale-free" { Ok(0.0) } else { number(text, 1e-30..=1e30, "a number of at least 1e-30, or scale-free") }
 }
 
-/// Trains a byte-level GPT-2 in C with AdamW and with KL-Shampoo, from the same weights and on the same batches, and compares them.
+fn one_of(text: &str, names: &[&str]) -> Result<(), String> {
+    if names.contains(&text) { Ok(()) } else { Err(format!("give one of {}", names.join(", "))) }
+}
+
+fn convention(text: &str) -> Result<(), String> {
+    one_of(text, &["figure13", "reference-kl", "reference-soap", "reference-meta"])
+}
+
+fn graft(text: &str) -> Result<(), String> {
+    one_of(text, &["none", "adam", "sgd", "rmsprop", "adagrad"])
+}
+
+fn methods(text: &str) -> Result<Methods, String> {
+    if text == "all" { Ok(Methods::All) } else { Method::named(text).map(Methods::One) }
+}
+
+/// A choice as the trainer's command line spells it.
+fn name_of(choice: impl ValueEnum) -> String {
+    choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// Trains a byte-level GPT-2 in C with AdamW, with KL-Shampoo or with any other method of the library, from the same weights and on the same
+/// batches, and compares them.
 #[derive(Parser, Debug)]
 #[command(name = "gpt", version, after_help = "Every rate, beta and period has the meaning that `gpt-train --help` gives it.")]
 pub struct Cli {
@@ -67,49 +91,72 @@ pub struct Cli {
     /// Text file, or folder whose .txt files are separate works [default: the Shakespeare beside the sources].
     #[arg(long, value_name = "PATH", help_heading = "Model and job")]
     pub data: Option<PathBuf>,
-    /// Steps between evaluations.
-    #[arg(long, default_value_t = 25, value_parser = positive(), help_heading = "Model and job")]
-    pub eval_every: u32,
+    /// Steps between evaluations [default: 25, in a grid only the last step].
+    #[arg(long, value_parser = positive(), help_heading = "Model and job")]
+    pub eval_every: Option<u32>,
     /// Bytes of the fixed validation subset [default: 102400].
     #[arg(long, value_parser = positive(), help_heading = "Model and job")]
     pub eval_bytes: Option<u32>,
 
-    /// What to train with.
-    #[arg(long, value_enum, default_value = "both", help_heading = "Optimizers")]
-    pub method: MethodChoice,
-    /// Threads of each optimizer; each model has one.
+    /// Experts of every block's MLP; 0: a dense MLP.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4096), help_heading = "Mixture of experts")]
+    pub experts: u32,
+    /// Experts that every token is given to.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Mixture of experts")]
+    pub experts_per_token: u32,
+    /// Hidden width of an expert [default: 4 channels / experts per token].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Mixture of experts")]
+    pub expert_width: Option<u32>,
+    /// A layer's experts for the optimizer.
+    #[arg(long, value_enum, default_value = "3d", help_heading = "Mixture of experts")]
+    pub expert_tensors: ExpertTensors,
+    /// Coefficient of the experts' load-balancing loss.
+    #[arg(long, default_value_t = 0.01, value_parser = rate, value_name = "COEFFICIENT", help_heading = "Mixture of experts")]
+    pub balance: f64,
+
+    /// Optimizers of the hidden matrices, repeated or separated by commas, or all; AdamW takes the rest.
+    #[arg(long, value_parser = methods, value_delimiter = ',', default_value = "adamw,kl-shampoo", help_heading = "Optimizers")]
+    pub method: Vec<Methods>,
+    /// Trainings at a time; each model has one thread.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Optimizers")]
+    pub jobs: u32,
+    /// Train every method with every one of these learning rates, and print the table of final losses.
+    #[arg(long, value_parser = rate, value_delimiter = ',', num_args = 0..=1, default_missing_value = "5e-4,1e-3,2e-3,4e-3,8e-3,1.6e-2",
+          conflicts_with = "lr", value_name = "LR,LR,...", help_heading = "Optimizers")]
+    pub grid: Option<Vec<f64>>,
+    /// Threads of each optimizer.
     #[arg(long, default_value_t = 1, value_parser = positive(), help_heading = "Optimizers")]
     pub threads: u32,
-    /// Learning rate of the AdamW run.
-    #[arg(long, default_value_t = 4e-3, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
-    pub adamw_lr: f64,
-    /// Learning rate of KL-Shampoo.
-    #[arg(long, default_value_t = 4e-3, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
-    pub kl_lr: f64,
-    /// Learning rate of AdamW in the KL-Shampoo run, for embeddings, biases and layer norms [default: --kl-lr].
-    #[arg(long, value_parser = rate, value_name = "LR", help_heading = "Optimizers")]
-    pub kl_adamw_lr: Option<f64>,
-    /// AdamW's momentum, in both runs.
-    #[arg(long, default_value_t = 0.9, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
-    pub adamw_beta1: f64,
-    /// AdamW's second moment, in both runs.
-    #[arg(long, default_value_t = 0.99, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
-    pub adamw_beta2: f64,
-    /// KL-Shampoo's momentum.
-    #[arg(long, default_value_t = 0.9, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
-    pub kl_beta1: f64,
-    /// KL-Shampoo's average of factors and eigenvalues.
-    #[arg(long, default_value_t = 0.95, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
-    pub kl_beta2: f64,
-    /// Steps between updates of KL-Shampoo's eigenbases (T).
+    /// Learning rate [default: each method's].
+    #[arg(long, value_parser = |text: &str| Setting::parse(text, rate), value_name = "[METHOD=]LR", help_heading = "Optimizers")]
+    pub lr: Vec<Setting>,
+    /// Learning rate of AdamW beside the method, for embeddings, biases and layer norms [default: each method's].
+    #[arg(long, value_parser = |text: &str| Setting::parse(text, rate), value_name = "[METHOD=]LR", help_heading = "Optimizers")]
+    pub adamw_lr: Vec<Setting>,
+    /// The method's momentum [default: each method's].
+    #[arg(long, value_parser = |text: &str| Setting::parse(text, beta), value_name = "[METHOD=]BETA", help_heading = "Optimizers")]
+    pub beta1: Vec<Setting>,
+    /// The method's average of factors, eigenvalues and second moments [default: each method's].
+    #[arg(long, value_parser = |text: &str| Setting::parse(text, beta), value_name = "[METHOD=]BETA", help_heading = "Optimizers")]
+    pub beta2: Vec<Setting>,
+    /// AdamW's momentum, alone and beside a method.
+    #[arg(long, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
+    pub adamw_beta1: Option<f64>,
+    /// AdamW's second moment, alone and beside a method.
+    #[arg(long, value_parser = beta, value_name = "BETA", help_heading = "Optimizers")]
+    pub adamw_beta2: Option<f64>,
+    /// Steps between updates of the eigenbases (T).
     #[arg(long, default_value_t = 10, value_parser = positive(), value_name = "STEPS", help_heading = "Optimizers")]
     pub refresh_period: u32,
-    /// KL-Shampoo's initial eigenvalue: a number, or scale-free.
-    #[arg(long, default_value = "scale-free", value_parser = lambda, value_name = "LAMBDA", help_heading = "Optimizers")]
-    pub lambda0: String,
-    /// Published variant of KL-Shampoo.
-    #[arg(long, value_enum, default_value = "figure13", help_heading = "Optimizers")]
-    pub convention: Convention,
+    /// Initial eigenvalue: a number, or scale-free [default: each method's].
+    #[arg(long, value_parser = |text: &str| Setting::parse(text, lambda), value_name = "[METHOD=]LAMBDA", help_heading = "Optimizers")]
+    pub lambda0: Vec<Setting>,
+    /// Published variant: figure13, reference-kl, reference-soap or reference-meta.
+    #[arg(long, value_parser = |text: &str| Setting::parse(text, convention), value_name = "[METHOD=]NAME", help_heading = "Optimizers")]
+    pub convention: Vec<Setting>,
+    /// Whose length the update takes: none, adam, sgd, rmsprop or adagrad [default: each method's].
+    #[arg(long, value_parser = |text: &str| Setting::parse(text, graft), value_name = "[METHOD=]NAME", help_heading = "Optimizers")]
+    pub graft: Vec<Setting>,
     /// Weight decay of matrices and embeddings.
     #[arg(long, default_value_t = 0.1, value_parser = rate, value_name = "WD", help_heading = "Optimizers")]
     pub weight_decay: f64,
@@ -132,6 +179,9 @@ pub struct Cli {
     /// Static library to link instead of building it.
     #[arg(long, value_name = "FILE", help_heading = "Program")]
     pub library: Option<PathBuf>,
+    /// A gpt-train to run instead of compiling it.
+    #[arg(long, value_name = "FILE", conflicts_with = "library", help_heading = "Program")]
+    pub program: Option<PathBuf>,
     /// Check the model's hand-written gradient against finite differences, and stop.
     #[arg(long, help_heading = "Program")]
     pub gradcheck: bool,
@@ -175,24 +225,23 @@ impl Size {
     }
 }
 
-/// The methods of one call.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub enum MethodChoice {
-    /// AdamW and KL-Shampoo, side by side
-    Both,
-    /// AdamW for every tensor
-    Adamw,
-    /// KL-Shampoo for the hidden matrices, AdamW for the rest
-    KlShampoo,
+/// One method, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// Every method of the library
+    All,
+    /// This one
+    One(Method),
 }
 
-/// Variants of KL-Shampoo by their publication.
+/// How the optimizer sees the experts' weights.
 #[derive(ValueEnum, Clone, Copy, Debug)]
-pub enum Convention {
-    /// The paper's Figure 13
-    Figure13,
-    /// The authors' code
-    ReferenceKl,
+pub enum ExpertTensors {
+    /// One tensor of three dims per layer, the first one counts the experts
+    #[value(name = "3d")]
+    ThreeDims,
+    /// A matrix per expert
+    Matrices,
 }
 
 impl Cli {
@@ -217,14 +266,34 @@ impl Cli {
         job
     }
 
-    /// The methods to train with.
+    /// The methods to train with, each once.
     #[must_use]
-    pub fn methods(&self) -> &'static [Method] {
-        match self.method {
-            MethodChoice::Both => &[Method::AdamW, Method::KlShampoo],
-            MethodChoice::Adamw => &[Method::AdamW],
-            MethodChoice::KlShampoo => &[Method::KlShampoo],
+    pub fn methods(&self) -> Vec<Method> {
+        let mut methods: Vec<Method> = Vec::new();
+        for choice in &self.method {
+            let chosen = Method::all().filter(|&method| matches!(choice, Methods::All) || *choice == Methods::One(method));
+            for method in chosen {
+                if !methods.contains(&method) {
+                    methods.push(method);
+                }
+            }
         }
+        methods
+    }
+
+    /// The trainings: every method, and in a grid every rate.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<Task> {
+        let task = |method: Method, rate: Option<f64>| Task {
+            label: rate.map_or_else(|| method.name().to_owned(), |rate| format!("{} {}", method.name(), rate_name(rate))),
+            method,
+            arguments: self.arguments(method, rate),
+        };
+        let rates = |method| match &self.grid {
+            Some(rates) => rates.iter().map(|&rate| task(method, Some(rate))).collect(),
+            None => vec![task(method, None)],
+        };
+        self.methods().into_iter().flat_map(rates).collect()
     }
 
     /// The text to train on.
@@ -239,6 +308,8 @@ impl Cli {
     /// One line that says what to do.
     pub fn check(&self) -> Result<()> {
         let Job { channels, heads, .. } = self.job();
+        let (experts, chosen) = (self.experts, self.experts_per_token);
+        ensure!(experts == 0 || chosen <= experts, "--experts-per-token {chosen} is more than --experts {experts}; give at most as many");
         ensure!(channels % heads == 0, "--channels {channels} cannot be shared by --heads {heads}; give a multiple of the heads");
         let data = self.data();
         let kind = fs::metadata(&data)
@@ -247,6 +318,9 @@ impl Cli {
         if let Some(library) = &self.library {
             ensure!(library.is_file(), "there is no library '{}'; give --library a libklshampoo_ffi.a, or leave it out", library.display());
         }
+        if let Some(program) = &self.program {
+            ensure!(program.is_file(), "there is no program '{}'; give --program a gpt-train, or leave it out", program.display());
+        }
         let hint = || format!("cannot write to the folder '{}'; give --out a folder that you can write to", self.out.display());
         fs::create_dir_all(&self.out).with_context(hint)?;
         let probe = self.out.join(".writable");
@@ -254,44 +328,49 @@ impl Cli {
         fs::remove_file(&probe).with_context(hint)
     }
 
-    /// The trainer's arguments for one method.
-    #[must_use]
-    pub fn arguments(&self, method: Method) -> Vec<String> {
+    /// The trainer's arguments for one method. What is not given is the trainer's to choose.
+    fn arguments(&self, method: Method, rate: Option<f64>) -> Vec<String> {
         let job = self.job();
-        let convention = self.convention.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        let (lr, adamw_lr) = match method {
-            Method::AdamW => (self.adamw_lr, self.adamw_lr),
-            Method::KlShampoo => (self.kl_lr, self.kl_adamw_lr.unwrap_or(self.kl_lr)),
-        };
-        let options: [(&str, String); 26] = [
+        let eval_every = self.eval_every.unwrap_or(if self.grid.is_some() { job.steps } else { 25 });
+        let always = [
             ("data", self.data().display().to_string()),
             ("layers", job.layers.to_string()),
             ("channels", job.channels.to_string()),
             ("heads", job.heads.to_string()),
             ("context", job.context.to_string()),
             ("batch", job.batch.to_string()),
+            ("experts", self.experts.to_string()),
+            ("experts-per-token", self.experts_per_token.to_string()),
+            ("expert-width", self.expert_width.unwrap_or(0).to_string()),
+            ("expert-tensors", name_of(self.expert_tensors)),
+            ("balance", self.balance.to_string()),
             ("steps", job.steps.to_string()),
-            ("eval-every", self.eval_every.to_string()),
+            ("eval-every", eval_every.to_string()),
             ("eval-bytes", job.eval_bytes.to_string()),
             ("seed", self.seed.to_string()),
             ("threads", self.threads.to_string()),
             ("method", method.argument().to_owned()),
-            ("convention", convention),
-            ("lr", lr.to_string()),
-            ("adamw-lr", adamw_lr.to_string()),
-            ("beta1", self.kl_beta1.to_string()),
-            ("beta2", self.kl_beta2.to_string()),
-            ("adamw-beta1", self.adamw_beta1.to_string()),
-            ("adamw-beta2", self.adamw_beta2.to_string()),
             ("refresh-period", self.refresh_period.to_string()),
-            ("lambda0", self.lambda0.clone()),
             ("weight-decay", self.weight_decay.to_string()),
             ("vector-weight-decay", self.vector_weight_decay.to_string()),
             ("warmup", self.warmup.to_string()),
             ("final-lr", self.final_lr.to_string()),
             ("clip", self.clip.to_string()),
         ];
-        options.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
+        let setting = |settings| Setting::find(settings, method).map(str::to_owned);
+        let given = [
+            ("lr", rate.map(|rate| rate.to_string()).or_else(|| setting(&self.lr))),
+            ("adamw-lr", setting(&self.adamw_lr)),
+            ("beta1", setting(&self.beta1)),
+            ("beta2", setting(&self.beta2)),
+            ("adamw-beta1", self.adamw_beta1.map(|beta| beta.to_string())),
+            ("adamw-beta2", self.adamw_beta2.map(|beta| beta.to_string())),
+            ("lambda0", setting(&self.lambda0)),
+            ("convention", setting(&self.convention)),
+            ("graft", setting(&self.graft)),
+        ];
+        let given = given.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        always.into_iter().chain(given).map(|(name, value)| format!("--{name}={value}")).collect()
     }
 }
 
@@ -309,5 +388,21 @@ mod tests {
     fn single_numbers_change_the_named_job() {
         let cli = Cli::parse_from(["gpt", "--quick", "--layers", "3"]);
         assert_eq!(cli.job(), Job { layers: 3, steps: 300, eval_bytes: 25_600, ..Size::Tiny.job() });
+    }
+
+    #[test]
+    fn methods_are_trained_once_and_in_a_grid_with_every_rate() {
+        let cli = Cli::parse_from(["gpt", "--method", "soap,adamw", "--method", "soap", "--lr", "1e-3", "--lr", "soap=2e-3"]);
+        let tasks = cli.tasks();
+        assert_eq!(tasks.iter().map(|task| task.label.as_str()).collect::<Vec<_>>(), ["SOAP", "AdamW"]);
+        assert!(tasks[0].arguments.contains(&"--lr=2e-3".to_owned()) && tasks[1].arguments.contains(&"--lr=1e-3".to_owned()));
+        assert!(!tasks[0].arguments.iter().any(|argument| argument.starts_with("--beta1")));
+
+        let cli = Cli::parse_from(["gpt", "--method=all", "--grid", "1e-3,0.016"]);
+        let tasks = cli.tasks();
+        assert_eq!((cli.methods().len(), tasks.len()), (Method::all().count(), 2 * Method::all().count()));
+        assert_eq!(tasks[3].label, "KL-Shampoo 1.6e-2");
+        assert!(tasks[3].arguments.contains(&"--lr=0.016".to_owned()));
+        assert_eq!(Cli::parse_from(["gpt", "--grid"]).grid.map(|rates| rates.len()), Some(6));
     }
 }

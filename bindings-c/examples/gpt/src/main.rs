@@ -4,14 +4,14 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use clap::error::ErrorKind;
 use gpt_runner::cli::Cli;
+use gpt_runner::grid::Grid;
 use gpt_runner::plot;
-use gpt_runner::progress::Progress;
 use gpt_runner::report::{self, Run};
+use gpt_runner::schedule;
 use gpt_runner::toolchain::{Compiler, build_library};
-use gpt_runner::trainer::{Event, Outcome, Start, Trainer};
+use gpt_runner::trainer::Outcome;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::mpsc;
 
 fn main() -> ExitCode {
     let result = match Cli::try_parse() {
@@ -41,19 +41,24 @@ fn run(cli: &Cli) -> Result<()> {
     }
     cli.check()?;
     let program = build(cli, &work)?;
-    let arguments: Vec<_> = cli.methods().iter().map(|&method| cli.arguments(method)).collect();
-    let runs = train(cli, &program, &arguments)?;
-
+    let tasks = cli.tasks();
     let curves = cli.out.join("curves.csv");
+    let save = |runs: &[Run]| match &cli.grid {
+        Some(rates) => Grid::new(rates, runs).write(&cli.out),
+        None => report::write_curves(&curves, runs),
+    };
+    let runs = schedule::train(&program, &tasks, cli.jobs as usize, cli.job().steps.into(), save)?;
+    if let Some(rates) = &cli.grid {
+        println!("{}", Grid::new(rates, &runs).markdown());
+        return Ok(());
+    }
+
     let picture = cli.out.join("curves.svg");
-    report::write_curves(&curves, &runs)?;
+    let arguments: Vec<_> = tasks.into_iter().map(|task| task.arguments).collect();
     report::write_summary(&cli.out.join("summary.json"), &runs, &arguments)?;
     plot::draw(&picture, &runs)?;
     println!("{}\ncurves: {}\npicture: {}", report::table(&runs), curves.display(), picture.display());
-    ensure!(
-        runs.iter().all(|run| run.outcome == Outcome::Finished),
-        "not every training finished; give the smaller rate that the table asks for"
-    );
+    ensure!(runs.iter().all(|run| run.outcome == Outcome::Finished), "not every training finished; the lines below the table say why");
     Ok(())
 }
 
@@ -64,6 +69,9 @@ fn work_folder() -> Result<PathBuf> {
 }
 
 fn build(cli: &Cli, work: &Path) -> Result<PathBuf> {
+    if let Some(program) = &cli.program {
+        return Ok(program.clone());
+    }
     let library = match &cli.library {
         Some(library) => library.clone(),
         None => {
@@ -83,28 +91,4 @@ fn gradcheck(compiler: &Compiler) -> Result<()> {
         ensure!(status.success(), "the gradient is wrong; look at the lines marked WRONG");
     }
     Ok(())
-}
-
-/// Runs all trainings at once, a process each, and collects what they say.
-fn train(cli: &Cli, program: &Path, arguments: &[Vec<String>]) -> Result<Vec<Run>> {
-    let methods = cli.methods();
-    let (sender, events) = mpsc::channel();
-    let mut trainers = Vec::new();
-    for (index, arguments) in arguments.iter().enumerate() {
-        trainers.push(Trainer::start(program, arguments, index, sender.clone())?);
-    }
-    drop(sender);
-    let new_run = |&method| Run { method, start: Start::default(), evaluations: Vec::new(), outcome: Outcome::Finished };
-    let mut runs: Vec<_> = methods.iter().map(new_run).collect();
-    let mut progress = Progress::new(methods, cli.job().steps.into())?;
-    for (index, event) in events {
-        progress.update(index, &event);
-        match event {
-            Event::Start(start) => runs[index].start = start,
-            Event::Step(..) => {}
-            Event::Eval(evaluation) => runs[index].evaluations.push(evaluation),
-            Event::Closed => runs[index].outcome = trainers[index].finish()?,
-        }
-    }
-    Ok(runs)
 }

@@ -1,18 +1,29 @@
 //! The picture: validation loss against steps and against training time.
 
+use crate::method::Method;
 use crate::report::Run;
-use crate::trainer::{Evaluation, Method};
+use crate::trainer::Evaluation;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
 
-const SIZE: (u32, u32) = (1200, 480);
+const WIDTH: u32 = 1400;
+const HEIGHT: u32 = 480;
+const LEGEND_WIDTH: i32 = 220;
+const LEGEND_LINE: i32 = 20;
 
+/// A method has the same color in every picture. Steps of the golden angle keep neighbours in the list apart.
 fn color(method: Method) -> RGBColor {
     match method {
-        Method::AdamW => RGBColor(200, 90, 30),
-        Method::KlShampoo => RGBColor(30, 90, 180),
+        Method::ADAMW => RGBColor(200, 90, 30),
+        Method::KL_SHAMPOO => RGBColor(30, 90, 180),
+        _ => {
+            let hue = (0.381_966 * method.index() as f64).fract();
+            let lightness = if method.index().is_multiple_of(2) { 0.35 } else { 0.55 };
+            let (red, green, blue) = HSLColor(hue, 0.7, lightness).rgb();
+            RGBColor(red, green, blue)
+        }
     }
 }
 
@@ -21,16 +32,36 @@ fn color(method: Method) -> RGBColor {
 /// # Errors
 /// If the file cannot be written or drawn.
 pub fn draw(path: &Path, runs: &[Run]) -> Result<()> {
-    let whole = SVGBackend::new(path, SIZE).into_drawing_area();
+    let height = HEIGHT.max((runs.len() as u32 + 3) * LEGEND_LINE as u32);
+    let whole = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
     let drawn = || -> Result<(), Box<dyn std::error::Error>> {
         whole.fill(&WHITE)?;
-        let panels = whole.split_evenly((1, 2));
+        let (curves, names) = whole.split_horizontally(WIDTH as i32 - LEGEND_WIDTH);
+        let panels = curves.split_evenly((1, 2));
         panel(&panels[0], runs, "steps", |evaluation| evaluation.step as f64)?;
         panel(&panels[1], runs, "seconds of training, without evaluations", |evaluation| evaluation.timing.seconds)?;
+        legend(&names, runs)?;
         whole.present()?;
         Ok(())
     };
     drawn().map_err(|error| anyhow!("cannot draw '{}' ({error}); make room or give another --out", path.display()))
+}
+
+/// The methods with their last losses, lowest first.
+fn legend(area: &DrawingArea<SVGBackend<'_>, Shift>, runs: &[Run]) -> Result<(), Box<dyn std::error::Error>> {
+    let mut order: Vec<_> = runs.iter().collect();
+    let rank = |run: &Run| run.final_loss().unwrap_or(f64::INFINITY);
+    order.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
+    for (line, run) in order.into_iter().enumerate() {
+        let y = (line as i32 + 2) * LEGEND_LINE;
+        let label = match run.final_loss() {
+            Some(loss) => format!("{} {loss:.3}", run.method.name()),
+            None => format!("{} ({})", run.method.name(), run.outcome.word()),
+        };
+        area.draw(&PathElement::new([(8, y), (32, y)], color(run.method).stroke_width(2)))?;
+        area.draw(&Text::new(label, (40, y - 7), ("sans-serif", 14)))?;
+    }
+    Ok(())
 }
 
 fn panel(
@@ -60,28 +91,13 @@ fn panel(
         .label_style(("sans-serif", 13))
         .axis_desc_style(("sans-serif", 14))
         .light_line_style(WHITE)
-        .x_label_formatter(&|value| format!("{value:.0}"))
+        .x_label_formatter(&|value| format!("{value:.*}", usize::from(right < 10.0)))
         .y_label_formatter(&|value| format!("{value:.2}"))
         .draw()?;
     for run in runs {
         let style = color(run.method).stroke_width(2);
         let points = run.evaluations.iter().filter(|evaluation| evaluation.val_loss <= top).map(|point| (x(point), point.val_loss));
-        let label = match run.evaluations.last() {
-            Some(last) => format!("{} {:.3}", run.method.name(), last.val_loss),
-            None => run.method.name().to_owned(),
-        };
-        chart
-            .draw_series(LineSeries::new(points, style))?
-            .label(label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
+        chart.draw_series(LineSeries::new(points, style))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .legend_area_size(32)
-        .label_font(("sans-serif", 14))
-        .background_style(WHITE.mix(0.9))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
     Ok(())
 }

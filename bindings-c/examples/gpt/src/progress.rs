@@ -1,14 +1,20 @@
 //! The processes' progress: bars on a terminal, a line per evaluation elsewhere.
 
-use crate::trainer::{Event, Method};
+use crate::trainer::Event;
 use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 
-/// Shows one training per method, on standard error.
+/// Bars of so many trainings stay on the screen when they have ended.
+const KEPT: usize = 8;
+
+/// Shows trainings by their labels, on standard error.
 pub struct Progress {
-    methods: Vec<Method>,
-    bars: Option<Vec<ProgressBar>>,
+    labels: Vec<String>,
+    steps: u64,
+    width: usize,
+    screen: Option<(MultiProgress, ProgressStyle)>,
+    bars: Vec<Option<ProgressBar>>,
     validation: Vec<Option<f64>>,
 }
 
@@ -17,16 +23,24 @@ impl Progress {
     ///
     /// # Errors
     /// If the bars' layout is wrong, which is a defect of this file.
-    pub fn new(methods: &[Method], steps: u64) -> Result<Self> {
-        let bars = if stderr().is_terminal() {
-            let style = ProgressStyle::with_template("{prefix:10} [{bar:24}] {pos:>5}/{len} {msg} {eta} left")?.progress_chars("=> ");
-            let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-            let bar = |method: &Method| all.add(ProgressBar::new(steps)).with_style(style.clone()).with_prefix(method.name());
-            Some(methods.iter().map(bar).collect())
+    pub fn new(labels: Vec<String>, steps: u64) -> Result<Self> {
+        let width = labels.iter().map(String::len).max().unwrap_or(0);
+        let screen = if stderr().is_terminal() {
+            let template = format!("{{prefix:{width}}} [{{bar:24}}] {{pos:>5}}/{{len}} {{msg}} {{eta}} left");
+            let style = ProgressStyle::with_template(&template)?.progress_chars("=> ");
+            Some((MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), style))
         } else {
             None
         };
-        Ok(Self { methods: methods.to_vec(), bars, validation: vec![None; methods.len()] })
+        let count = labels.len();
+        Ok(Self { labels, steps, width, screen, bars: vec![None; count], validation: vec![None; count] })
+    }
+
+    /// The bar of a training, which appears with its first event.
+    fn bar(&mut self, index: usize) -> Option<&ProgressBar> {
+        let (all, style) = self.screen.as_ref()?;
+        let new = || all.add(ProgressBar::new(self.steps)).with_style(style.clone()).with_prefix(self.labels[index].clone());
+        Some(self.bars[index].get_or_insert_with(new))
     }
 
     /// Takes in an event of training `index`.
@@ -39,21 +53,22 @@ impl Progress {
                 (evaluation.step, evaluation.train_loss, evaluation.timing)
             }
             Event::Closed => {
-                if let Some(bars) = &self.bars {
-                    bars[index].abandon();
+                let many = self.labels.len() > KEPT;
+                match self.bar(index) {
+                    Some(bar) if many => bar.finish_and_clear(),
+                    Some(bar) => bar.abandon(),
+                    None => {}
                 }
                 return;
             }
         };
         let loss = |value: Option<f64>| value.map_or_else(|| "  -  ".to_owned(), |value| format!("{value:.3}"));
         let message = format!("train {} val {} {:6.0} tokens/s", loss(train_loss), loss(self.validation[index]), timing.tokens_per_second);
-        match &self.bars {
-            Some(bars) => {
-                bars[index].set_position(step);
-                bars[index].set_message(message);
-            }
-            None if matches!(event, Event::Eval(_)) => eprintln!("{:10} step {step:5} {message}", self.methods[index].name()),
-            None => {}
+        if let Some(bar) = self.bar(index) {
+            bar.set_position(step);
+            bar.set_message(message);
+        } else if matches!(event, Event::Eval(_)) {
+            eprintln!("{:width$} step {step:5} {message}", self.labels[index], width = self.width);
         }
     }
 }

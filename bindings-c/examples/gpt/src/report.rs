@@ -1,6 +1,7 @@
 //! What is left at the end: a table on standard output, the curves as CSV, the summary as JSON.
 
-use crate::trainer::{Evaluation, Method, Outcome, Start, Timing};
+use crate::method::Method;
+use crate::trainer::{Evaluation, Outcome, Start, Timing};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;
@@ -26,6 +27,12 @@ impl Run {
         (self.outcome == Outcome::Finished).then(|| self.evaluations.last().map(|evaluation| evaluation.val_loss)).flatten()
     }
 
+    /// The lowest validation loss.
+    #[must_use]
+    pub fn best_loss(&self) -> Option<f64> {
+        self.evaluations.iter().map(|evaluation| evaluation.val_loss).filter(|loss| loss.is_finite()).min_by(f64::total_cmp)
+    }
+
     /// The first evaluation at or below `loss`.
     #[must_use]
     pub fn reaches(&self, loss: f64) -> Option<&Evaluation> {
@@ -39,34 +46,39 @@ impl Run {
 
 /// The loss that all methods are measured against: AdamW's last.
 fn target(runs: &[Run]) -> Option<f64> {
-    runs.iter().find(|run| run.method == Method::AdamW)?.final_loss()
+    runs.iter().find(|run| run.method == Method::ADAMW)?.final_loss()
 }
 
 fn cell<T>(value: Option<T>, print: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), print)
 }
 
-/// The table for people.
+/// The table for people: a row per method.
 #[must_use]
 pub fn table(runs: &[Run]) -> String {
     let target = target(runs);
-    let reached = |run: &Run| target.and_then(|loss| run.reaches(loss).copied());
-    let row = |title: &str, value: &dyn Fn(&Run) -> String| {
-        runs.iter().fold(format!("{title:<36}"), |line, run| line + &format!("{:>14}", value(run))) + "\n"
+    let line = |cells: [&str; 9]| {
+        let [first, rest @ ..] = cells;
+        rest.iter().fold(format!("{first:<16}"), |line, cell| format!("{line}{cell:>14}")).trim_end().to_owned() + "\n"
     };
-    let mut text = row("", &|run| run.method.name().to_owned());
-    text += &row("final validation loss, nats/byte", &|run| match run.outcome {
-        Outcome::Finished => cell(run.final_loss(), |loss| format!("{loss:.4}")),
-        Outcome::Diverged(_) => "diverged".to_owned(),
-    });
-    text += &row("steps to AdamW's final loss", &|run| cell(reached(run), |evaluation| evaluation.step.to_string()));
-    text += &row("seconds to AdamW's final loss", &|run| cell(reached(run), |evaluation| format!("{:.1}", evaluation.timing.seconds)));
-    text += &row("training seconds, all steps", &|run| format!("{:.1}", run.timing().seconds));
-    text += &row("model, ms per step", &|run| format!("{:.2}", run.timing().model_ms));
-    text += &row("optimizer, ms per step", &|run| format!("{:.2}", run.timing().optimizer_ms));
-    text += &row("optimizer state, bytes", &|run| run.start.state_bytes.to_string());
+    let mut text = line(["", "final loss", "best loss", "steps to", "seconds to", "seconds,", "model,", "optimizer,", "state,"]);
+    text += &line(["", "nats/byte", "nats/byte", "AdamW's final", "AdamW's final", "all steps", "ms per step", "ms per step", "bytes"]);
     for run in runs {
-        if let Outcome::Diverged(message) = &run.outcome {
+        let (reached, timing) = (target.and_then(|loss| run.reaches(loss)), run.timing());
+        text += &line([
+            run.method.name(),
+            &run.final_loss().map_or_else(|| run.outcome.word().to_owned(), |loss| format!("{loss:.4}")),
+            &cell(run.best_loss(), |loss| format!("{loss:.4}")),
+            &cell(reached, |evaluation| evaluation.step.to_string()),
+            &cell(reached, |evaluation| format!("{:.1}", evaluation.timing.seconds)),
+            &format!("{:.1}", timing.seconds),
+            &format!("{:.2}", timing.model_ms),
+            &format!("{:.2}", timing.optimizer_ms),
+            &run.start.state_bytes.to_string(),
+        ]);
+    }
+    for run in runs {
+        if let Some(message) = run.outcome.message() {
             text += &format!("{}: {message}\n", run.method.name());
         }
     }
@@ -119,7 +131,9 @@ pub fn write_summary(path: &Path, runs: &[Run], arguments: &[Vec<String>]) -> Re
                 "method": run.method.argument(),
                 "arguments": arguments,
                 "final_val_loss": run.final_loss(),
-                "diverged": run.outcome != Outcome::Finished,
+                "best_val_loss": run.best_loss(),
+                "outcome": run.outcome.word(),
+                "message": run.outcome.message(),
                 "steps_to_adamw_loss": reached.map(|evaluation| evaluation.step),
                 "seconds_to_adamw_loss": reached.map(|evaluation| evaluation.timing.seconds),
                 "seconds": timing.seconds,
@@ -135,10 +149,11 @@ pub fn write_summary(path: &Path, runs: &[Run], arguments: &[Vec<String>]) -> Re
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn run(method: Method, losses: &[f64]) -> Run {
+    /// A run with these validation losses.
+    pub(crate) fn run(method: Method, losses: &[f64]) -> Run {
         let evaluation = |(i, &val_loss): (usize, &f64)| Evaluation {
             step: 25 * i as u64,
             train_loss: None,
@@ -155,15 +170,15 @@ mod tests {
 
     #[test]
     fn steps_are_counted_to_the_last_loss_of_adamw() {
-        let runs = [run(Method::AdamW, &[5.0, 3.0, 2.0]), run(Method::KlShampoo, &[5.0, 1.9, 1.5])];
+        let runs = [run(Method::ADAMW, &[5.0, 3.0, 2.0]), run(Method::KL_SHAMPOO, &[5.0, 1.9, 1.5])];
         let text = table(&runs);
-        let steps = text.lines().find(|line| line.starts_with("steps to")).map(|line| line.split_whitespace().rev().take(2).collect());
-        assert_eq!(steps, Some(vec!["25", "50"]));
+        let steps: Vec<_> = text.lines().skip(2).filter_map(|line| line.split_whitespace().nth(3)).collect();
+        assert_eq!(steps, ["50", "25"]);
     }
 
     #[test]
     fn a_method_that_diverged_has_no_final_loss() {
-        let mut diverged = run(Method::AdamW, &[5.0, 3.0]);
+        let mut diverged = run(Method::ADAMW, &[5.0, 3.0]);
         diverged.outcome = Outcome::Diverged("the loss is no longer finite".to_owned());
         assert_eq!(diverged.final_loss(), None);
         assert!(table(&[diverged]).contains("diverged"));

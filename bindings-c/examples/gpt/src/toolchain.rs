@@ -1,10 +1,10 @@
 //! From sources to executables: the library by Cargo, the C trainer by the machine's C compiler.
 
 use anyhow::{Context, Result, bail, ensure};
-use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
+use std::{env, fs};
 
 /// What every C file is compiled with. The lines after -O3 are the parts of -ffast-math that let multiply-adds fuse and loops vectorise
 /// without reordering any sum.
@@ -21,8 +21,8 @@ const FLAGS: [&str; 10] = [
     "-Wpedantic",
 ];
 
-const MODEL: [&str; 5] = ["model.c", "forward.c", "backward.c", "ops.c", "gemm.c"];
-const TRAINER: [&str; 5] = ["train.c", "optimizer.c", "options.c", "text.c", "die.c"];
+const MODEL: [&str; 6] = ["model.c", "forward.c", "backward.c", "moe.c", "ops.c", "gemm.c"];
+const TRAINER: [&str; 6] = ["train.c", "methods.c", "optimizer.c", "options.c", "text.c", "die.c"];
 
 /// The folder of this package.
 #[must_use]
@@ -68,7 +68,7 @@ impl Compiler {
     /// # Errors
     /// If there is no C compiler, or `work` cannot be written.
     pub fn new(work: &Path) -> Result<Self> {
-        std::fs::create_dir_all(work).with_context(|| format!("cannot create '{}'; make its parent writable", work.display()))?;
+        fs::create_dir_all(work).with_context(|| format!("cannot create '{}'; make its parent writable", work.display()))?;
         let mut build = cc::Build::new();
         build.target(env!("GPT_TARGET")).host(env!("GPT_TARGET")).opt_level(3).out_dir(work).cargo_metadata(false).warnings(false);
         let tool = build.try_get_compiler().context("no C compiler found; install gcc or clang, or set CC")?;
@@ -103,16 +103,19 @@ impl Compiler {
 
     fn executable(&self, name: &str, sources: &[&str], defines: &[&str], libraries: &[OsString]) -> Result<PathBuf> {
         let target = self.work.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+        // The program of that name may be running: it is replaced as a whole.
+        let fresh = self.work.join(format!("{name}-{}{}", process::id(), env::consts::EXE_SUFFIX));
         let folder = package().join("c");
         let mut command = self.tool.to_command();
         command.args(FLAGS).args(self.native.then_some("-march=native")).args(&self.extra).args(defines);
         command.arg("-I").arg(package().join("../../../include"));
-        command.args(sources.iter().map(|source| folder.join(source))).args(libraries).arg("-o").arg(&target);
+        command.args(sources.iter().map(|source| folder.join(source))).args(libraries).arg("-o").arg(&fresh);
         let status =
             command.status().with_context(|| format!("cannot run {}; install gcc or clang, or set CC", self.tool.path().display()))?;
         if !status.success() {
             bail!("{} could not compile {name}; see its messages above", self.tool.path().display());
         }
+        fs::rename(&fresh, &target).with_context(|| format!("cannot replace '{}'; stop what uses it", target.display()))?;
         Ok(target)
     }
 }

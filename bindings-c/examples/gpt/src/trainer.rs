@@ -8,35 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
-/// The optimizer of the hidden matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// AdamW for every tensor.
-    AdamW,
-    /// KL-Shampoo for hidden matrices, AdamW for the rest.
-    KlShampoo,
-}
-
-impl Method {
-    /// Its name for people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AdamW => "AdamW",
-            Self::KlShampoo => "KL-Shampoo",
-        }
-    }
-
-    /// Its name on command lines and in files.
-    #[must_use]
-    pub const fn argument(self) -> &'static str {
-        match self {
-            Self::AdamW => "adamw",
-            Self::KlShampoo => "kl-shampoo",
-        }
-    }
-}
-
 /// What the trainer says first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Start {
@@ -123,13 +94,43 @@ fn parse(line: &str) -> Option<Event> {
 }
 
 /// How a training ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
+    /// Not ended yet, or not begun.
+    #[default]
+    Pending,
     /// All steps done.
     Finished,
     /// The loss left the finite numbers; the trainer's words.
     Diverged(String),
+    /// The library would not create or step the optimizer, or the process was lost; the trainer's words.
+    Refused(String),
 }
+
+impl Outcome {
+    /// In a word.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Finished => "finished",
+            Self::Diverged(_) => "diverged",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// The trainer's words, if it did not finish.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Pending | Self::Finished => None,
+            Self::Diverged(message) | Self::Refused(message) => Some(message),
+        }
+    }
+}
+
+/// Exit status of `gpt-train` when it does not understand its arguments: every other training would say the same.
+const USAGE: i32 = 2;
 
 /// Exit status of `gpt-train` when the loss is no longer finite.
 const DIVERGED: i32 = 3;
@@ -178,7 +179,7 @@ impl Trainer {
     /// Waits for the end.
     ///
     /// # Errors
-    /// The trainer's own message if it failed for another reason than divergence.
+    /// The trainer's own message if it refused its arguments.
     pub fn finish(&mut self) -> Result<Outcome> {
         let status = self.child.wait().context("lost the trainer")?;
         let errors = self.errors.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
@@ -186,8 +187,9 @@ impl Trainer {
         match status.code() {
             Some(0) => Ok(Outcome::Finished),
             Some(DIVERGED) => Ok(Outcome::Diverged(message)),
-            _ if message.is_empty() => bail!("the trainer ended with {status}; try a smaller job"),
-            _ => bail!("{message}"),
+            Some(USAGE) => bail!("{message}"),
+            _ if message.is_empty() => Ok(Outcome::Refused(format!("the trainer ended with {status}; try a smaller job"))),
+            _ => Ok(Outcome::Refused(message)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The C trainer and the runner as a user meets them: warnings, gradients, wrong usage, and one short training.
 
 use anyhow::{Context, Result, ensure};
+use gpt_runner::method::Method;
 use gpt_runner::toolchain::{Compiler, build_library};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,12 @@ fn library() -> &'static Path {
     LIBRARY.get_or_init(|| build_library(!cfg!(debug_assertions)).expect("the library builds"))
 }
 
-fn trainer(name: &str) -> Result<PathBuf> {
-    Compiler::new(&folder(name))?.flags(&["-Werror"]).trainer(library())
+fn trainer() -> &'static Path {
+    static TRAINER: OnceLock<PathBuf> = OnceLock::new();
+    TRAINER.get_or_init(|| {
+        let compiler = Compiler::new(&folder("trainer")).expect("there is a C compiler");
+        compiler.flags(&["-Werror"]).trainer(library()).expect("the trainer compiles without warnings")
+    })
 }
 
 fn gpt(arguments: &[&str]) -> Result<Output> {
@@ -50,13 +55,13 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
 
 #[test]
 fn trainer_explains_wrong_usage() -> Result<()> {
-    let program = trainer("usage")?;
-    let empty = folder("usage").join("empty.txt");
+    let program = trainer();
+    let empty = folder("usage-empty.txt");
     fs::write(&empty, "")?;
-    let short = folder("usage").join("short.txt");
+    let short = folder("usage-short.txt");
     fs::write(&short, "too short for a single context")?;
     let (empty, short) = (empty.display().to_string(), short.display().to_string());
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 16] = [
         (&[], &["--data"]),
         (&["--data", "/nowhere"], &["/nowhere", "give --data"]),
         (&["--data", &empty], &["holds no text", "give --data"]),
@@ -65,11 +70,17 @@ fn trainer_explains_wrong_usage() -> Result<()> {
         (&["--data"], &["'--data' lacks its value", "--help"]),
         (&["--data", &short, "--steps", "many"], &["--steps wants a whole number", "'many'"]),
         (&["--data", &short, "--beta2", "1"], &["--beta2 wants a number", "'1'"]),
-        (&["--data", &short, "--method", "sgd"], &["--method is adamw or kl-shampoo"]),
+        (&["--data", &short, "--method", "adam"], &["--method is one of adamw, kl-shampoo, ", "not 'adam'"]),
+        (&["--data", &short, "--convention", "mine"], &["--convention is one of figure13, reference-kl, ", "not 'mine'"]),
+        (&["--data", &short, "--graft", "soap"], &["--graft is one of none, adam, ", "not 'soap'"]),
         (&["--data", &short, "--channels", "10"], &["--channels 10", "--heads 4"]),
+        (&["--data", &short, "--experts", "-1"], &["--experts wants a whole number", "'-1'"]),
+        (&["--data", &short, "--experts", "2", "--experts-per-token", "3"], &["--experts-per-token 3", "--experts 2"]),
+        (&["--data", &short, "--experts", "4", "--expert-tensors", "4d"], &["--expert-tensors is one of 3d, matrices;", "'4d'"]),
+        (&["--data", &short, "--balance", "lots"], &["--balance wants a number", "'lots'"]),
     ];
     for (arguments, words) in cases {
-        assert_one_line(&Command::new(&program).args(arguments).output()?, words);
+        assert_one_line(&Command::new(program).args(arguments).output()?, words);
     }
     Ok(())
 }
@@ -79,17 +90,98 @@ fn sanitized_training_is_clean() -> Result<()> {
     let program = Compiler::new(&folder("training-sanitized"))?.flags(SANITIZERS).trainer(library())?;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
     let sizes = ["--layers=2", "--channels=16", "--heads=2", "--context=16", "--batch=2", "--steps=6", "--eval-bytes=64"];
-    for method in ["--method=adamw", "--method=kl-shampoo"] {
-        let output =
-            Command::new(&program).arg("--data").arg(&data).args(sizes).args([method, "--refresh-period=2", "--threads=2"]).output()?;
-        ensure!(output.status.success(), "{method}: {}", String::from_utf8_lossy(&output.stderr));
+    for options in [&["--method=adamw"][..], &["--method=kl-shampoo"], &["--experts=3"], &["--experts=3", "--expert-tensors=matrices"]] {
+        let mut command = Command::new(&program);
+        let output = command.arg("--data").arg(&data).args(sizes).args(options).args(["--refresh-period=2", "--threads=2"]).output()?;
+        ensure!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// The validation losses of a tiny training.
+fn losses(program: &Path, options: &[&str]) -> Result<Vec<f64>> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
+    let sizes = ["--layers=2", "--channels=32", "--heads=2", "--context=32", "--batch=4", "--steps=30", "--eval-every=15"];
+    let output = Command::new(program).arg("--data").arg(data).args(sizes).arg("--eval-bytes=2048").args(options).output()?;
+    ensure!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let events = String::from_utf8(output.stdout)?;
+    let events = events.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>()?;
+    Ok(events.iter().filter_map(|event| event["val_loss"].as_f64()).collect())
+}
+
+#[test]
+fn trainer_and_runner_know_the_same_methods() -> Result<()> {
+    let names: Vec<_> = Method::all().map(Method::argument).collect();
+    let output = Command::new(trainer()).arg("--method=nothing").output()?;
+    assert_one_line(&output, &[&format!("--method is one of {}; not 'nothing'", names.join(", "))]);
+    let help = String::from_utf8(Command::new(trainer()).arg("--help").output()?.stdout)?;
+    for name in names {
+        assert!(help.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name} is missing: {help}");
     }
     Ok(())
 }
 
 #[test]
+fn every_method_learns() -> Result<()> {
+    for method in Method::all() {
+        let losses = losses(trainer(), &["--method", method.argument()])?;
+        ensure!(losses[0] > 5.0 && losses[2] < 4.5, "{}: nothing was learned: {losses:?}", method.argument());
+    }
+    Ok(())
+}
+
+#[test]
+fn options_override_the_table_of_methods() -> Result<()> {
+    let plain = losses(trainer(), &["--method=shampoo"])?;
+    for option in ["--lr=1e-3", "--adamw-lr=1e-3", "--beta1=0.5", "--beta2=0.5", "--graft=adam", "--convention=reference-meta"] {
+        ensure!(losses(trainer(), &["--method=shampoo", option])? != plain, "{option} has no effect");
+    }
+    // AdamW's betas have two names where AdamW is the method.
+    assert_eq!(losses(trainer(), &["--method=adamw", "--beta2=0.9"])?, losses(trainer(), &["--method=adamw", "--adamw-beta2=0.9"])?);
+    Ok(())
+}
+
+#[test]
+fn experts_learn() -> Result<()> {
+    let program = trainer();
+    for method in ["--method=adamw", "--method=kl-shampoo"] {
+        let whole = losses(program, &["--experts=4", method])?;
+        let matrices = losses(program, &["--experts=4", method, "--expert-tensors=matrices"])?;
+        assert_eq!(whole.len(), 3);
+        assert_eq!(whole[0], matrices[0]);
+        for losses in [&whole, &matrices] {
+            ensure!(losses[0] > 5.0 && losses[2] < 4.0, "{method}: nothing was learned: {losses:?}");
+        }
+        // AdamW sees numbers, KL-Shampoo sees dims.
+        assert_eq!(whole[2] == matrices[2], method == "--method=adamw", "{method}: {whole:?} {matrices:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_single_expert_is_the_dense_model() -> Result<()> {
+    let program = trainer();
+    let dense = losses(program, &["--method=adamw"])?;
+    let single = losses(program, &["--method=adamw", "--experts=1", "--experts-per-token=1"])?;
+    for (dense, single) in dense.iter().zip(&single) {
+        ensure!((dense - single).abs() < 1e-4, "{dense} {single}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_balance_loss_acts_but_is_not_reported() -> Result<()> {
+    let program = trainer();
+    let balanced = losses(program, &["--method=adamw", "--experts=3", "--balance=100"])?;
+    let free = losses(program, &["--method=adamw", "--experts=3", "--balance=0"])?;
+    assert_eq!(balanced[0], free[0], "it is reported");
+    assert_ne!(balanced[2], free[2], "it has no effect");
+    Ok(())
+}
+
+#[test]
 fn trainer_names_divergence() -> Result<()> {
-    let program = trainer("divergence")?;
+    let program = trainer();
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
     let sizes = ["--layers=1", "--channels=16", "--heads=1", "--context=16", "--batch=2", "--steps=100", "--eval-bytes=64"];
     let mut command = Command::new(program);
@@ -101,20 +193,35 @@ fn trainer_names_divergence() -> Result<()> {
 }
 
 #[test]
+fn trainer_passes_on_why_the_library_refuses() -> Result<()> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
+    let output = Command::new(trainer()).arg("--data").arg(data).args(["--method=adamw", "--graft=adam"]).output()?;
+    assert_eq!(output.status.code(), Some(1));
+    assert_one_line(&output, &["the library refused adamw: "]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("learning rate"));
+    Ok(())
+}
+
+#[test]
 fn runner_explains_wrong_usage() -> Result<()> {
     let empty = folder("empty.txt");
     fs::write(&empty, "")?;
     let empty = empty.display().to_string();
     let inside_file = format!("{empty}/out");
     let out = folder("usage-out").display().to_string();
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&["--frobnicate"], &["--frobnicate", "--help"]),
         (&["--size", "huge"], &["huge", "tiny", "--help"]),
-        (&["--kl-lr", "fast"], &["--kl-lr", "fast", "a number from 0 to 1000"]),
+        (&["--lr", "fast"], &["--lr", "fast", "a number from 0 to 1000"]),
+        (&["--lr", "adam=1e-3"], &["--lr", "adam=1e-3", "kl-shampoo, "]),
+        (&["--method", "soap,adam"], &["--method", "'adam'", "give all, or some of adamw, kl-shampoo, "]),
+        (&["--graft", "soap"], &["--graft", "none, adam, "]),
         (&["--lambda0", "none"], &["--lambda0", "scale-free"]),
         (&["--out", &out, "--channels", "10"], &["--channels 10", "--heads 4"]),
+        (&["--out", &out, "--experts", "2", "--experts-per-token", "3"], &["--experts-per-token 3", "--experts 2"]),
         (&["--out", &out, "--data", "/nowhere"], &["/nowhere", "give --data"]),
         (&["--out", &out, "--data", &empty], &["holds no text", "give --data"]),
+        (&["--out", &out, "--program", "/nowhere"], &["no program '/nowhere'", "give --program"]),
         (&["--out", &inside_file], &["cannot write", "give --out"]),
     ];
     for (arguments, words) in cases {
@@ -123,28 +230,63 @@ fn runner_explains_wrong_usage() -> Result<()> {
     Ok(())
 }
 
+/// The runner on a tiny job, its results in a folder of this name.
+fn tiny(name: &str, options: &[&str]) -> Result<(PathBuf, Output)> {
+    let out = folder(name);
+    let sizes = ["--layers=1", "--channels=32", "--heads=2", "--context=32", "--batch=4", "--steps=40", "--eval-bytes=2048"];
+    let out_option = format!("--out={}", out.display());
+    let output = gpt(&[&sizes[..], &[&out_option], options].concat())?;
+    Ok((out, output))
+}
+
 #[test]
 fn runner_trains_and_reports() -> Result<()> {
-    let (out, library) = (folder("report"), library().display().to_string());
-    let sizes =
-        ["--layers=1", "--channels=32", "--heads=2", "--context=32", "--batch=4", "--steps=40", "--eval-every=10", "--eval-bytes=2048"];
-    let out_option = format!("--out={}", out.display());
-    let output = gpt(&[&sizes[..], &[&out_option, "--library", &library]].concat())?;
+    let methods = ["adamw", "kl-shampoo", "soap", "sgd"];
+    let (out, output) =
+        tiny("report", &["--library", &library().display().to_string(), "--method", &methods.join(","), "--eval-every=10"])?;
     let table = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
-    for row in ["final validation loss", "steps to AdamW's final loss", "optimizer, ms per step", "optimizer state, bytes"] {
-        assert!(table.contains(row), "'{row}' is missing: {table}");
+    for name in ["final loss", "best loss", "AdamW's final", "ms per step", "bytes", "AdamW  ", "KL-Shampoo", "SOAP", "SGD"] {
+        assert!(table.contains(name), "'{name}' is missing: {table}");
     }
-    // Both methods at steps 0, 10, ..., 40, under one line of names; the first point is the same for both.
+    // Every method at steps 0, 10, ..., 40, under one line of names; the first point is the same for all.
     let curves = fs::read_to_string(out.join("curves.csv"))?;
-    assert_eq!(curves.lines().count(), 1 + 2 * 5);
+    assert_eq!(curves.lines().count(), 1 + methods.len() * 5);
     let first: Vec<_> = curves.lines().filter_map(|line| line.split_once(",0,0,,")).map(|(_, loss)| loss).collect();
-    assert_eq!((first.len(), first[0]), (2, first[1]));
-    assert!(fs::read_to_string(out.join("curves.svg"))?.contains("KL-Shampoo"));
+    assert_eq!(first.len(), methods.len());
+    assert!(first.iter().all(|loss| *loss == first[0]));
+    let picture = fs::read_to_string(out.join("curves.svg"))?;
+    assert!(["AdamW", "KL-Shampoo", "SOAP", "SGD"].iter().all(|name| picture.contains(name)));
     let summary: serde_json::Value = serde_json::from_str(&fs::read_to_string(out.join("summary.json"))?)?;
-    for run in summary.as_array().context("a summary per method")? {
+    for (run, method) in summary.as_array().context("a summary per method")?.iter().zip(methods) {
+        assert_eq!(run["method"], method);
         let loss = run["final_val_loss"].as_f64().context("a final loss")?;
         ensure!(loss < 4.0, "nothing was learned: {run}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_method_that_is_refused_does_not_stop_the_others() -> Result<()> {
+    let (out, output) = tiny("refused", &["--program", &trainer().display().to_string(), "--graft=adamw=adam"])?;
+    assert!(!output.status.success());
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("refused") && table.contains("AdamW: the library refused adamw: "), "{table}");
+    let summary: serde_json::Value = serde_json::from_str(&fs::read_to_string(out.join("summary.json"))?)?;
+    assert_eq!((&summary[0]["outcome"], &summary[1]["outcome"]), (&"refused".into(), &"finished".into()));
+    Ok(())
+}
+
+#[test]
+fn a_grid_has_every_method_and_rate() -> Result<()> {
+    let (out, output) = tiny("grid", &["--program", &trainer().display().to_string(), "--grid=1e-3,4e-3,1000", "--weight-decay=100"])?;
+    let table = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(table.trim_end(), fs::read_to_string(out.join("grid.md"))?.trim_end());
+    let adamw = table.lines().find(|line| line.starts_with("| adamw |")).context("a line of AdamW")?;
+    assert!(adamw.contains("**") && adamw.contains("| diverged |"), "{table}");
+    let rows = fs::read_to_string(out.join("grid.csv"))?;
+    assert_eq!(rows.lines().count(), 1 + 2 * 3);
+    assert_eq!(rows.lines().skip(1).filter(|line| line.ends_with(",best")).count(), 2);
     Ok(())
 }
