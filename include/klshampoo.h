@@ -290,6 +290,9 @@
 // Largest number of dims of a tensor.
 #define KLS_MAX_ORDER 6
 
+// Most parts that the rows of a tensor are split into.
+#define KLS_MAX_ROW_PARTS 8
+
 // Full up to the group's max_dim, diagonal beyond it. The default.
 #define KLS_MODE_AUTO 0
 
@@ -423,8 +426,8 @@ typedef struct kls_tensor {
   uint32_t group;
   // Number of dims, 1 to KLS_MAX_ORDER.
   uint32_t order;
-  // Must be 0.
-  uint32_t reserved;
+  // Parts of the rows in use; 0 (the default): the rows are not split.
+  uint32_t row_part_count;
   // Lengths of the dims of one slice.
   uint64_t dims[KLS_MAX_ORDER];
   // KLS_MODE_* per dim. A group without Kronecker factors (AdamW) has no use for it.
@@ -433,6 +436,8 @@ typedef struct kls_tensor {
   uint64_t slices;
   // Elements from the start of one slice to the start of the next; 0: slices are dense.
   uint64_t slice_stride;
+  // Lengths of the parts of dims[0] that have a state of their own, such as queries, keys and values in one matrix.
+  uint64_t row_parts[KLS_MAX_ROW_PARTS];
 } kls_tensor;
 
 // What a slice has counted.
@@ -460,6 +465,28 @@ typedef struct kls_counters {
   // Cosine of the angle between that direction and the gradient, likewise.
   float update_cosine;
 } kls_counters;
+
+// How a tensor is treated: merged dims, cuts, modes and state.
+typedef struct kls_plan {
+  // sizeof(kls_plan).
+  uint32_t struct_size;
+  // Number of dims after merging.
+  uint32_t order;
+  // Their lengths.
+  uint64_t dims[KLS_MAX_ORDER];
+  // The first of the tensor's own dims that each of them stands for; it stands for all up to the next one's.
+  uint32_t first_dim[KLS_MAX_ORDER];
+  // KLS_MODE_* of each dim of the first piece.
+  int32_t modes[KLS_MAX_ORDER];
+  // Into how many segments each dim is cut.
+  uint64_t segments[KLS_MAX_ORDER];
+  // Slices of the tensor.
+  uint64_t slices;
+  // Pieces of each slice: the product of the segments. Where a function takes a slice, it counts these: slice * pieces + piece.
+  uint64_t pieces;
+  // Bytes of state of the whole tensor, without the pieces' 64-byte headers.
+  uint64_t state_bytes;
+} kls_plan;
 
 // Success.
 #define KLS_OK 0
@@ -577,6 +604,12 @@ typedef struct kls_counters {
 
 // One-sided preconditioning is of one dim.
 #define KLS_ERROR_ONE_SIDED 46
+
+// The parts of the rows must be at most KLS_MAX_ROW_PARTS, none empty, and add up to the first dim.
+#define KLS_ERROR_ROW_PARTS 47
+
+// A slice would be cut into more than 65536 pieces: block_size is too small.
+#define KLS_ERROR_PIECES 48
 
 // The learning rate must be finite and at least 0.
 #define KLS_ERROR_LEARNING_RATE 60
@@ -757,6 +790,17 @@ kls_status kls_optimizer_state_bytes(const struct kls_optimizer *optimizer,
 // # Safety
 // `optimizer` is a handle that no other thread uses.
 kls_status kls_optimizer_set_group(struct kls_optimizer *optimizer, size_t group, float lr_scale, float weight_decay);
+
+// Copies how a tensor is treated. `struct_size` is sizeof(kls_plan).
+//
+// Errors: KLS_ERROR_INDEX, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE and the handle's; `plan` is then untouched.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `plan` has `struct_size` writable bytes.
+kls_status kls_optimizer_plan(struct kls_optimizer *optimizer,
+                              size_t tensor,
+                              struct kls_plan *plan,
+                              size_t struct_size);
 
 // One English sentence for a status. Never NULL; the text is static.
 const char *kls_status_string(kls_status status);

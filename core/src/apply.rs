@@ -38,10 +38,10 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// `U = (M~ . prod_k lambda_k^{-p}) x_k Q_k`, or with another denominator, with the eigenvalues and bases that the convention's order
     /// gives it.
     pub(crate) fn apply(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
-        let (config, correction) = (self.config, Correction::new(self.config, &self.header));
+        let correction = Correction::new(self.config, &self.header);
         self.look_ahead();
         let grafted = self.graft_direction(&correction, grad)?;
-        if config.first_basis == FirstBasis::Gradient || self.header.refreshes > 0 {
+        if self.preconditions() {
             self.divide(&correction);
             let Self { layout, state, scratch, refreshed, linalg, .. } = self;
             let Scratch { update, product, basis, .. } = scratch;
@@ -57,6 +57,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             self.set_length(None);
         }
         Ok(())
+    }
+
+    /// Whether there is something to precondition with: the identity basis at the start waits for the first refresh that is due.
+    pub(crate) fn preconditions(&self) -> bool {
+        self.config.first_basis == FirstBasis::Gradient || self.header.last_refresh > 0
     }
 
     /// Nesterov's numerator, in the place of the projected gradient.
@@ -183,12 +188,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let (d, factor) = (self.layout.shape().dim(k), &*self.state.factor[k]);
         let sum = |diagonal: &mut dyn Iterator<Item = T>| diagonal.fold(T::ZERO, |sum, x| sum + x);
         let of_square = || sum(&mut self.scratch.delta[k].iter().step_by(d + 1).copied());
-        let correction = Correction::new(self.config, &self.header).factor;
         let old = || sum(&mut packed::diagonal(factor, d));
         match (self.layout.shape().mode(k), self.config.step_order) {
-            (Mode::Full, StepOrder::ApplyFirst) => correction * old(),
-            (Mode::Full, StepOrder::EstimateFirst) if self.refreshed.tried => correction * of_square(),
-            (Mode::Full, StepOrder::EstimateFirst) => correction * (self.config.beta2 * old() + (T::ONE - self.config.beta2) * of_square()),
+            (Mode::Full, StepOrder::ApplyFirst) => old(),
+            (Mode::Full, StepOrder::EstimateFirst) if self.refreshed.tried => of_square(),
+            (Mode::Full, StepOrder::EstimateFirst) => self.config.beta2 * old() + (T::ONE - self.config.beta2) * of_square(),
             (_, StepOrder::ApplyFirst) => eigenvalues::sum(self.state.lambda[k], |l| l),
             (_, StepOrder::EstimateFirst) => eigenvalues::sum(self.scratch.lambda[k], |l| l),
         }

@@ -71,8 +71,14 @@ impl<T: Scalar> Correction<T> {
             BiasCorrection::StepSize => Self { numerator: numerator() * sum(config.beta2, age).sqrt(), second: T::ONE, factor: T::ONE },
             BiasCorrection::Moments => {
                 let second = T::ONE / sum(config.beta2, age);
-                let from_zero = config.factor_init == FactorInit::Zero && config.first_step == FirstStep::Full;
-                Self { numerator: numerator(), second, factor: if from_zero { second } else { T::ONE } }
+                // The factors have averaged a gradient in a first step of factors only too.
+                let factor = match (config.first_step, config.factor_init) {
+                    (FirstStep::Full, FactorInit::Lambda) => T::ONE,
+                    (FirstStep::Full, FactorInit::Zero) | (FirstStep::FactorsOnly, _) => {
+                        T::ONE / sum(config.beta2, T::from_usize(header.step as usize))
+                    }
+                };
+                Self { numerator: numerator(), second, factor }
             }
         }
     }

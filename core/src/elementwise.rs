@@ -31,6 +31,8 @@ struct Blocks<'a, T> {
     correction: Correction<T>,
     roots: Tables<'a, T>,
     eps: T,
+    /// Whether there is something to precondition with yet.
+    preconditions: bool,
     grad: &'a [T],
 }
 
@@ -41,7 +43,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let eps = self.root_eigenvalues();
         let correction = Correction::new(config, &self.header);
         let roots = tables(shape, &self.scratch.weight);
-        let blocks = Blocks { shape, config, correction, roots, eps, grad };
+        let blocks = Blocks { shape, config, correction, roots, eps, preconditions: self.preconditions(), grad };
         let mut factor = T::ONE;
         if config.graft != Graft::None || config.rms_cap.is_some() {
             let (mut natural, mut grafted) = (Norm::ZERO, Norm::ZERO);
@@ -119,12 +121,12 @@ impl<T: Scalar> Blocks<'_, T> {
                 }
                 normalise(self.eps, self.correction.numerator, self.correction.second, numerator, &block.second_moment[..n], out);
             }
-            Direction::Momentum => {
+            _ if !self.preconditions || config.direction == Direction::Momentum => {
                 for (out, &m) in out.iter_mut().zip(numerator) {
                     *out = m * self.correction.numerator;
                 }
             }
-            Direction::KroneckerPower(_) | Direction::ShampooRoot | Direction::VonNeumann => {
+            Direction::KroneckerPower(_) | Direction::ShampooRoot | Direction::VonNeumann | Direction::Momentum => {
                 root.precondition(self.eps, self.correction.numerator, numerator, out);
             }
         }
@@ -134,5 +136,8 @@ impl<T: Scalar> Blocks<'_, T> {
             }
         }
         graft::direction(config, &self.correction, numerator, grad, &block.graft_moment[..n], &mut block.graft[..n]);
+        if !self.preconditions && config.graft != Graft::None {
+            block.direction = block.graft;
+        }
     }
 }

@@ -78,7 +78,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             if divisor <= T::FLOOR && config.estimator == Estimator::FrobeniusFactor {
                 return T::ZERO;
             }
-            alpha = alpha / divisor.max(T::FLOOR);
+            alpha /= divisor.max(T::FLOOR);
         }
         alpha
     }

@@ -9,6 +9,9 @@ use crate::{Layout, Mode};
 /// Most parts that the rows of a fused tensor are split into.
 pub const MAX_ROW_PARTS: usize = 8;
 
+/// Most pieces of a slice.
+pub const MAX_PIECES: usize = 1 << 16;
+
 /// A mode, chosen by hand or by the length of a piece's dim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ModeChoice {
@@ -79,9 +82,9 @@ impl Plan {
 
     /// Number of pieces of a slice.
     pub const fn pieces(&self) -> usize {
-        let (mut k, mut pieces) = (0, 1);
+        let (mut k, mut pieces) = (0, 1usize);
         while k < self.order {
-            pieces *= self.segments(k);
+            pieces = pieces.saturating_mul(self.segments(k));
             k += 1;
         }
         pieces

@@ -23,7 +23,6 @@ enum Outcome {
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// One refresh of every full mode, in scratch; the moments there move along.
     pub(crate) fn refresh(&mut self) {
-        self.header.last_refresh = self.header.step;
         self.refreshed.tried = true;
         for k in (0..self.layout.shape().order()).filter(|&k| self.layout.shape().is_full(k)) {
             let outcome = self.refresh_mode(k);
@@ -44,8 +43,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let (shape, config, scratch) = (self.layout.shape(), self.config, &mut self.scratch);
         let d = shape.dim(k);
         packed::average_into_square(self.state.factor[k], scratch.delta[k], d, config.beta2);
-        // A method that waits for its first basis gets it, stale or not.
-        if config.staleness > T::ZERO && self.header.refreshes > 0 && staleness(scratch.delta[k], d) <= config.staleness {
+        if config.staleness > T::ZERO && staleness(scratch.delta[k], d) <= config.staleness {
             return Outcome::NotStale;
         }
         // The last product overwrites the lower triangle; the upper one and this copy of the diagonal bring the factor back if it

@@ -34,6 +34,8 @@ pub enum ShapeError {
     Overflow,
     /// Parts of the rows that are empty, too many, or do not add up to the first dim.
     RowParts,
+    /// More than 65,536 pieces of a slice: the blocks are too small.
+    Pieces,
 }
 
 impl core::fmt::Display for ShapeError {
@@ -42,6 +44,7 @@ impl core::fmt::Display for ShapeError {
             Self::Order => "a tensor has 1 to 6 dims",
             Self::ZeroDim => "a dim is zero",
             Self::RowParts => "the parts of the rows must be 1 to 8, none empty, and add up to the first dim",
+            Self::Pieces => "a slice would be cut into more than 65536 pieces",
             Self::Overflow => "the tensor or its state does not fit the address space",
         })
     }

@@ -1,6 +1,7 @@
 //! The first non-zero gradient: it sets the eigenbasis and the first eigenvalues.
 
-use crate::config::{FactorInit, FirstBasis, FirstStep, LambdaInit};
+use crate::config::{Eigenvalues, FactorInit, FirstBasis, FirstStep, LambdaInit};
+use crate::direction::Correction;
 use crate::linalg::{LinAlg, LinAlgError, MatMut};
 use crate::magnitude::Magnitude;
 use crate::step::SliceStep;
@@ -60,6 +61,12 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 let weight = (T::ONE - config.beta2) * config.estimator.scale(d, shape.elements()) / normaliser / normaliser;
                 if decomposed {
                     diagonal_factor(state.factor[k], values, weight);
+                    if config.eigenvalues != Eigenvalues::Average && self.layout.has_lambda(k) {
+                        let correction = Correction::new(config, &self.header).factor;
+                        let noise = weight * correction * eigenvalues::noise(values);
+                        let lambda = &mut *state.lambda[k];
+                        eigenvalues::set(config, shape, k, lambda, &mut self.header, |i, _| (weight * correction * values[i]).max(noise));
+                    }
                 } else {
                     unfolded_product(self.linalg, shape, k, weight, (x, x), scratch.delta[k])?;
                     packed::pack(state.factor[k], scratch.delta[k], d);

@@ -176,7 +176,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             self.project(grad)?;
         }
         self.estimate(grad)?;
+        let due = self.config.refresh_due(self.header.step, self.header.last_refresh);
         let rests = turned && self.starting && self.config.rests_in_first_step();
+        if !turned && due {
+            self.header.last_refresh = self.header.step;
+        }
         if turned {
             self.scratch.second_moment.copy_from_slice(self.state.second_moment);
             if self.config.step_order == StepOrder::ApplyFirst {
@@ -186,7 +190,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             } else {
                 self.average_momentum();
             }
-            if self.config.refresh_due(self.header.step, self.header.last_refresh) {
+            if due {
+                self.header.last_refresh = self.header.step;
                 self.refresh();
             }
             if self.config.step_order == StepOrder::EstimateFirst {

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::config::Estimator;
-use crate::plan::{MAX_ROW_PARTS, ModeChoice, Piece, Plan};
+use crate::plan::{MAX_PIECES, MAX_ROW_PARTS, ModeChoice, Piece, Plan};
 use crate::shape::{MAX_ORDER, ShapeError};
 use crate::{Config, ConfigError, Layout, Mode, Scalar, SliceHeader};
 
@@ -140,6 +140,9 @@ impl TensorSpec {
             let whole = config.block_size == 0 || matches!(plan.modes[k], ModeChoice::Fixed(Mode::Diagonal | Mode::Identity));
             plan.block[k] = if whole { plan.dims[k] } else { config.block_size };
             k += 1;
+        }
+        if plan.pieces() > MAX_PIECES {
+            return Err(ShapeError::Pieces);
         }
         Ok(plan)
     }

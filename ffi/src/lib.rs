@@ -11,6 +11,7 @@ mod inspect;
 mod optimizer;
 #[cfg(not(feature = "host"))]
 mod panic;
+mod plan;
 mod status;
 mod step;
 mod tensor;
@@ -22,6 +23,7 @@ pub use handle::kls_optimizer;
 pub use host::create::{KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, kls_optimizer_create, kls_options, kls_options_init};
 pub use inspect::*;
 pub use optimizer::*;
+pub use plan::*;
 pub use status::*;
 pub use step::{kls_optimizer_step, kls_optimizer_step_tensor};
 pub use tensor::*;

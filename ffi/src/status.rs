@@ -86,6 +86,10 @@ pub const KLS_ERROR_SLICES: kls_status = 44;
 pub const KLS_ERROR_SLICE_STRIDE: kls_status = 45;
 /// One-sided preconditioning is of one dim.
 pub const KLS_ERROR_ONE_SIDED: kls_status = 46;
+/// The parts of the rows must be at most KLS_MAX_ROW_PARTS, none empty, and add up to the first dim.
+pub const KLS_ERROR_ROW_PARTS: kls_status = 47;
+/// A slice would be cut into more than 65536 pieces: block_size is too small.
+pub const KLS_ERROR_PIECES: kls_status = 48;
 /// The learning rate must be finite and at least 0.
 pub const KLS_ERROR_LEARNING_RATE: kls_status = 60;
 /// tensor_count is not the number of tensors that the optimizer was made for.
@@ -153,6 +157,8 @@ const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_SLICES => c"A tensor needs at least one slice.",
         KLS_ERROR_SLICE_STRIDE => c"Slices overlap: slice_stride is smaller than a slice.",
         KLS_ERROR_ONE_SIDED => c"One-sided preconditioning is of one dim.",
+        KLS_ERROR_ROW_PARTS => c"The parts of the rows must be at most KLS_MAX_ROW_PARTS, none empty, and add up to the first dim.",
+        KLS_ERROR_PIECES => c"A slice would be cut into more than 65536 pieces: block_size is too small.",
         KLS_ERROR_LEARNING_RATE => c"The learning rate must be finite and at least 0.",
         KLS_ERROR_TENSOR_COUNT => c"tensor_count is not the number of tensors that the optimizer was made for.",
         KLS_ERROR_INDEX => c"There is no such tensor, slice or mode.",
@@ -202,6 +208,8 @@ const fn from_shape(error: ShapeError) -> kls_status {
         ShapeError::Order => KLS_ERROR_ORDER,
         ShapeError::ZeroDim => KLS_ERROR_ZERO_DIM,
         ShapeError::Overflow => KLS_ERROR_OVERFLOW,
+        ShapeError::RowParts => KLS_ERROR_ROW_PARTS,
+        ShapeError::Pieces => KLS_ERROR_PIECES,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use klshampoo::{Job, Outcome as SliceOutcome, StepError, Tensor};
+use klshampoo::{Job, StepError, StepReport, Tensor};
 
 use crate::checked::{check_pointer, slice};
 use crate::guard::with_handle;
@@ -61,7 +61,7 @@ impl Pointers<'_> {
         job: Job<'_, f32>,
         scratch: &mut [f32],
         linalg: &mut L,
-    ) -> Option<Result<SliceOutcome, StepError>> {
+    ) -> Option<Result<(), StepError>> {
         let (index, range) = (job.tensor(), job.range());
         let grad = self.grad(index);
         if grad.is_null() {
@@ -74,7 +74,7 @@ impl Pointers<'_> {
                 core::slice::from_raw_parts(grad.add(range.start), range.len()),
             )
         };
-        Some(job.run(param, grad, scratch, linalg))
+        Some(job.run(param, grad, scratch, linalg, &mut StepReport::default()))
     }
 }
 

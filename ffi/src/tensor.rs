@@ -1,6 +1,6 @@
 //! `kls_tensor`: one entry of the tensor table as C sees it.
 
-use klshampoo::{MAX_ORDER, Mode, TensorSpec};
+use klshampoo::{MAX_ORDER, MAX_ROW_PARTS, Mode, TensorSpec};
 
 use crate::checked::{check_struct_size, slice, write_struct};
 use crate::status::*;
@@ -8,7 +8,10 @@ use crate::status::*;
 /// Largest number of dims of a tensor.
 pub const KLS_MAX_ORDER: usize = 6;
 
-const _: () = assert!(KLS_MAX_ORDER == MAX_ORDER, "the header's number is the core's");
+/// Most parts that the rows of a tensor are split into.
+pub const KLS_MAX_ROW_PARTS: usize = 8;
+
+const _: () = assert!(KLS_MAX_ORDER == MAX_ORDER && KLS_MAX_ROW_PARTS == MAX_ROW_PARTS, "the header's numbers are the core's");
 
 /// Full up to the group's max_dim, diagonal beyond it. The default.
 pub const KLS_MODE_AUTO: i32 = 0;
@@ -33,8 +36,8 @@ pub struct kls_tensor {
     pub group: u32,
     /// Number of dims, 1 to KLS_MAX_ORDER.
     pub order: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Parts of the rows in use; 0 (the default): the rows are not split.
+    pub row_part_count: u32,
     /// Lengths of the dims of one slice.
     pub dims: [u64; KLS_MAX_ORDER],
     /// KLS_MODE_* per dim. A group without Kronecker factors (AdamW) has no use for it.
@@ -43,6 +46,8 @@ pub struct kls_tensor {
     pub slices: u64,
     /// Elements from the start of one slice to the start of the next; 0: slices are dense.
     pub slice_stride: u64,
+    /// Lengths of the parts of dims[0] that have a state of their own, such as queries, keys and values in one matrix.
+    pub row_parts: [u64; KLS_MAX_ROW_PARTS],
 }
 
 /// A length from C in this machine's size.
@@ -54,9 +59,6 @@ impl kls_tensor {
     /// The core's description; sizes and group are checked when the table is built.
     pub(crate) fn to_core(self) -> Result<TensorSpec, kls_status> {
         check_struct_size::<Self>(self.struct_size as usize)?;
-        if self.reserved != 0 {
-            return Err(KLS_ERROR_RESERVED);
-        }
         let order = self.order as usize;
         if order == 0 || order > KLS_MAX_ORDER {
             return Err(KLS_ERROR_ORDER);
@@ -79,7 +81,12 @@ impl kls_tensor {
                 _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
             };
         }
-        Ok(spec)
+        let mut parts = [0; KLS_MAX_ROW_PARTS];
+        let given = self.row_parts.get(..self.row_part_count as usize).ok_or(KLS_ERROR_ROW_PARTS)?;
+        for (part, &from_c) in parts.iter_mut().zip(given) {
+            *part = length(from_c)?;
+        }
+        spec.split_rows(&parts[..given.len()]).map_err(|_| KLS_ERROR_ROW_PARTS)
     }
 }
 
@@ -106,11 +113,12 @@ pub unsafe extern "C" fn kls_tensor_init(tensor: *mut kls_tensor, struct_size: u
         struct_size: size_of::<kls_tensor>() as u32,
         group: 0,
         order,
-        reserved: 0,
+        row_part_count: 0,
         dims,
         modes: [KLS_MODE_AUTO; KLS_MAX_ORDER],
         slices: 1,
         slice_stride: 0,
+        row_parts: [0; KLS_MAX_ROW_PARTS],
     };
     // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
     unsafe { write_struct(tensor, struct_size, value) }

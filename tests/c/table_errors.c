@@ -29,7 +29,10 @@ const char *test_table_errors(void) {
         CHECK(size == 77 && alignment == 77);                                                             \
     } while (0)
     REFUSED(tensor.struct_size = 1, KLS_ERROR_STRUCT_SIZE);
-    REFUSED(tensor.reserved = 1, KLS_ERROR_RESERVED);
+    REFUSED(tensor.row_part_count = 9, KLS_ERROR_ROW_PARTS);
+    REFUSED(tensor.row_part_count = 1, KLS_ERROR_ROW_PARTS);
+    REFUSED((tensor.row_part_count = 1, tensor.row_parts[0] = 1), KLS_ERROR_ROW_PARTS);
+    REFUSED((tensor.row_part_count = 2, tensor.row_parts[0] = 1, tensor.row_parts[1] = UINT64_MAX), KLS_ERROR_ROW_PARTS);
     REFUSED(tensor.order = 0, KLS_ERROR_ORDER);
     REFUSED(tensor.order = 7, KLS_ERROR_ORDER);
     REFUSED(tensor.dims[1] = 0, KLS_ERROR_ZERO_DIM);

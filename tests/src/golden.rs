@@ -139,8 +139,6 @@ pub struct Hyper {
     pub apply: Option<String>,
     /// Family: exponent of the eigenvalues.
     pub p: Option<f64>,
-    /// Published Shampoo: exponent of the factors; nothing for 1 / (2 K).
-    pub exponent: Option<f64>,
     /// `adam` or nothing.
     pub graft: Option<String>,
     /// Family: first eigenvalue.

@@ -384,7 +384,7 @@ impl KlShampoo {
             }
         }
         // Where there is no basis to wait for, its time has come when the others' would have.
-        self.preconditions |= due && (self.refreshed > 0 || self.full_modes().is_empty());
+        self.preconditions |= due;
     }
 
     fn refresh_mode(&mut self, k: usize) {

@@ -14,7 +14,7 @@ const DIMS: [[usize; 2]; 4] = [[48, 320], [33, 17], [16, 16], [128, 40]];
 
 /// In lent memory nothing is ever allocated, the first step included.
 fn lent_memory_allocates_nothing() {
-    let mut optimizer = CAbi::<Lent>::new(&f32::figure13(), &[16, 32], &[None; 2]);
+    let mut optimizer = CAbi::<Lent>::new(&f32::kl_shampoo(), &[16, 32], &[None; 2]);
     let (mut param, mut grad, mut random) = (vec![0.1f32; 512], vec![0f32; 512], Xorshift::for_shape(&[16, 32]));
     let before = Counting::of_all_threads();
     for _ in 0..300 {
@@ -28,7 +28,7 @@ fn lent_memory_allocates_nothing() {
 fn steps_allocate_nothing_after_the_warm_up() {
     lent_memory_allocates_nothing();
     for (threads, backend) in [(1, KLS_BACKEND_FAER), (2, KLS_BACKEND_FAER), (2, KLS_BACKEND_PORTABLE)] {
-        let mut group = config_to_c(&f32::figure13());
+        let mut group = config_to_c(&f32::kl_shampoo());
         group.refresh_period = 3;
         let tensors: Vec<kls_tensor> = DIMS.iter().map(|dims| tensor_to_c(dims, &[None::<Mode>; 2])).collect();
         let options = kls_options { struct_size: size_of::<kls_options>() as u32, num_threads: threads, backend, reserved: 0 };

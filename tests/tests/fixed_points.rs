@@ -46,7 +46,7 @@ fn config<T: Number>(options: &Options) -> Config<T> {
         lambda_init: LambdaInit::ScaleFree,
         beta1: T::from_f64(options.beta1),
         beta2: T::from_f64(options.beta2),
-        ..T::figure13()
+        ..T::kl_shampoo()
     }
 }
 
