@@ -436,7 +436,7 @@ typedef struct kls_tensor {
   uint64_t slices;
   // Elements from the start of one slice to the start of the next; 0: slices are dense.
   uint64_t slice_stride;
-  // Lengths of the parts of dims[0] that have a state of their own, such as queries, keys and values in one matrix.
+  // Lengths of the parts of the first dim that have a state of their own, such as queries, keys and values in one matrix.
   uint64_t row_parts[KLS_MAX_ROW_PARTS];
 } kls_tensor;
 

@@ -13,15 +13,20 @@
 //! apply      theta <- theta - lr (wd theta + (M~ . prod_k lambda_k^{-1/2}) x_k Q_k)
 //! ```
 //!
+//! That is KL-Shampoo. Every other method of the family, from SOAP to SGD, is the same step with other choices on the axes of [`Config`];
+//! there is no second one.
+//!
 //! | read | for |
 //! |---|---|
 //! | [`Config`] | a method: one choice per axis; presets |
 //! | [`TensorSpec`], [`Tensor`], [`Totals`] | the table of tensors and what it needs |
+//! | [`Plan`] | what became of a tensor: merged dims, pieces |
 //! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all |
 //! | [`Layout`] | the only place where sizes exist |
 //! | [`linalg`] | the trait behind which products and factorisations stand, and the portable backend |
 //!
-//! Sources: paper A, "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization", Fig. 13 and Claims 2 to 4.
+//! Sources: paper A, "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization"; paper B, "A New Perspective on
+//! Shampoo's Preconditioner".
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -12,6 +12,7 @@ mod optimizer;
 #[cfg(not(feature = "host"))]
 mod panic;
 mod plan;
+mod pointers;
 mod status;
 mod step;
 mod tensor;
