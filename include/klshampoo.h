@@ -31,82 +31,6 @@
 #define KLS_HOST
 #endif
 
-// KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
-// SOAP via Kullback-Leibler Minimization".
-#define KLS_METHOD_KL_SHAMPOO 0
-
-// AdamW, with decoupled weight decay and bias correction.
-#define KLS_METHOD_ADAMW 1
-
-// KL-SOAP (Sec. 5, Claim 5): KL-Shampoo's eigenbasis, a second moment per element in it.
-#define KLS_METHOD_KL_SOAP 2
-
-// SOAP (Eq. 2).
-#define KLS_METHOD_SOAP 3
-
-// Shampoo (Eq. 1) with power 1/(2K) for K preconditioned dims. Set `graft` for a grafted one.
-#define KLS_METHOD_SHAMPOO 4
-
-// Shampoo with power 1/2.
-#define KLS_METHOD_SHAMPOO_HALF 5
-
-// Shampoo with power 1/4.
-#define KLS_METHOD_SHAMPOO_QUARTER 6
-
-// VN-Shampoo, variant 1 (Fig. 6, Claim 6).
-#define KLS_METHOD_VN_SHAMPOO_1 7
-
-// VN-Shampoo, variant 2 (Fig. 6).
-#define KLS_METHOD_VN_SHAMPOO_2 8
-
-// F-Shampoo, variant 1 (Fig. 8, Claim 7).
-#define KLS_METHOD_F_SHAMPOO_1 9
-
-// F-Shampoo, variant 2 (Fig. 8).
-#define KLS_METHOD_F_SHAMPOO_2 10
-
-// Idealized KL-Shampoo, by eigendecompositions (Fig. 3, left).
-#define KLS_METHOD_IDEALIZED_KL 11
-
-// Idealized VN-Shampoo, variant 1 (Fig. 6, left).
-#define KLS_METHOD_IDEALIZED_VN_1 12
-
-// Idealized VN-Shampoo, variant 2 (Fig. 6, left).
-#define KLS_METHOD_IDEALIZED_VN_2 13
-
-// Idealized F-Shampoo, variant 1 (Fig. 8, left).
-#define KLS_METHOD_IDEALIZED_F_1 14
-
-// Idealized F-Shampoo, variant 2 (Fig. 8, left).
-#define KLS_METHOD_IDEALIZED_F_2 15
-
-// KL-Shampoo with instantaneous eigenvalues, the ablation of Fig. 4.
-#define KLS_METHOD_INSTANTANEOUS_KL 16
-
-// One-sided preconditioning (Claim 1): of a tensor's shortest dim, unless its modes say otherwise.
-#define KLS_METHOD_ONE_SIDED 17
-
-// RMSProp.
-#define KLS_METHOD_RMSPROP 18
-
-// Adafactor as VN-Shampoo with diagonal factors (Claim 6); no cap unless `rms_cap` is set, no relative step sizes.
-#define KLS_METHOD_ADAFACTOR 19
-
-// SGD with (averaged) momentum.
-#define KLS_METHOD_SGD 20
-
-// The paper's order of operations (Fig. 13): estimate, refresh, apply. The default.
-#define KLS_CONVENTION_FIGURE13 0
-
-// The published code of KL-Shampoo's authors: apply, estimate, refresh; the first call only sets factors and bases.
-#define KLS_CONVENTION_REFERENCE_KL 1
-
-// The published code of SOAP's authors: as theirs, eigenvectors sorted, step size bias-corrected.
-#define KLS_CONVENTION_REFERENCE_SOAP 2
-
-// Distributed Shampoo: no preconditioner before the first refresh, bias-corrected moments, damping of each factor.
-#define KLS_CONVENTION_REFERENCE_META 3
-
 // No Kronecker factors: an elementwise method.
 #define KLS_ESTIMATOR_NONE 0
 
@@ -287,6 +211,82 @@
 // The grafted method's second moment in parameter coordinates: one number per element of the slice. `mode` is not looked at.
 #define KLS_STATE_GRAFT_MOMENT 5
 
+// KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
+// SOAP via Kullback-Leibler Minimization".
+#define KLS_METHOD_KL_SHAMPOO 0
+
+// AdamW, with decoupled weight decay and bias correction.
+#define KLS_METHOD_ADAMW 1
+
+// KL-SOAP (Sec. 5, Claim 5): KL-Shampoo's eigenbasis, a second moment per element in it.
+#define KLS_METHOD_KL_SOAP 2
+
+// SOAP (Eq. 2).
+#define KLS_METHOD_SOAP 3
+
+// Shampoo (Eq. 1) with power 1/(2K) for K preconditioned dims. Set `graft` for a grafted one.
+#define KLS_METHOD_SHAMPOO 4
+
+// Shampoo with power 1/2.
+#define KLS_METHOD_SHAMPOO_HALF 5
+
+// Shampoo with power 1/4.
+#define KLS_METHOD_SHAMPOO_QUARTER 6
+
+// VN-Shampoo, variant 1 (Fig. 6, Claim 6).
+#define KLS_METHOD_VN_SHAMPOO_1 7
+
+// VN-Shampoo, variant 2 (Fig. 6).
+#define KLS_METHOD_VN_SHAMPOO_2 8
+
+// F-Shampoo, variant 1 (Fig. 8, Claim 7).
+#define KLS_METHOD_F_SHAMPOO_1 9
+
+// F-Shampoo, variant 2 (Fig. 8).
+#define KLS_METHOD_F_SHAMPOO_2 10
+
+// Idealized KL-Shampoo, by eigendecompositions (Fig. 3, left).
+#define KLS_METHOD_IDEALIZED_KL 11
+
+// Idealized VN-Shampoo, variant 1 (Fig. 6, left).
+#define KLS_METHOD_IDEALIZED_VN_1 12
+
+// Idealized VN-Shampoo, variant 2 (Fig. 6, left).
+#define KLS_METHOD_IDEALIZED_VN_2 13
+
+// Idealized F-Shampoo, variant 1 (Fig. 8, left).
+#define KLS_METHOD_IDEALIZED_F_1 14
+
+// Idealized F-Shampoo, variant 2 (Fig. 8, left).
+#define KLS_METHOD_IDEALIZED_F_2 15
+
+// KL-Shampoo with instantaneous eigenvalues, the ablation of Fig. 4.
+#define KLS_METHOD_INSTANTANEOUS_KL 16
+
+// One-sided preconditioning (Claim 1): of a tensor's shortest dim, unless its modes say otherwise.
+#define KLS_METHOD_ONE_SIDED 17
+
+// RMSProp.
+#define KLS_METHOD_RMSPROP 18
+
+// Adafactor as VN-Shampoo with diagonal factors (Claim 6); no cap unless `rms_cap` is set, no relative step sizes.
+#define KLS_METHOD_ADAFACTOR 19
+
+// SGD with (averaged) momentum.
+#define KLS_METHOD_SGD 20
+
+// The paper's order of operations (Fig. 13): estimate, refresh, apply. The default.
+#define KLS_CONVENTION_FIGURE13 0
+
+// The published code of KL-Shampoo's authors: apply, estimate, refresh; the first call only sets factors and bases.
+#define KLS_CONVENTION_REFERENCE_KL 1
+
+// The published code of SOAP's authors: as theirs, eigenvectors sorted, step size bias-corrected.
+#define KLS_CONVENTION_REFERENCE_SOAP 2
+
+// Distributed Shampoo: no preconditioner before the first refresh, bias-corrected moments, damping of each factor.
+#define KLS_CONVENTION_REFERENCE_META 3
+
 // Largest number of dims of a tensor.
 #define KLS_MAX_ORDER 6
 
@@ -319,6 +319,21 @@ typedef struct kls_optimizer kls_optimizer;
 
 // Result of every call: `KLS_OK` or the number of an error. Numbers never change their meaning.
 typedef int32_t kls_status;
+
+#if defined(KLS_HOST)
+// How an optimizer on a host works. Fill it with kls_options_init, then change what you want.
+typedef struct kls_options {
+  // sizeof(kls_options), set by kls_options_init.
+  uint32_t struct_size;
+  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Each has a scratch of its own,
+  // as long as the largest tensor slice needs.
+  uint32_t num_threads;
+  // KLS_BACKEND_*.
+  int32_t backend;
+  // Must be 0.
+  uint32_t reserved;
+} kls_options;
+#endif
 
 // A group's method and hyper-parameters. Fill it with kls_config_init, then change what you want.
 typedef struct kls_config {
@@ -399,21 +414,6 @@ typedef struct kls_config {
   // Must be 0.
   uint32_t reserved;
 } kls_config;
-
-#if defined(KLS_HOST)
-// How an optimizer on a host works. Fill it with kls_options_init, then change what you want.
-typedef struct kls_options {
-  // sizeof(kls_options), set by kls_options_init.
-  uint32_t struct_size;
-  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Each has a scratch of its own,
-  // as long as the largest tensor slice needs.
-  uint32_t num_threads;
-  // KLS_BACKEND_*.
-  int32_t backend;
-  // Must be 0.
-  uint32_t reserved;
-} kls_options;
-#endif
 
 // One parameter tensor: row-major, the last dim contiguous, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
 //
@@ -651,18 +651,6 @@ typedef struct kls_plan {
 extern "C" {
 #endif // __cplusplus
 
-// Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
-// Kronecker factors have only one convention.
-//
-// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
-//
-// # Safety
-// `config` points to `struct_size` writable bytes.
-kls_status kls_config_init(struct kls_config *config,
-                           size_t struct_size,
-                           int32_t method,
-                           int32_t convention);
-
 #if defined(KLS_HOST)
 // Fills `options` with the defaults. `struct_size` is sizeof(kls_options).
 //
@@ -731,6 +719,18 @@ kls_status kls_optimizer_counters(struct kls_optimizer *optimizer,
                                   size_t slice,
                                   struct kls_counters *counters,
                                   size_t struct_size);
+
+// Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
+// Kronecker factors have only one convention.
+//
+// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
+//
+// # Safety
+// `config` points to `struct_size` writable bytes.
+kls_status kls_config_init(struct kls_config *config,
+                           size_t struct_size,
+                           int32_t method,
+                           int32_t convention);
 
 // Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
 //
