@@ -486,6 +486,12 @@ typedef struct kls_plan {
   uint64_t pieces;
   // Bytes of state of the whole tensor, without the pieces' 64-byte headers.
   uint64_t state_bytes;
+  // Bytes of scratch that a step of it needs; tensors share it, each thread has one.
+  uint64_t scratch_bytes;
+  // Floating-point operations of matrix products in a step of the whole tensor without a refresh.
+  uint64_t step_flops;
+  // The same of products and factorisations of a refresh, on top of that.
+  uint64_t refresh_flops;
 } kls_plan;
 
 // Success.

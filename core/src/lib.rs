@@ -20,7 +20,7 @@
 //! |---|---|
 //! | [`Config`] | a method: one choice per axis; presets |
 //! | [`TensorSpec`], [`Tensor`], [`Totals`] | the table of tensors and what it needs |
-//! | [`Plan`] | what became of a tensor: merged dims, pieces |
+//! | [`Plan`], [`Cost`] | what became of a tensor: merged dims, pieces; what a step costs |
 //! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all |
 //! | [`Layout`] | the only place where sizes exist |
 //! | [`linalg`] | the trait behind which products and factorisations stand, and the portable backend |
@@ -35,6 +35,7 @@ pub mod linalg;
 
 mod apply;
 mod config;
+mod cost;
 mod direction;
 mod eigenvalues;
 mod eigenvectors;
@@ -64,6 +65,7 @@ pub use config::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit,
     FirstBasis, FirstStep, Graft, LambdaInit, Momentum, Parts, Refresh, StepOrder, WeightDecay,
 };
+pub use cost::Cost;
 pub use fixed::FixedOptimizer;
 pub use header::SliceHeader;
 pub use inspect::StatePart;

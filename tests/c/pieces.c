@@ -73,6 +73,9 @@ static const char *blocks_have_states_of_their_own(void) {
     EXPECT(KLS_ERROR_NULL, kls_optimizer_plan(optimizer, 0, NULL, sizeof plan));
     EXPECT(KLS_OK, kls_optimizer_plan(optimizer, 0, &plan, sizeof plan));
     CHECK(plan.order == 2 && plan.dims[0] == M && plan.dims[1] == N && plan.slices == 1 && plan.pieces == 4);
+    /* P = 2 m n (m + n) per block: project, one triangle per side with its diagonal, apply. */
+    CHECK(plan.step_flops == 5 * 2 * (9 * 6 + 6 * 5) + 2 * COUNT && plan.refresh_flops > plan.step_flops);
+    CHECK(plan.state_bytes == 4 * (2 * COUNT + 2 * (18 + 13) + 2 * (12 + 9)) && plan.scratch_bytes > 0);
     CHECK(plan.segments[0] == 2 && plan.segments[1] == 2 && plan.modes[0] == KLS_MODE_FULL && plan.first_dim[1] == 1);
 
     /* Piece 3 is rows 3 to 5 of columns 3 and 4. */
