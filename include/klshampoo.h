@@ -359,6 +359,8 @@ typedef struct kls_config {
   uint32_t refresh_period;
   // A refresh is due after step t when t > offset and (t - offset) mod T = 0. 0 or 1.
   uint32_t refresh_offset;
+  // Non-zero: spread the refreshes of a table's slices over the T steps by their predicted cost (not while the period grows).
+  int32_t stagger;
   // The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
   uint32_t refresh_growth;
   // Refreshes that are due are skipped for bases whose staleness, the mean of S_ij^2 / (S_ii S_jj) over the factor in the
@@ -411,8 +413,6 @@ typedef struct kls_config {
   int32_t measure;
   // Multiplies the learning rate given to a step; at least 0. Default 1.
   float lr_scale;
-  // Must be 0.
-  uint32_t reserved;
 } kls_config;
 
 // One parameter tensor: row-major, the last dim contiguous, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
@@ -807,6 +807,17 @@ kls_status kls_optimizer_plan(struct kls_optimizer *optimizer,
                               size_t tensor,
                               struct kls_plan *plan,
                               size_t struct_size);
+
+// Predicted floating-point operations of the table's step number `step` (the first one is 1): products and factorisations, if all
+// tensors have a gradient in every step and no refresh is left out.
+//
+// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's; `flops` is then untouched.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `flops` is writable.
+kls_status kls_optimizer_predicted_flops(struct kls_optimizer *optimizer,
+                                         uint64_t step,
+                                         uint64_t *flops);
 
 // One English sentence for a status. Never NULL; the text is static.
 const char *kls_status_string(kls_status status);

@@ -137,6 +137,7 @@ pub struct Job<'a, T> {
     config: Config<T>,
     headers: &'a mut [SliceHeader],
     state: &'a mut [T],
+    phase: u64,
 }
 
 impl<T: Scalar> Job<'_, T> {
@@ -168,7 +169,7 @@ impl<T: Scalar> Job<'_, T> {
         linalg: &mut L,
         report: &mut StepReport,
     ) -> Result<(), StepError> {
-        let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state } = self;
+        let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state, phase } = self;
         let first = slice * entry.pieces();
         let fail = |slice, kind| StepError { tensor, slice, kind };
         let len = entry.slice_range(0).len();
@@ -183,7 +184,7 @@ impl<T: Scalar> Job<'_, T> {
             let piece = entry.piece(i);
             let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
             state = rest;
-            let work = Slice { layout: piece.layout, config, header, state: own };
+            let work = Slice { layout: piece.layout, config, header, state: own, phase };
             match step_piece(work, entry.plan(), &piece, param, grad, lr, scratch, linalg) {
                 Ok(true) => report.stepped += 1,
                 Ok(false) => report.skipped += 1,
@@ -241,6 +242,8 @@ pub struct Jobs<'a, T> {
     slice: usize,
     last: usize,
     lr: T,
+    /// Of the whole table.
+    refresh_flops: u64,
 }
 
 impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
@@ -256,7 +259,9 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
         let (state, rest) = core::mem::take(&mut self.state).split_at_mut(tensor.state_range(0).len());
         self.state = rest;
         let config = tensor.config(self.groups);
-        let job = Job { index: self.tensor, slice: self.slice, tensor, lr: self.lr * config.lr_scale, config, headers, state };
+        let lr = self.lr * config.lr_scale;
+        let phase = tensor.phase(self.slice, &config, self.refresh_flops);
+        let job = Job { index: self.tensor, slice: self.slice, tensor, lr, config, headers, state, phase };
         self.slice += 1;
         if self.slice == tensor.slices() {
             (self.tensor, self.slice) = (self.tensor + 1, 0);
@@ -312,6 +317,16 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     /// The table.
     pub fn tensors(&self) -> &'a [Tensor] {
         self.tensors
+    }
+
+    /// Floating-point operations of one refresh of the whole table.
+    fn refresh_flops(&self) -> u64 {
+        self.tensors.last().map_or(0, Tensor::refresh_flops)
+    }
+
+    /// See [`Tensor::predicted_flops`].
+    pub fn predicted_flops(&self, t: u64) -> u64 {
+        Tensor::predicted_flops(self.tensors, self.groups, t)
     }
 
     /// One step of the whole table: `params[i]` and `grads[i]` belong to tensor `i`; `None` freezes it. `lr` is multiplied by the
@@ -413,6 +428,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             Some(first) => (first.header_range(0).start, first.state_range(0).start),
             None => (0, 0),
         };
+        let refresh_flops = self.refresh_flops();
         Jobs {
             groups: self.groups,
             tensors: self.tensors,
@@ -422,6 +438,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             slice: 0,
             last,
             lr,
+            refresh_flops,
         }
     }
 

@@ -188,8 +188,9 @@ impl TensorSpec {
             Ok(plan) => plan,
             Err(error) => return Err(error),
         };
+        let config = if self.is_plain_vector(group) { group.for_vectors() } else { *group };
         let pieces = plan.pieces();
-        let (mut i, mut totals) = (0, Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0 });
+        let (mut i, mut totals) = (0, Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, refresh_flops: 0 });
         while i < pieces {
             // Pieces of one shape come in a row; a plan of one piece is the rule.
             let piece = match plan.piece(i) {
@@ -204,13 +205,17 @@ impl TensorSpec {
             if scratch_len > totals.scratch_len {
                 totals.scratch_len = scratch_len;
             }
+            totals.refresh_flops = totals.refresh_flops.saturating_add(piece.layout.cost(&config).refresh);
             if piece.layout.largest_full_dim() > totals.largest_full_dim {
                 totals.largest_full_dim = piece.layout.largest_full_dim();
             }
             i += 1;
         }
         match (totals.state_len.checked_mul(self.slices), pieces.checked_mul(self.slices)) {
-            (Some(state_len), Some(slices)) => Ok(Totals { slices, state_len, ..totals }),
+            (Some(state_len), Some(slices)) => {
+                let refresh_flops = totals.refresh_flops.saturating_mul(self.slices as u64);
+                Ok(Totals { slices, state_len, refresh_flops, ..totals })
+            }
             _ => Err(ShapeError::Overflow),
         }
     }

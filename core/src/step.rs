@@ -43,6 +43,8 @@ pub(crate) struct Slice<'a, T> {
     pub config: Config<T>,
     pub header: &'a mut SliceHeader,
     pub state: &'a mut [T],
+    /// Steps that its refreshes come ahead of the period's end.
+    pub phase: u64,
 }
 
 /// Whether a refresh was due in this step, and which modes were turned.
@@ -104,7 +106,7 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
     grad: &[T],
     lr: T,
 ) -> Result<(), SliceError> {
-    let Slice { layout, config, header, state } = slice;
+    let Slice { layout, config, header, state, phase } = slice;
     let mut scratch = layout.split_scratch(scratch);
     let penalised = core::mem::take(&mut scratch.penalised);
     let grad = if layout.parts().penalised {
@@ -125,6 +127,7 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
         scratch,
         linalg,
         starting,
+        due: config.refresh_due(header.step + 1, header.last_refresh, phase),
         refreshed: Refreshed::default(),
     };
     let result = if starting { step.first(param, grad, lr) } else { step.advance(param, grad, lr) };
@@ -149,6 +152,8 @@ pub(crate) struct SliceStep<'a, T, L> {
     pub linalg: &'a mut L,
     /// Whether this is the step that sets the basis.
     pub starting: bool,
+    /// Whether a refresh is due in this step.
+    pub due: bool,
     pub refreshed: Refreshed,
 }
 
@@ -176,9 +181,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             self.project(grad)?;
         }
         self.estimate(grad)?;
-        let due = self.config.refresh_due(self.header.step, self.header.last_refresh);
         let rests = turned && self.starting && self.config.rests_in_first_step();
-        if !turned && due {
+        if !turned && self.due {
             self.header.last_refresh = self.header.step;
         }
         if turned {
@@ -190,7 +194,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             } else {
                 self.average_momentum();
             }
-            if due {
+            if self.due {
                 self.header.last_refresh = self.header.step;
                 self.refresh();
             }

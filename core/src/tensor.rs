@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::config::Estimator;
 use crate::plan::{Piece, Plan};
 use crate::shape::ShapeError;
-use crate::{Config, ConfigError, Layout, Scalar, SliceHeader, TensorSpec};
+use crate::{Config, ConfigError, Cost, Layout, Scalar, SliceHeader, TensorSpec};
 
 /// Why a table is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub struct Totals {
     pub scratch_len: usize,
     /// Largest dim with a full factor.
     pub largest_full_dim: usize,
+    /// Floating-point operations of one refresh of all slices.
+    pub refresh_flops: u64,
 }
 
 impl Totals {
@@ -98,6 +100,9 @@ pub struct Tensor {
     /// State elements of one slice.
     state_len: usize,
     scratch_len: usize,
+    /// Floating-point operations of one refresh of the slices before this tensor's, and of one of its own.
+    refresh_before: u64,
+    slice_refresh: u64,
 }
 
 impl Tensor {
@@ -141,12 +146,15 @@ impl Tensor {
             state_offset: totals.state_len,
             state_len: needs.state_len / spec.slices,
             scratch_len: needs.scratch_len,
+            refresh_before: totals.refresh_flops,
+            slice_refresh: needs.refresh_flops / spec.slices as u64,
         };
         *totals = Totals {
             slices: totals.slices + needs.slices,
             state_len,
             scratch_len: totals.scratch_len.max(needs.scratch_len),
             largest_full_dim: totals.largest_full_dim.max(needs.largest_full_dim),
+            refresh_flops: totals.refresh_flops.saturating_add(needs.refresh_flops),
         };
         Ok(tensor)
     }
@@ -222,6 +230,35 @@ impl Tensor {
     pub const fn state_range(&self, slice: usize) -> Range<usize> {
         let start = self.state_offset + slice * self.state_len;
         start..start + self.state_len
+    }
+
+    /// Floating-point operations of one refresh of all slices up to this tensor's last.
+    pub(crate) const fn refresh_flops(&self) -> u64 {
+        self.refresh_before.saturating_add(self.slice_refresh.saturating_mul(self.slices as u64))
+    }
+
+    /// How many steps ahead of its period's end a slice is refreshed, in a table whose refreshes cost `total`: refreshes in table order
+    /// fill the steps of a period one after another.
+    pub(crate) fn phase<T: Scalar>(&self, slice: usize, config: &Config<T>, total: u64) -> u64 {
+        if !config.stagger || config.refresh_growth > 0 || total <= self.slice_refresh {
+            return 0;
+        }
+        let middle = u128::from(self.refresh_before) + u128::from(self.slice_refresh) * slice as u128 + u128::from(self.slice_refresh / 2);
+        // Below the period: the middle of a slice's share lies below the total.
+        (middle * u128::from(config.refresh_period) / u128::from(total)).min(u128::from(config.refresh_period) - 1) as u64
+    }
+
+    /// Floating-point operations that step `t` of a table takes (the first one is 1), if all tensors have a gradient in every step until
+    /// then and no refresh is left out. Products and factorisations are counted, see [`Cost`]. Reads no state: a plan, before anything
+    /// runs.
+    pub fn predicted_flops<T: Scalar>(table: &[Self], groups: &[Config<T>], t: u64) -> u64 {
+        let total = table.last().map_or(0, Self::refresh_flops);
+        let slice_flops = |tensor: &Self, slice: usize| {
+            let config = tensor.config(groups);
+            let cost = (0..tensor.pieces).fold(Cost::default(), |sum, i| sum.plus(tensor.piece_layout(i).cost(&config)));
+            cost.step + if config.refresh_due_in(t, tensor.phase(slice, &config, total)) { cost.refresh } else { 0 }
+        };
+        table.iter().flat_map(|tensor| (0..tensor.slices).map(move |slice| slice_flops(tensor, slice))).sum()
     }
 
     /// The configuration that this tensor is stepped with.

@@ -149,6 +149,8 @@ pub struct kls_config {
     pub refresh_period: u32,
     /// A refresh is due after step t when t > offset and (t - offset) mod T = 0. 0 or 1.
     pub refresh_offset: u32,
+    /// Non-zero: spread the refreshes of a table's slices over the T steps by their predicted cost (not while the period grows).
+    pub stagger: i32,
     /// The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
     pub refresh_growth: u32,
     /// Refreshes that are due are skipped for bases whose staleness, the mean of S_ij^2 / (S_ii S_jj) over the factor in the
@@ -201,8 +203,6 @@ pub struct kls_config {
     pub measure: i32,
     /// Multiplies the learning rate given to a step; at least 0. Default 1.
     pub lr_scale: f32,
-    /// Must be 0.
-    pub reserved: u32,
 }
 
 macro_rules! pairs {
@@ -338,6 +338,7 @@ impl kls_config {
             sort: i32::from(config.sort),
             refresh_period: config.refresh_period,
             refresh_offset: config.refresh_offset,
+            stagger: i32::from(config.stagger),
             refresh_growth: config.refresh_growth,
             staleness: config.staleness,
             direction,
@@ -363,16 +364,12 @@ impl kls_config {
             bad_gradient: bad_gradient_to_c(config.bad_gradient),
             measure: i32::from(config.measure),
             lr_scale: config.lr_scale,
-            reserved: 0,
         }
     }
 
     /// The core's configuration, validated.
     pub(crate) fn to_core(self) -> Result<Config<f32>, kls_status> {
         check_struct_size::<Self>(self.struct_size as usize)?;
-        if self.reserved != 0 {
-            return Err(KLS_ERROR_RESERVED);
-        }
         // Any number but a plain zero is a bound, NaN included: the core refuses what is none.
         let bound = |x: f32| if x.to_bits() << 1 == 0 { None } else { Some(x) };
         let length = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -384,6 +381,7 @@ impl kls_config {
             sort: self.sort != 0,
             refresh_period: self.refresh_period,
             refresh_offset: self.refresh_offset,
+            stagger: self.stagger != 0,
             refresh_growth: self.refresh_growth,
             staleness: self.staleness,
             direction: match self.direction {

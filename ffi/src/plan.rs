@@ -2,7 +2,7 @@
 
 use klshampoo::{Cost, Mode};
 
-use crate::checked::write_struct;
+use crate::checked::{put, write_struct};
 use crate::guard::with_handle;
 use crate::handle::kls_optimizer;
 use crate::status::*;
@@ -84,6 +84,24 @@ pub unsafe extern "C" fn kls_optimizer_plan(
                 KLS_OK => Ok(()),
                 status => Err(status),
             }
+        })
+    }
+}
+
+/// Predicted floating-point operations of the table's step number `step` (the first one is 1): products and factorisations, if all
+/// tensors have a gradient in every step and no refresh is left out.
+///
+/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's; `flops` is then untouched.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses; `flops` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_predicted_flops(optimizer: *mut kls_optimizer, step: u64, flops: *mut u64) -> kls_status {
+    // SAFETY: the caller vouches for the handle and the memory.
+    unsafe {
+        with_handle(optimizer, |optimizer| {
+            let predicted = optimizer.parts()?.view.predicted_flops(step);
+            put(flops, predicted)
         })
     }
 }

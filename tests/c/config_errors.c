@@ -64,7 +64,6 @@ const char *test_config_errors(void) {
         CHECK(refused(&config, (status)));   \
     } while (0)
     REFUSED(struct_size, 4, KLS_ERROR_STRUCT_SIZE);
-    REFUSED(reserved, 1, KLS_ERROR_RESERVED);
     REFUSED(estimator, 42, KLS_ERROR_UNKNOWN_VALUE);
     REFUSED(direction, 42, KLS_ERROR_UNKNOWN_VALUE);
     REFUSED(step_order, 42, KLS_ERROR_UNKNOWN_VALUE);

@@ -2,7 +2,7 @@
 #include "check.h"
 
 _Static_assert(sizeof(kls_config) == 160, "kls_config");
-_Static_assert(offsetof(kls_config, max_dim) == 8 && offsetof(kls_config, lr_scale) == 152, "kls_config");
+_Static_assert(offsetof(kls_config, max_dim) == 8 && offsetof(kls_config, lr_scale) == 156, "kls_config");
 _Static_assert(sizeof(kls_tensor) == 168, "kls_tensor");
 _Static_assert(sizeof(kls_plan) == 200, "kls_plan");
 _Static_assert(sizeof(kls_options) == 16, "kls_options");

@@ -36,6 +36,8 @@ static const char *rows_are_split(void) {
     float a[COUNT] = {0}, b[COUNT] = {0}, *params[1] = {a}, *parts[2] = {b, b + 4 * N};
     EXPECT(KLS_OK, kls_config_init(&config, sizeof config, KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13));
     config.refresh_period = 3;
+    /* Two tensors would be refreshed at different steps. */
+    config.stagger = 0;
     EXPECT(KLS_OK, kls_tensor_init(&fused, sizeof fused, 2, whole));
     fused.row_part_count = 2;
     fused.row_parts[0] = 4;
@@ -56,6 +58,7 @@ static const char *blocks_have_states_of_their_own(void) {
     kls_tensor cut, alone;
     kls_optimizer *optimizer = NULL, *reference = NULL;
     kls_plan plan;
+    uint64_t flops = 0;
     float a[COUNT] = {0}, gradient[COUNT], b[6] = {0}, corner_gradient[6], factor[9], expected[9];
     float *params[1] = {a}, *corner_params[1] = {b};
     const float *grads[1] = {gradient}, *corner_grads[1] = {corner_gradient};
@@ -76,6 +79,11 @@ static const char *blocks_have_states_of_their_own(void) {
     /* P = 2 m n (m + n) per block: project, one triangle per side with its diagonal, apply. */
     CHECK(plan.step_flops == 5 * 2 * (9 * 6 + 6 * 5) + 2 * COUNT && plan.refresh_flops > plan.step_flops);
     CHECK(plan.state_bytes == 4 * (2 * COUNT + 2 * (18 + 13) + 2 * (12 + 9)) && plan.scratch_bytes > 0);
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_predicted_flops(optimizer, 1, NULL));
+    EXPECT(KLS_OK, kls_optimizer_predicted_flops(optimizer, 2, &flops));
+    CHECK(flops == plan.step_flops);
+    EXPECT(KLS_OK, kls_optimizer_predicted_flops(optimizer, 3, &flops));
+    CHECK(flops == plan.step_flops + plan.refresh_flops);
     CHECK(plan.segments[0] == 2 && plan.segments[1] == 2 && plan.modes[0] == KLS_MODE_FULL && plan.first_dim[1] == 1);
 
     /* Piece 3 is rows 3 to 5 of columns 3 and 4. */

@@ -153,6 +153,7 @@ pub fn config_to_c(config: &Config<f32>) -> kls_config {
     c.sort = i32::from(config.sort);
     c.refresh_period = config.refresh_period;
     c.refresh_offset = config.refresh_offset;
+    c.stagger = i32::from(config.stagger);
     c.refresh_growth = config.refresh_growth;
     c.staleness = config.staleness;
     c.rms_cap = config.rms_cap.unwrap_or(0.0);

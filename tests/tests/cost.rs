@@ -1,7 +1,7 @@
 //! The predicted cost is what a backend that counts is asked for, and KL-Shampoo's step is at its floor of 2.5 P.
 
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
-use klshampoo::{Config, Convention, Graft, Mode, Momentum};
+use klshampoo::{Config, Convention, Graft, Mode, Momentum, Tensor, TensorSpec, Totals};
 use klshampoo_tests::cases::Gradients;
 use klshampoo_tests::harness::{Core, Driver, Make};
 
@@ -97,6 +97,24 @@ fn the_prediction_is_what_is_asked_for() {
             assert_eq!(counted(config, dims, modes), (cost.step, cost.refresh), "{dims:?} {modes:?} {config:?}");
         }
     }
+}
+
+/// Several layers of a transformer: no step takes much more than another.
+#[test]
+fn staggered_refreshes_level_the_steps() {
+    let dims = [[2304, 768], [768, 768], [3072, 768], [768, 3072]];
+    let config = Config::<f64>::kl_shampoo();
+    let mut totals = Totals::default();
+    let spec = |dims: &[usize]| TensorSpec::new(dims).unwrap().slices(4);
+    let tensors: Vec<Tensor> = dims.iter().map(|dims| Tensor::resolve(&spec(dims), &[config], &mut totals).unwrap()).collect();
+    let ratio = |config: Config<f64>| {
+        let flops: Vec<u64> = (21..=30).map(|t| Tensor::predicted_flops(&tensors, &[config], t)).collect();
+        let (worst, sum) = (*flops.iter().max().unwrap(), flops.iter().sum::<u64>());
+        10.0 * worst as f64 / sum as f64
+    };
+    let (staggered, bursting) = (ratio(config), ratio(Config { stagger: false, ..config }));
+    println!("worst over mean: {staggered:.3} staggered, {bursting:.3} not");
+    assert!(staggered < 1.3 && bursting > 3.0);
 }
 
 #[test]

@@ -76,6 +76,9 @@ pub struct Config<T> {
     pub refresh_period: u32,
     /// A refresh is due after step `t > refresh_offset` when `(t - refresh_offset) mod T = 0`; 0 or 1.
     pub refresh_offset: u32,
+    /// Spreads the refreshes of a table's slices over the T steps, by their predicted cost, instead of making all in one step. A table of
+    /// one slice, and a period that grows, are not spread.
+    pub stagger: bool,
     /// The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
     pub refresh_growth: u32,
     /// A refresh that is due is skipped for modes whose staleness, the mean over `i != j` of `S~_ij^2 / (S~_ii S~_jj)`, is not above
@@ -267,14 +270,27 @@ impl<T: Scalar> Config<T> {
         1 + (period - 1) * passed / growth
     }
 
-    /// Whether step `t` (1-based) ends a refresh period that began after step `last`.
-    pub(crate) const fn refresh_due(&self, t: u64, last: u64) -> bool {
+    /// Whether a refresh is due in step `t` when all before it have been made.
+    pub(crate) fn refresh_due_in(&self, t: u64, phase: u64) -> bool {
+        let mut last = 0;
+        if self.refresh_growth > 0 {
+            for earlier in 1..t {
+                if self.refresh_due(earlier, last, phase) {
+                    last = earlier;
+                }
+            }
+        }
+        self.refresh_due(t, last, phase)
+    }
+
+    /// Whether step `t` (1-based) ends a refresh period that began after step `last`, of a slice that is `phase` steps ahead.
+    pub(crate) const fn refresh_due(&self, t: u64, last: u64, phase: u64) -> bool {
         let offset = self.refresh_offset as u64;
         if t <= offset {
             return false;
         }
         if self.refresh_growth == 0 {
-            return (t - offset).is_multiple_of(self.refresh_period as u64);
+            return (t - offset + phase).is_multiple_of(self.refresh_period as u64);
         }
         let last = if last < offset { offset } else { last };
         t - last >= self.grown_period(t - offset)
