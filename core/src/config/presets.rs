@@ -212,6 +212,8 @@ macro_rules! presets {
                         step_order: StepOrder::ApplyFirst,
                         first_step: FirstStep::FactorsOnly,
                         refresh_offset: 1,
+                        // The first direction divides by it.
+                        lambda_init: LambdaInit::ScaleFree,
                         weight_decay_kind: WeightDecay::After,
                         sort: true,
                         bias_correction: if kronecker { BiasCorrection::Moments } else { BiasCorrection::StepSize },
