@@ -13,6 +13,12 @@ pub(crate) fn floor<T: Scalar>(modes: usize) -> T {
     T::FLOOR.max(T::exp2i(-room / modes.saturating_sub(1).max(1) as i32))
 }
 
+/// The squared norm of a factor down to which F-Shampoo variant 1 divides by it: the product of all modes' but one must not overflow.
+pub(crate) fn square_floor<T: Scalar>(modes: usize) -> T {
+    let lowest = floor::<T>(modes);
+    T::FLOOR.max(lowest * lowest)
+}
+
 /// `lambda_i = value(i, lambda_i)`, at least the floor and the clamp; what these raise is counted.
 pub(crate) fn set<T: Scalar>(
     config: &Config<T>,

@@ -20,8 +20,8 @@ pub(crate) fn refine<T: Scalar, L: LinAlg<T>>(
     temporary: &mut [T],
 ) -> Result<(), LinAlgError> {
     // q_j += sum_i q_i t_ij / (t_jj - t_ii), an infinitesimal rotation. Where eigenvalues are too close for first order the pair stays:
-    // the square of what is added must be small enough for one step to restore orthogonality.
-    let small = T::exp2i(-10);
+    // orthogonality is lost by the square of what is added, and one Newton-Schulz step squares that once more.
+    let small = (T::EPSILON.sqrt().sqrt() * T::exp2i(-1)).min(T::exp2i(-10));
     for i in 1..d {
         for j in 0..i {
             let (gap, x) = (t[j * d + j] - t[i * d + i], t[i * d + j]);

@@ -75,7 +75,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 (_, Divisor::Sum) => eigenvalues::sum(self.state.lambda[j], |l| l),
                 (_, _) => eigenvalues::sum(self.state.lambda[j], |l| l * l),
             };
-            if divisor <= T::FLOOR && config.estimator == Estimator::FrobeniusFactor {
+            if divisor <= eigenvalues::square_floor(shape.preconditioned_modes()) && config.estimator == Estimator::FrobeniusFactor {
                 return T::ZERO;
             }
             alpha /= divisor.max(T::FLOOR);

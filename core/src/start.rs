@@ -1,9 +1,10 @@
 //! The first non-zero gradient: it sets the eigenbasis and the first eigenvalues.
 
-use crate::config::{Eigenvalues, FactorInit, FirstBasis, FirstStep, LambdaInit};
+use crate::config::{Divisor, Eigenvalues, FactorInit, FirstBasis, FirstStep, LambdaInit};
 use crate::direction::Correction;
 use crate::linalg::{LinAlg, LinAlgError, MatMut};
 use crate::magnitude::Magnitude;
+use crate::shape::Shape;
 use crate::step::SliceStep;
 use crate::unfold::{Rotate, mode_product, unfolded_product};
 use crate::{Config, Scalar, eigenvalues, eigenvectors, packed};
@@ -58,7 +59,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 identity(basis, d);
             }
             if config.first_step == FirstStep::FactorsOnly {
-                let weight = (T::ONE - config.beta2) * config.estimator.scale(d, shape.elements()) / normaliser / normaliser;
+                let weight = (T::ONE - config.beta2) * first_scale(config, shape, k, lambda) / normaliser / normaliser;
                 if decomposed {
                     diagonal_factor(state.factor[k], values, weight);
                     if config.eigenvalues != Eigenvalues::Average && self.layout.has_lambda(k) {
@@ -95,6 +96,21 @@ fn first_lambda<T: Scalar>(config: &Config<T>, modes: usize, grad: &[T], magnitu
             root * T::exp2i(whole)
         }
     }
+}
+
+/// `c_k` where all eigenvalues are `lambda`.
+fn first_scale<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: T) -> T {
+    let divisor = |j: usize| {
+        let d = T::from_usize(shape.dim(j));
+        match (config.estimator.divisor(), shape.is_preconditioned(j)) {
+            (Divisor::None, _) => T::ONE,
+            (_, false) => d,
+            (Divisor::Sum, true) => d * lambda,
+            (Divisor::SumOfSquares, true) => (d * lambda * lambda).max(T::FLOOR),
+        }
+    };
+    let scale = config.estimator.scale(shape.dim(k), shape.elements());
+    (0..shape.order()).filter(|&j| j != k).fold(scale, |scale, j| scale / divisor(j))
 }
 
 /// `S~ = diag(weight values)`; rounding may have left the smallest ones below zero.

@@ -82,14 +82,25 @@ pub(crate) fn check<T: Scalar>(
             meet(match (config.estimator, config.estimator.divisor()) {
                 (Estimator::KullbackLeibler, _) => -extreme(lambda, i32::min, i32::MAX),
                 (_, Divisor::None) => 0,
-                // A factor over its squared norm, at most the inverse of its largest element; the divisor is at least the floor.
-                (Estimator::FrobeniusFactor, _) if shape.is_full(k) => -extreme(regions.factor[k].clone(), i32::max, T::FLOOR.exponent()),
+                // A factor over its squared norm, at most the inverse of its largest element. Without a norm the other modes'
+                // estimates are left out.
+                (Estimator::FrobeniusFactor, _) if shape.is_full(k) => {
+                    let factor = &state[regions.factor[k].clone()];
+                    let divides = packed::square_sum(factor, shape.dim(k)) > eigenvalues::square_floor(shape.preconditioned_modes());
+                    if divides { -extreme(regions.factor[k].clone(), i32::max, i32::MIN) } else { -T::NORM_LIMIT_LOG2 }
+                }
                 (_, Divisor::Sum | Divisor::SumOfSquares) => -extreme(lambda, i32::max, T::FLOOR.exponent()),
             });
         }
-    } else if let (LambdaInit::Constant(lambda), false) = (config.lambda_init, config.estimator.is_unweighted()) {
+    } else if let LambdaInit::Constant(lambda) = config.lambda_init {
         // A scale-free first eigenvalue brings the gradient nearer to 1 and needs no check.
-        (0..shape.preconditioned_modes()).for_each(|_| meet(lambda.exponent().abs()));
+        let lambda = lambda.max(eigenvalues::floor(shape.preconditioned_modes()));
+        let power = match (config.estimator.divisor(), config.first_step) {
+            (Divisor::None, _) if config.estimator.is_unweighted() => 0,
+            (Divisor::SumOfSquares, FirstStep::FactorsOnly) => 2,
+            _ => 1,
+        };
+        (0..shape.preconditioned_modes()).for_each(|_| meet(power * lambda.exponent().abs()));
     }
     magnitude.check(shape.elements(), visit, if least == i32::MAX { 0 } else { sum - least })
 }

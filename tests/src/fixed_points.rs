@@ -7,7 +7,7 @@
 use crate::cases::Gradients;
 use crate::golden::rel_error;
 use crate::matrix::Matrix;
-use crate::textbook::{Direction, Eigenvalues, Estimator, FactorInit, Options, Refresh};
+use klshampoo::{Config, Direction, Eigenvalues, Estimator, FactorInit, LambdaInit, Refresh};
 
 /// Gradients whose average is wanted.
 #[derive(Clone, Debug)]
@@ -86,8 +86,8 @@ impl Rest {
     }
 }
 
-/// Runs a method on a stack until nothing changes any more. Only what [`FixedPoints`] varies of the options matters.
-pub type Run<'a> = &'a dyn Fn(&Options, &Stack) -> Rest;
+/// Runs a method on a stack until nothing changes any more.
+pub type Run<'a> = &'a dyn Fn(&Config<f64>, &Stack) -> Rest;
 
 /// The checks of one implementation.
 #[derive(Clone, Copy)]
@@ -112,16 +112,18 @@ pub const EVERY_RULE: &[(Eigenvalues, Refresh)] = &[
 ];
 
 /// Half of everything is new in each step: slower averages take longer to the same rest, none at all lets the modes chase each other.
-fn options(estimator: Estimator, (eigenvalues, refresh): (Eigenvalues, Refresh)) -> Options {
-    Options {
+fn config(estimator: Estimator, (eigenvalues, refresh): (Eigenvalues, Refresh)) -> Config<f64> {
+    Config {
         estimator,
         eigenvalues,
         refresh,
         factor_init: if estimator == Estimator::FrobeniusFactor { FactorInit::Lambda } else { FactorInit::Zero },
-        period: 1,
+        lambda_init: LambdaInit::Constant(0.1),
+        refresh_period: 1,
         beta1: 0.0,
         beta2: 0.5,
-        ..Options::figure13()
+        gauge: false,
+        ..Config::<f64>::kl_shampoo()
     }
 }
 
@@ -166,7 +168,7 @@ impl FixedPoints<'_> {
     pub fn claim_4(&self) {
         for stack in Stack::both() {
             let rule = (Eigenvalues::Average, Refresh::Qr);
-            let outdated = Options { period: u64::from(u32::MAX), ..options(Estimator::KullbackLeibler, rule) };
+            let outdated = Config { refresh_period: u32::MAX, ..config(Estimator::KullbackLeibler, rule) };
             let rest = (self.run)(&outdated, &stack);
             let inverses = rest.spectral(|lambda| 1.0 / lambda);
             for (k, mode) in rest.modes.iter().enumerate() {
@@ -197,9 +199,9 @@ impl FixedPoints<'_> {
     pub fn claim_5(&self) {
         for stack in Stack::both() {
             for estimator in [Estimator::KullbackLeibler, Estimator::Shampoo] {
-                let options = options(estimator, (Eigenvalues::Average, Refresh::Qr));
-                let options = Options { direction: Direction::SecondMoment, period: u64::from(u32::MAX), ..options };
-                let rest = (self.run)(&options, &stack);
+                let config = config(estimator, (Eigenvalues::Average, Refresh::Qr));
+                let config = Config { direction: Direction::SecondMoment, refresh_period: u32::MAX, ..config };
+                let rest = (self.run)(&config, &stack);
                 let bases: Vec<Matrix> = rest.modes.iter().map(|mode| mode.basis.clone()).collect();
                 let basis = kronecker(&bases);
                 let n = basis.rows;
@@ -258,7 +260,7 @@ impl FixedPoints<'_> {
         for stack in Stack::both() {
             for &rule in self.rules {
                 let what = format!("{:?}: {estimator:?}, {rule:?}", stack.shape());
-                let rest = (self.run)(&options(estimator, rule), &stack);
+                let rest = (self.run)(&config(estimator, rule), &stack);
                 for (whole, mode) in rest.spectral(|lambda| lambda).iter().zip(&rest.modes) {
                     self.close(whole, &mode.factor, &format!("{what}: Q diag(lambda) Q^T"));
                 }
@@ -268,7 +270,7 @@ impl FixedPoints<'_> {
     }
 
     fn first_rest(&self, estimator: Estimator, stack: &Stack) -> Rest {
-        (self.run)(&options(estimator, self.rules[0]), stack)
+        (self.run)(&config(estimator, self.rules[0]), stack)
     }
 
     /// Compares the product of the factors, which alone is determined, with that of the numerical minimum.

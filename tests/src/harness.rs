@@ -16,10 +16,12 @@ pub trait Number: Scalar {
     fn adamw() -> Config<Self>;
     /// [`Config::in_convention`].
     fn in_convention(config: Config<Self>, convention: Convention) -> Config<Self>;
+    /// Every preset with its name.
+    fn presets() -> Vec<(&'static str, Config<Self>)>;
 }
 
 macro_rules! number {
-    ($t:ty) => {
+    ($t:ty; $($preset:ident)*) => {
         impl Number for $t {
             fn from_f64(x: f64) -> Self {
                 x as $t
@@ -36,12 +38,35 @@ macro_rules! number {
             fn in_convention(config: Config<Self>, convention: Convention) -> Config<Self> {
                 config.in_convention(convention)
             }
+            fn presets() -> Vec<(&'static str, Config<Self>)> {
+                vec![$((stringify!($preset), Config::<$t>::$preset())),*]
+            }
         }
     };
 }
 
-number!(f32);
-number!(f64);
+macro_rules! numbers {
+    ($($t:ty)*) => {$(
+        number! { $t;
+            kl_shampoo kl_shampoo_reference kl_soap soap soap_reference shampoo shampoo_half shampoo_quarter shampoo_reference
+            vn_shampoo_1 vn_shampoo_2 f_shampoo_1 f_shampoo_2 idealized_kl idealized_vn_1 idealized_vn_2 idealized_f_1 idealized_f_2
+            instantaneous_kl one_sided adafactor adamw rmsprop sgd
+        }
+    )*};
+}
+
+numbers!(f32 f64);
+
+/// Every preset in every convention that accepts it, `preset, convention`. The presets that name a published code are among them.
+pub fn methods<T: Number>() -> Vec<(String, Config<T>)> {
+    let presets = T::presets().into_iter().filter(|(name, _)| !name.ends_with("_reference"));
+    let conventions = [Convention::Figure13, Convention::ReferenceKl, Convention::ReferenceSoap, Convention::ReferenceMeta];
+    let put = |(name, config): (&'static str, Config<T>)| {
+        conventions.map(|convention| (format!("{name}, {convention:?}"), T::in_convention(config, convention), convention, config))
+    };
+    let new = |method: &(String, Config<T>, Convention, Config<T>)| method.2 == Convention::Figure13 || method.1 != method.3;
+    presets.flat_map(put).filter(new).map(|(name, config, ..)| (name, config)).filter(|(_, config)| config.validate().is_ok()).collect()
+}
 
 /// The values in another precision.
 pub fn converted<T: Number>(values: &[f64]) -> Vec<T> {

@@ -8,11 +8,14 @@
 //! | [`cases`] | edge shapes and gradient sequences, two named tables |
 //! | [`fixed_points`] | where estimators come to rest: the paper's claims, for any implementation |
 //! | [`harness`] | one tensor's optimizer behind one trait, so that a test runs on every face and backend of the library |
+//! | [`translate`] | configurations in the textbook's terms |
+//! | [`lockstep`] | the core in float64 beside the textbook, compared after every step |
 //! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
 //! | [`counting`] | an allocator that counts |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
-//! The first five know nothing of klshampoo. An oracle that shared code with what it judges would share its mistakes.
+//! The first four know nothing of klshampoo, the fifth speaks of methods in its terms. An oracle that shared code with what it judges
+//! would share its mistakes.
 #![deny(unsafe_code)]
 
 pub mod acceptance;
@@ -24,5 +27,7 @@ pub mod counting;
 pub mod fixed_points;
 pub mod golden;
 pub mod harness;
+pub mod lockstep;
 pub mod matrix;
 pub mod textbook;
+pub mod translate;

@@ -16,10 +16,12 @@
 //! KL-Shampoo has w(x) = x^{-1/2}, c_k = d_k / N and p = 1/2. The other methods and the published conventions differ in one of the
 //! bracketed pieces or in their order: [`Options`] has one field for each difference. Speed is no aim here.
 
+mod adamw;
 mod options;
 
 pub use crate::matrix::Matrix;
 use crate::matrix::{mode_product, norm, unfold};
+pub use adamw::AdamW;
 pub use options::*;
 
 /// What every stored eigenvalue and every denominator is at least: 2^-63.
@@ -88,8 +90,26 @@ pub struct KlShampoo {
     pub refreshed: u64,
     /// Refreshes of modes that were due, but not needed by their staleness.
     pub skipped: u64,
+    /// The last step in which a refresh was due.
+    last_refresh: u64,
     /// Whether the bases are good for something: with [`FirstBasis::Identity`] only once a refresh was due and done.
     preconditions: bool,
+}
+
+/// A basis that is to be chosen: the first one, or that of a refresh.
+///
+/// Eigenvectors have no signs, those of equal eigenvalues and the QR factor of a singular matrix are not even determined up to them.
+/// An implementation that is compared with this one may have chosen otherwise ([`KlShampoo::step_choosing`]).
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// Which mode.
+    pub mode: usize,
+    /// How the basis follows from [`Turn::matrix`].
+    pub rule: Refresh,
+    /// S Q for QR (Q sorted if it is), S for its eigenvectors.
+    pub matrix: &'a Matrix,
+    /// The textbook's own choice.
+    pub basis: Matrix,
 }
 
 /// Delta = c/2 (X Y^T + Y X^T). Only F-Shampoo variant 1 has Y != X.
@@ -134,7 +154,7 @@ impl KlShampoo {
             eigenvalues: vec![1.0; d],
         };
         let modes: Vec<Mode> = dims.iter().zip(kinds).map(mode).collect();
-        let waits = options.first_basis == FirstBasis::Identity && modes.iter().any(|mode| mode.kind != ModeKind::Identity);
+        let waits = options.first_basis == FirstBasis::Identity && options.estimator != Estimator::None;
         KlShampoo {
             options,
             dims: dims.to_vec(),
@@ -146,6 +166,7 @@ impl KlShampoo {
             graft_second_moment: vec![0.0; n],
             refreshed: 0,
             skipped: 0,
+            last_refresh: 0,
             preconditions: !waits,
         }
     }
@@ -155,6 +176,14 @@ impl KlShampoo {
     /// # Panics
     /// If a length is wrong.
     pub fn step(&mut self, theta: &mut [f64], grad: &[f64], lr: f64) {
+        self.step_choosing(theta, grad, lr, &mut |turn| turn.basis);
+    }
+
+    /// The same with every new basis chosen by `choose`, from then on.
+    ///
+    /// # Panics
+    /// If a length is wrong.
+    pub fn step_choosing(&mut self, theta: &mut [f64], grad: &[f64], lr: f64, choose: &mut dyn FnMut(Turn<'_>) -> Matrix) {
         assert_eq!((theta.len(), grad.len()), (self.momentum.len(), self.momentum.len()));
         let options = self.options;
         self.t += 1;
@@ -171,7 +200,7 @@ impl KlShampoo {
             return;
         }
         if first {
-            self.start(grad);
+            self.start(grad, choose);
         }
         if factors_only {
             return;
@@ -180,8 +209,8 @@ impl KlShampoo {
         let u = match options.step_order {
             StepOrder::EstimateFirst => {
                 self.average_momentum(grad);
-                self.estimate(grad);
-                self.refresh(first);
+                self.estimate(grad, first);
+                self.refresh(first, choose);
                 self.average_second_moment(grad);
                 self.direction(grad)
             }
@@ -189,8 +218,8 @@ impl KlShampoo {
                 self.average_momentum(grad);
                 self.average_second_moment(grad);
                 let u = self.direction(grad);
-                self.estimate(grad);
-                self.refresh(first);
+                self.estimate(grad, first);
+                self.refresh(first, choose);
                 u
             }
         };
@@ -221,7 +250,7 @@ impl KlShampoo {
     }
 
     /// First eigenvalues, factors and bases, from the first gradient that is not zero.
-    fn start(&mut self, grad: &[f64]) {
+    fn start(&mut self, grad: &[f64], choose: &mut dyn FnMut(Turn<'_>) -> Matrix) {
         let mean_square = grad.iter().map(|g| g * g).sum::<f64>() / grad.len() as f64;
         let lambda_0 = match self.options.lambda_0 {
             FirstEigenvalue::Constant(value) => value,
@@ -235,19 +264,21 @@ impl KlShampoo {
                 mode.factor = Matrix::identity(mode.eigenvalues.len()).scaled(lambda_0);
             }
         }
-        // The eigenvalues are uniform, so that all weights are: Delta_k is a multiple of mat_k(G) mat_k(G)^T in any basis.
+        // The eigenvalues are uniform, so that all weights are: Delta_k is a multiple of mat_k(G) mat_k(G)^T in any basis. The first
+        // step of factors only takes no weights, and the constants of S_j = lambda_0 I.
         let lambdas = self.eigenvalues();
-        let constants: Vec<_> = (0..self.modes.len()).map(|k| self.constant(k, &lambdas)).collect();
+        let constants: Vec<_> = (0..self.modes.len()).map(|k| self.first_constant(k, &lambdas)).collect();
         for k in self.full_modes() {
             let x = unfold(grad, &self.dims, k);
             let gram = x.times(&x.transposed());
             if self.options.first_basis == FirstBasis::Gradient {
-                self.modes[k].basis = gram.eigen().1;
+                let own = gram.eigen().1;
+                self.modes[k].basis = choose(Turn { mode: k, rule: Refresh::Eigendecomposition, matrix: &gram, basis: own });
             }
             if self.options.first_step == FirstStep::FactorsOnly {
-                self.modes[k].factor = gram.scaled((1.0 - self.options.beta2) * constants[k].unwrap_or(0.0));
+                self.modes[k].factor = gram.scaled((1.0 - self.options.beta2) * constants[k]);
                 if self.options.eigenvalues != Eigenvalues::Average {
-                    self.modes[k].eigenvalues = self.factor_eigenvalues(k);
+                    self.modes[k].eigenvalues = self.factor_eigenvalues(k, &self.modes[k]);
                 }
             }
         }
@@ -268,30 +299,32 @@ impl KlShampoo {
     }
 
     /// S_k and lambda_k of all modes, seen through the eigenvalues and bases that stand.
-    fn estimate(&mut self, grad: &[f64]) {
+    fn estimate(&mut self, grad: &[f64], first: bool) {
         let old = self.eigenvalues();
-        let order = 0..self.dims.len();
-        let mut estimates: Vec<_> = order.clone().map(|k| self.delta(k, grad, &old)).collect();
-        let mut new: Vec<_> = order.map(|k| self.averaged_eigenvalues(k, &estimates[k])).collect();
-        if let (EstimateOrder::ReferenceKl, [first, second, third]) = (self.options.estimate_order, &old[..]) {
-            let seen_by_second = self.delta(1, grad, &[first.clone(), second.clone(), new[2].clone()]);
-            new[1] = self.averaged_eigenvalues(1, &seen_by_second);
-            estimates[0] = self.delta(0, grad, &[first.clone(), new[1].clone(), third.clone()]);
-            new[0] = self.averaged_eigenvalues(0, &estimates[0]);
+        let estimates: Vec<_> = (0..self.dims.len()).map(|k| self.delta(k, grad, &old)).collect();
+        let mut new: Vec<Mode> = (0..self.dims.len()).map(|k| self.estimated(k, &estimates[k], &estimates[k], first)).collect();
+        if let (EstimateOrder::ReferenceKl, [first_old, second_old, third_old]) = (self.options.estimate_order, &old[..]) {
+            let seen_by_second = self.delta(1, grad, &[first_old.clone(), second_old.clone(), new[2].eigenvalues.clone()]);
+            new[1] = self.estimated(1, &estimates[1], &seen_by_second, first);
+            let seen_by_first = self.delta(0, grad, &[first_old.clone(), new[1].eigenvalues.clone(), third_old.clone()]);
+            new[0] = self.estimated(0, &seen_by_first, &seen_by_first, first);
         }
-        for (k, (estimate, new)) in estimates.into_iter().zip(new).enumerate() {
-            let Some(estimate) = estimate else { continue };
-            let kind = self.modes[k].kind;
-            if kind == ModeKind::Full {
-                average(&mut self.modes[k].factor.data, self.options.beta2, estimate.delta().data.into_iter());
-            }
-            match (kind, self.options.eigenvalues) {
-                (ModeKind::Identity, _) => {}
-                (ModeKind::Diagonal, _) | (ModeKind::Full, Eigenvalues::Average) => self.modes[k].eigenvalues = new,
-                (ModeKind::Full, Eigenvalues::Instantaneous) => self.modes[k].eigenvalues = self.factor_eigenvalues(k),
-                (ModeKind::Full, Eigenvalues::InstantaneousAfterRefresh | Eigenvalues::AtRefresh) => {}
-            }
+        self.modes = new;
+    }
+
+    /// Mode k after this step's estimates, one of S_k and one of its eigenvalues' average, and before a refresh.
+    fn estimated(&self, k: usize, of_factor: &Option<Estimate>, of_eigenvalues: &Option<Estimate>, first: bool) -> Mode {
+        let mut mode = self.modes[k].clone();
+        if let (ModeKind::Full, Some(estimate)) = (mode.kind, of_factor) {
+            average(&mut mode.factor.data, self.options.beta2, estimate.delta().data.into_iter());
         }
+        mode.eigenvalues = match (mode.kind, self.options.eigenvalues) {
+            (ModeKind::Identity, _) => mode.eigenvalues,
+            (ModeKind::Diagonal, _) | (ModeKind::Full, Eigenvalues::Average) => self.averaged_eigenvalues(k, of_eigenvalues),
+            (ModeKind::Full, Eigenvalues::AtRefresh) if !first => mode.eigenvalues,
+            (ModeKind::Full, _) => self.factor_eigenvalues(k, &mode),
+        };
+        mode
     }
 
     /// c_k; F-Shampoo variant 1 has none while a factor that it divides by vanishes.
@@ -310,6 +343,18 @@ impl KlShampoo {
                 let squares: Vec<f64> = others().map(|j| self.factor_of_any_kind(j, lambdas).data.iter().map(|x| x * x).sum()).collect();
                 squares.iter().all(|&square| square > FLOOR).then(|| squares.iter().map(|square| 1.0 / square).product())
             }
+        }
+    }
+
+    /// c_k where every factor is diag(lambda_j).
+    fn first_constant(&self, k: usize, lambdas: &[Vec<f64>]) -> f64 {
+        let uniform = |(j, lambda): (usize, &Vec<f64>)| {
+            let square = lambda.iter().map(|x| x * x).sum::<f64>().max(FLOOR);
+            if j == k { 1.0 } else { square }
+        };
+        match self.options.estimator {
+            Estimator::FrobeniusFactor => 1.0 / lambdas.iter().enumerate().map(uniform).product::<f64>(),
+            _ => self.constant(k, lambdas).unwrap_or(0.0),
         }
     }
 
@@ -348,24 +393,31 @@ impl KlShampoo {
         let mut lambda = self.modes[k].eigenvalues.clone();
         let Some(estimate) = estimate else { return lambda };
         average(&mut lambda, self.options.beta2, estimate.diagonal_in(&self.modes[k].basis).into_iter());
-        let smallest = match self.options.clamp {
-            Some(largest_root) => 10f64.max(largest_root.min(self.dims[k] as f64)).powi(-2),
-            None => 0.0,
-        };
-        lambda.iter().map(|x| x.max(smallest).max(FLOOR)).collect()
+        lambda.iter().map(|x| x.max(self.smallest(k))).collect()
     }
 
-    /// diag(Q^T S Q), floored. A factor that started at zero has averaged one gradient in each call.
-    fn factor_eigenvalues(&self, k: usize) -> Vec<f64> {
+    /// What the clamp leaves of small eigenvalues, and the floor.
+    fn smallest(&self, k: usize) -> f64 {
+        match self.options.clamp {
+            Some(largest_root) => 10f64.max(largest_root.min(self.dims[k] as f64)).powi(-2).max(FLOOR),
+            None => FLOOR,
+        }
+    }
+
+    /// diag(Q^T S Q), clamped and floored. A factor that started at zero has averaged one gradient in each call.
+    fn factor_eigenvalues(&self, k: usize, mode: &Mode) -> Vec<f64> {
         let from_zero = self.options.factor_init == FactorInit::Zero || self.options.first_step == FirstStep::FactorsOnly;
         let correction = if from_zero { self.moment_correction(self.options.beta2, self.t) } else { 1.0 };
-        self.modes[k].rotated_factor().diagonal_values().map(|x| (x / correction).max(FLOOR)).collect()
+        mode.rotated_factor().diagonal_values().map(|x| (x / correction).max(self.smallest(k))).collect()
     }
 
     /// New bases from the new factors, where one is due. A factor that is zero has none to offer: the old one stays.
-    fn refresh(&mut self, first: bool) {
+    fn refresh(&mut self, first: bool, choose: &mut dyn FnMut(Turn<'_>) -> Matrix) {
         let Options { eigenvalues, staleness, .. } = self.options;
-        let due = self.options.refresh_due(self.t);
+        let due = self.options.refresh_due(self.t, self.last_refresh);
+        if due {
+            self.last_refresh = self.t;
+        }
         for k in self.full_modes() {
             let known = self.modes[k].factor.data.iter().any(|&x| x != 0.0);
             let stale = staleness == 0.0 || self.modes[k].staleness() > staleness;
@@ -373,13 +425,13 @@ impl KlShampoo {
             let refreshes = due && stale && known;
             if refreshes {
                 self.refreshed += 1;
-                self.refresh_mode(k);
+                self.refresh_mode(k, choose);
             }
             match eigenvalues {
                 Eigenvalues::Average | Eigenvalues::Instantaneous => {}
                 Eigenvalues::AtRefresh if !(first || refreshes) => {}
                 Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh => {
-                    self.modes[k].eigenvalues = self.factor_eigenvalues(k);
+                    self.modes[k].eigenvalues = self.factor_eigenvalues(k, &self.modes[k]);
                 }
             }
         }
@@ -387,21 +439,22 @@ impl KlShampoo {
         self.preconditions |= due;
     }
 
-    fn refresh_mode(&mut self, k: usize) {
-        match self.options.refresh {
-            Refresh::Qr => {
-                if self.options.sort {
-                    self.sort(k);
-                }
-                let mode = &mut self.modes[k];
-                mode.basis = mode.factor.times(&mode.basis).qr().0;
-            }
-            Refresh::Eigendecomposition => {
-                // Eigenvectors come descending: eigenvalues and second moments that are kept have to be with their nearest.
-                self.sort(k);
-                self.modes[k].basis = self.modes[k].factor.eigen().1;
-            }
+    fn refresh_mode(&mut self, k: usize, choose: &mut dyn FnMut(Turn<'_>) -> Matrix) {
+        let rule = self.options.refresh;
+        // Eigenvectors come descending: eigenvalues and second moments that are kept have to be with their nearest.
+        if self.options.sort || rule == Refresh::Eigendecomposition {
+            self.sort(k);
         }
+        let mode = &mut self.modes[k];
+        let (matrix, own) = match rule {
+            Refresh::Qr => {
+                let product = mode.factor.times(&mode.basis);
+                let own = product.qr().0;
+                (product, own)
+            }
+            Refresh::Eigendecomposition => (mode.factor.clone(), mode.factor.eigen().1),
+        };
+        mode.basis = choose(Turn { mode: k, rule, matrix: &matrix, basis: own });
     }
 
     /// Orders the columns of Q_k by descending diag(Q_k^T S_k Q_k), lambda_k and D with them.
@@ -510,9 +563,12 @@ impl KlShampoo {
         }
     }
 
-    /// prod_k Tr(S_k)^{-(K-1)/K} over the preconditioned modes, divided by the dimensions of the others.
+    /// prod_k Tr(S_k)^{-(K-1)/K} over the preconditioned modes, divided by the dimensions of the others; 1 if nothing is preconditioned.
     pub fn tau(&self) -> f64 {
         let count = self.preconditioned_modes() as f64;
+        if count == 0.0 {
+            return 1.0;
+        }
         let term = |mode: &Mode| {
             let sum = mode.eigenvalues.iter().sum::<f64>();
             let trace = if mode.kind == ModeKind::Full { mode.factor.trace() } else { sum };
@@ -568,50 +624,6 @@ impl KlShampoo {
     /// Out of the eigenbasis: x times Q_k along every mode.
     pub fn rotate_back(&self, x: &[f64]) -> Vec<f64> {
         self.full_modes().iter().fold(x.to_vec(), |x, &k| mode_product(&x, &self.dims, k, &self.modes[k].basis))
-    }
-}
-
-/// AdamW on its own, as everyone writes it: decay, then the bias-corrected Adam step.
-#[derive(Clone, Debug)]
-pub struct AdamW {
-    /// Decay of the momentum.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Damping.
-    pub eps: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Steps so far.
-    pub t: i32,
-    /// Momentum.
-    pub momentum: Vec<f64>,
-    /// Second moment.
-    pub second_moment: Vec<f64>,
-}
-
-impl AdamW {
-    /// The state before the first step, for a parameter of `len` elements.
-    pub fn new(len: usize, betas: [f64; 2], eps: f64, weight_decay: f64) -> Self {
-        let zeros = vec![0.0; len];
-        AdamW { beta1: betas[0], beta2: betas[1], eps, weight_decay, t: 0, momentum: zeros.clone(), second_moment: zeros }
-    }
-
-    /// One step with gradient `grad` on the parameter `theta`.
-    ///
-    /// # Panics
-    /// If a length is wrong.
-    pub fn step(&mut self, theta: &mut [f64], grad: &[f64], lr: f64) {
-        assert_eq!((theta.len(), grad.len()), (self.momentum.len(), self.momentum.len()));
-        self.t += 1;
-        average(&mut self.momentum, self.beta1, grad.iter().copied());
-        average(&mut self.second_moment, self.beta2, grad.iter().map(|g| g * g));
-        let correction1 = 1.0 - self.beta1.powi(self.t);
-        let correction2 = 1.0 - self.beta2.powi(self.t);
-        for ((theta, m), v) in theta.iter_mut().zip(&self.momentum).zip(&self.second_moment) {
-            *theta *= 1.0 - lr * self.weight_decay;
-            *theta -= lr * (m / correction1) / ((v / correction2).sqrt() + self.eps).max(FLOOR);
-        }
     }
 }
 

@@ -231,7 +231,12 @@ fn damping_of_factors() {
 fn refresh_schedules() {
     let due = |period, refresh_offset, refresh_growth| {
         let options = Options { period, refresh_offset, refresh_growth, ..Options::figure13() };
-        (1..=40).filter(|&t| options.refresh_due(t)).collect::<Vec<_>>()
+        let due = |last: &mut u64, t| {
+            let due = options.refresh_due(t, *last);
+            *last = if due { t } else { *last };
+            Some(due.then_some(t))
+        };
+        (1..=40).scan(0, due).flatten().collect::<Vec<_>>()
     };
     assert_eq!(due(10, 0, 0), [10, 20, 30, 40]);
     assert_eq!(due(10, 1, 0), [11, 21, 31]);

@@ -129,8 +129,16 @@ fn config() -> impl Strategy<Value = Config<f32>> {
         })
 }
 
-/// The nearest configuration that is accepted.
+/// The nearest configuration that is accepted and does not ask for numbers beyond the type's range.
 fn mended(mut config: Config<f32>) -> Config<f32> {
+    // The gradient of a penalty grows with the parameter: without a bound on the steps both may run away.
+    if config.weight_decay_kind == WeightDecay::L2 {
+        config.rms_cap = Some(config.rms_cap.unwrap_or(1.0));
+    }
+    // F-Shampoo's first factors divide by the squares of the other modes' first eigenvalues.
+    if let (Estimator::Frobenius | Estimator::FrobeniusFactor, LambdaInit::Constant(lambda)) = (config.estimator, config.lambda_init) {
+        config.lambda_init = LambdaInit::Constant(lambda.max(1e-3));
+    }
     while let Err(error) = config.validate() {
         match error {
             ConfigError::VonNeumannEstimator => config.estimator = Estimator::Shampoo,

@@ -215,6 +215,9 @@ macro_rules! presets {
                         first_step: FirstStep::FactorsOnly,
                         refresh_offset: 1,
                         stagger: false,
+=======
+                        // The first direction divides by it.
+                        lambda_init: LambdaInit::ScaleFree,
                         weight_decay_kind: WeightDecay::After,
                         sort: true,
                         bias_correction: if kronecker { BiasCorrection::Moments } else { BiasCorrection::StepSize },

@@ -181,7 +181,7 @@ pub struct Options {
     pub eigenvalues: Eigenvalues,
     /// First eigenvalue.
     pub lambda_0: FirstEigenvalue,
-    /// If given, averaged lambda^{-1/2} are at most max(10, min(d_k, this)), and the clamped value is what is kept.
+    /// If given, lambda^{-1/2} are at most max(10, min(d_k, this)), and the clamped value is what is kept.
     pub clamp: Option<f64>,
     /// First factor.
     pub factor_init: FactorInit,
@@ -312,19 +312,13 @@ impl Options {
         }
     }
 
-    /// Whether a refresh is due at step `t`, counted from 1.
-    pub fn refresh_due(&self, t: u64) -> bool {
+    /// Whether a refresh is due at step `t`, counted from 1, where `last` was the last step in which one was: before the first gradient
+    /// that is not zero there is nothing to refresh.
+    pub fn refresh_due(&self, t: u64, last: u64) -> bool {
         let Options { period, refresh_offset: offset, refresh_growth: growth, .. } = *self;
         if growth == 0 {
             return t > offset && (t - offset).is_multiple_of(period);
         }
-        let period_at = |t: u64| 1 + (period - 1) * (t - offset).min(growth) / growth;
-        let mut last = offset;
-        for t in offset + 1..=t {
-            if t - last >= period_at(t) {
-                last = t;
-            }
-        }
-        t > offset && last == t
+        t > offset && t - last.max(offset) > (period - 1) * (t - offset).min(growth) / growth
     }
 }
