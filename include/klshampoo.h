@@ -86,7 +86,7 @@
 #define KLS_DIRECTION_SHAMPOO_ROOT 2
 
 // VN-Shampoo variant 1: the root of the eigenvalues' product, scaled by the factors' traces.
-#define KLS_DIRECTION_VON_NEUMANN 3
+#define KLS_DIRECTION_TRACE_SCALED 3
 
 // The numerator itself: SGD.
 #define KLS_DIRECTION_MOMENTUM 4
@@ -359,9 +359,9 @@ typedef struct kls_config {
   uint32_t refresh_period;
   // A refresh is due after step t when t > offset and (t - offset) mod T = 0. 0 or 1.
   uint32_t refresh_offset;
-  // Non-zero: spread the refreshes of a table's slices over the T steps by their predicted cost (not while the period grows).
+  // Non-zero: spread the refreshes of a table's slices over the T steps by their predicted cost. Not with refresh_growth.
   int32_t stagger;
-  // The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
+  // The period grows linearly from 1 to T over this many steps, at most 2^20; 0: it is T from the start.
   uint32_t refresh_growth;
   // Refreshes that are due are skipped for bases whose staleness, the mean of S_ij^2 / (S_ii S_jj) over the factor in the
   // eigenbasis, is not above this; 0: none is skipped.
@@ -539,13 +539,13 @@ typedef struct kls_plan {
 // weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.
 #define KLS_ERROR_WEIGHT_DECAY 22
 
-// refresh_period must be at least 1 and refresh_offset 0 or 1.
+// refresh_period must be at least 1, refresh_offset 0 or 1, and refresh_growth at most 2^20.
 #define KLS_ERROR_REFRESH_PERIOD 23
 
 // A constant lambda_0 must be finite and at least 2^-63.
 #define KLS_ERROR_LAMBDA_INIT 24
 
-// clamp_limit must be 0 (no clamp), or finite and at least 1.
+// clamp_limit must be 0 (no clamp), or finite and at least 1; SOAP has no eigenvalues to clamp.
 #define KLS_ERROR_CLAMP_LIMIT 25
 
 // lr_scale must be finite and at least 0.
@@ -567,7 +567,7 @@ typedef struct kls_plan {
 #define KLS_ERROR_RMS_CAP 31
 
 // The von Neumann direction divides by traces that only Shampoo's estimator gives it.
-#define KLS_ERROR_VON_NEUMANN 32
+#define KLS_ERROR_TRACE_SCALED 32
 
 // A graft needs a method with Kronecker factors.
 #define KLS_ERROR_GRAFT 33
@@ -652,6 +652,9 @@ typedef struct kls_plan {
 
 // A parameter buffer overlaps a gradient buffer.
 #define KLS_ERROR_OVERLAP 71
+
+// The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
+#define KLS_ERROR_ESTIMATE_NOT_FINITE 72
 
 #ifdef __cplusplus
 extern "C" {
@@ -826,10 +829,11 @@ const char *kls_status_string(kls_status status);
 // when `grads[i]` is NULL. `lr` is multiplied by each group's lr_scale.
 //
 // All gradients are checked before anything is written. Then each slice is a transaction of its own: when one fails
-// (KLS_ERROR_UPDATE_NOT_FINITE, KLS_ERROR_LINALG), it is left as it was, the others are stepped, and the first failure is returned.
+// (KLS_ERROR_ESTIMATE_NOT_FINITE, KLS_ERROR_UPDATE_NOT_FINITE, KLS_ERROR_LINALG), it is left as it was, the others are stepped, and the first failure is returned.
 //
 // Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE,
-// KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the two above.
+// KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the three above. With KLS_WEIGHT_DECAY_L2 the
+// parameter is part of the gradient; it is looked at when its slice's turn comes, not before.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `params` and `grads` point to `tensor_count` pointers to as many elements as the

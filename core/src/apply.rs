@@ -150,7 +150,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             Direction::SecondMoment | Direction::Momentum => return config.eps,
             Direction::KroneckerPower(p) => p,
             Direction::ShampooRoot => half / modes,
-            Direction::VonNeumann => half,
+            Direction::TraceScaled => half,
         };
         let lambda = match config.step_order {
             StepOrder::ApplyFirst => &self.state.lambda,
@@ -161,7 +161,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             Damping::Factor => (config.eps, T::ZERO),
         };
         map_lambda(lambda, &mut self.scratch.weight, |l| eigenvalues::power(l + added_to_each, p));
-        if config.direction == Direction::VonNeumann {
+        if config.direction == Direction::TraceScaled {
             self.scale_by_traces(modes);
         }
         added

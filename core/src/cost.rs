@@ -31,14 +31,23 @@ impl Cost {
     }
 }
 
+/// A product that is at most what the type holds.
+const fn times(a: u64, b: u64) -> u64 {
+    a.saturating_mul(b)
+}
+
+const fn cube(d: u64) -> u64 {
+    times(d, times(d, d))
+}
+
 /// A Householder QR with its orthogonal factor formed, of a `d x d` matrix.
 const fn qr(d: u64) -> u64 {
-    8 * d * d * d / 3
+    times(8, cube(d)) / 3
 }
 
 /// A symmetric eigendecomposition by tridiagonalisation and QL, with vectors.
 const fn eigh(d: u64) -> u64 {
-    9 * d * d * d
+    times(9, cube(d))
 }
 
 impl Layout {
@@ -47,10 +56,10 @@ impl Layout {
         let shape = self.shape();
         let n = shape.elements() as u64;
         let (mut k, mut all, mut estimates, mut refresh) = (0, 0u64, 0u64, 0u64);
-        let mut full_lengths = 0;
+        let mut full_lengths = 0u64;
         while k < shape.order() {
             if shape.is_full(k) {
-                full_lengths += shape.dim(k) as u64;
+                full_lengths = full_lengths.saturating_add(shape.dim(k) as u64);
             }
             k += 1;
         }
@@ -61,22 +70,24 @@ impl Layout {
         while k < shape.order() {
             let d = shape.dim(k) as u64;
             if shape.is_full(k) {
-                let (square, triangle) = (2 * d * d * d, d * d * (d + 1));
-                all += 2 * n * d;
-                estimates += n * (d + 1);
-                refresh += 2 * square + triangle + moving * 2 * n * d;
-                refresh += match config.refresh {
+                let (product, square, triangle) = (times(2, times(n, d)), times(2, cube(d)), cube(d).saturating_add(times(d, d)));
+                all = all.saturating_add(product);
+                estimates = estimates.saturating_add(times(n, d + 1));
+                let turn = match config.refresh {
                     Refresh::Qr => qr(d),
-                    Refresh::Eigendecomposition => eigh(d) + 3 * square + 2 * triangle,
+                    Refresh::Eigendecomposition => eigh(d).saturating_add(times(3, square)).saturating_add(times(2, triangle)),
                 };
+                let moves = times(2, square).saturating_add(triangle).saturating_add(times(moving, product));
+                refresh = refresh.saturating_add(turn).saturating_add(moves);
             }
             if matches!(config.estimator, Estimator::FrobeniusFactor) && !matches!(shape.mode(k), Mode::Identity) {
                 // Products with the other modes' factors.
-                estimates += 2 * n * (full_lengths - if shape.is_full(k) { d } else { 0 });
+                let others = full_lengths - if shape.is_full(k) { d } else { 0 };
+                estimates = estimates.saturating_add(times(2, times(n, others)));
             }
             k += 1;
         }
         let graft = if matches!(config.graft, Graft::Adam) { all } else { 0 };
-        Cost { step: 2 * all + estimates + graft, refresh }
+        Cost { step: times(2, all).saturating_add(estimates).saturating_add(graft), refresh }
     }
 }

@@ -1,22 +1,21 @@
 //! Eigenvalue estimates: their average, their floor and clamp, and the balance of scale between modes.
 
+use crate::config::{Divisor, Estimator};
 use crate::layout::State;
+use crate::magnitude::Norm;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::{Config, Scalar, SliceHeader};
 
-/// Lower bound of the eigenvalues of a tensor with `modes` preconditioned modes: 2^-63 for matrices.
+/// Lower bound of the eigenvalues of a tensor: 2^-63 for matrices.
 ///
-/// With more modes it is higher in `f32`, so that the squared weights of all modes but one together stay below 2^63 as they do there.
-/// Else a tensor whose gradients have been zero for a while could only take tiny ones ever after.
-pub(crate) fn floor<T: Scalar>(modes: usize) -> T {
+/// With more preconditioned modes it is higher in `f32` where a product over all modes but one divides by them, so that this stays below
+/// 2^63 as it does there. Else a tensor whose gradients have been zero for a while could only take tiny ones ever after.
+pub(crate) fn floor<T: Scalar>(estimator: Estimator, modes: usize) -> T {
+    if estimator.is_unweighted() && estimator.divisor() == Divisor::None {
+        return T::FLOOR;
+    }
     let room = T::NORM_LIMIT_LOG2 - 57;
     T::FLOOR.max(T::exp2i(-room / modes.saturating_sub(1).max(1) as i32))
-}
-
-/// The squared norm of a factor down to which F-Shampoo variant 1 divides by it: the product of all modes' but one must not overflow.
-pub(crate) fn square_floor<T: Scalar>(modes: usize) -> T {
-    let lowest = floor::<T>(modes);
-    T::FLOOR.max(lowest * lowest)
 }
 
 /// `lambda_i = value(i, lambda_i)`, at least the floor and the clamp; what these raise is counted.
@@ -28,7 +27,7 @@ pub(crate) fn set<T: Scalar>(
     header: &mut SliceHeader,
     mut value: impl FnMut(usize, T) -> T,
 ) {
-    let lowest = floor::<T>(shape.preconditioned_modes()).max(config.lambda_clamp(shape.dim(k)));
+    let lowest = floor::<T>(config.estimator, shape.preconditioned_modes()).max(config.lambda_clamp(shape.dim(k)));
     let mut count = 0;
     for (i, lambda) in lambda.iter_mut().enumerate() {
         let new = value(i, *lambda);
@@ -58,6 +57,11 @@ pub(crate) fn power<T: Scalar>(lambda: T, p: T) -> T {
     }
 }
 
+/// The Euclidean norm, whatever the size of the numbers.
+pub(crate) fn norm<T: Scalar>(values: &[T]) -> T {
+    Norm::of(values).over(Norm::of(&[T::ONE]))
+}
+
 /// A sum in blocks: one running sum of many numbers would lose digits.
 pub(crate) fn sum<T: Scalar>(values: &[T], f: impl Fn(T) -> T) -> T {
     values.chunks(64).fold(T::ZERO, |sum, block| sum + block.iter().fold(T::ZERO, |sum, &x| sum + f(x)))
@@ -81,7 +85,7 @@ pub(crate) fn rebalance<T: Scalar>(config: &Config<T>, shape: &Shape, state: &mu
     if !config.gauge || !config.estimator.gauge_invariant() || shape.preconditioned_modes() < 2 {
         return;
     }
-    let lowest = floor::<T>(shape.preconditioned_modes());
+    let lowest = floor::<T>(config.estimator, shape.preconditioned_modes());
     let means: [Option<i32>; MAX_ORDER] = core::array::from_fn(|k| mean_log2(state.lambda[k], lowest));
     let known = || means.iter().enumerate().filter_map(|(k, mean)| mean.map(|m| (k, m)));
     let (Some((low, low_mean)), Some((high, high_mean))) = (known().min_by_key(|&(_, m)| m), known().max_by_key(|&(_, m)| m)) else {

@@ -6,7 +6,7 @@ use crate::config::{Direction, Graft, Momentum};
 use crate::direction::{Correction, Decay, Root, normalise};
 use crate::layout::State;
 use crate::linalg::LinAlg;
-use crate::magnitude::Norm;
+use crate::magnitude::{Magnitude, Norm};
 use crate::measure::Measure;
 use crate::rows::{Tables, for_each_row};
 use crate::step::{SliceStep, tables};
@@ -37,6 +37,27 @@ struct Blocks<'a, T> {
 }
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+    /// Whether the update at learning rate `lr` stays in range. Directions do at any rate that is not absurd, so only such a rate is worth
+    /// the pass.
+    pub(crate) fn elementwise_stays_finite(&mut self, grad: &[T], lr: T) -> bool {
+        const ABSURD_LOG2: i32 = 20;
+        if lr.exponent() < ABSURD_LOG2 {
+            return true;
+        }
+        let (shape, config) = (self.layout.shape(), self.config);
+        let eps = self.root_eigenvalues();
+        let correction = Correction::new(config, &self.header);
+        let roots = tables(shape, &self.scratch.weight);
+        let blocks = Blocks { shape, config, correction, roots, eps, preconditions: self.preconditions(), grad };
+        let mut finite = true;
+        blocks.for_each(&mut self.state, |range, block, _| {
+            for part in [&block.direction[..range.len()], &block.graft[..range.len()]] {
+                finite &= Magnitude::of(part).is_ok_and(|part| part.stays_finite(lr));
+            }
+        });
+        finite
+    }
+
     /// Moments, direction and parameter. Where the direction's length depends on all of it, a first pass measures it.
     pub(crate) fn commit_elementwise(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>) {
         let (shape, config) = (self.layout.shape(), self.config);
@@ -126,7 +147,7 @@ impl<T: Scalar> Blocks<'_, T> {
                     *out = m * self.correction.numerator;
                 }
             }
-            Direction::KroneckerPower(_) | Direction::ShampooRoot | Direction::VonNeumann | Direction::Momentum => {
+            Direction::KroneckerPower(_) | Direction::ShampooRoot | Direction::TraceScaled | Direction::Momentum => {
                 root.precondition(self.eps, self.correction.numerator, numerator, out);
             }
         }

@@ -6,16 +6,16 @@ use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::rows::{scale, sums_of_products, sums_of_squares};
 use crate::shape::MAX_ORDER;
-use crate::step::{SliceStep, map_lambda, tables};
+use crate::step::{SliceStep, tables};
 use crate::unfold::{Rotate, Start, rotate, unfolded_product};
 use crate::{Estimator, Mode, Scalar, eigenvalues, packed};
 
-/// Whether a mode's factor moves in this step.
-#[derive(PartialEq)]
-enum Estimate {
-    Formed,
-    /// F-Shampoo variant 1 divides by the size of the other factors, and one of these vanishes.
-    Left,
+/// The weights of one mode. F-Shampoo's are of unit norm, which `c_k` makes up for.
+fn weigh<T: Scalar>(estimator: Estimator, lambda: &[T], weight: &mut [T]) {
+    let scale = if estimator.divisor() == Divisor::SumOfSquares && !lambda.is_empty() { eigenvalues::norm(lambda) } else { T::ONE };
+    for (w, &l) in weight.iter_mut().zip(lambda) {
+        *w = estimator.weight(l / scale);
+    }
 }
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
@@ -26,23 +26,23 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         if config.estimator == Estimator::FrobeniusFactor {
             // The bases' place is free until the refresh.
             for k in (0..shape.order()).filter(|&k| shape.is_full(k)) {
-                packed::unpack(self.state.factor[k], self.scratch.basis[k], shape.dim(k));
+                packed::unpack_normalised(self.state.factor[k], self.scratch.basis[k], shape.dim(k));
             }
         }
         let mixed = config.estimate_order == EstimateOrder::ReferenceKl && shape.order() == 3;
         for k in (0..shape.order()).rev().filter(|&k| shape.is_preconditioned(k)) {
             let alpha = self.alpha(k);
-            let estimate = self.form(k, alpha, grad)?;
+            self.form(k, alpha, grad)?;
             if mixed && k == 1 {
                 // The middle mode's eigenvalues see the last mode's new ones, its factor has seen the old ones; the first mode is to
                 // see the new ones of the middle mode and the old ones of the last.
                 self.weigh_new(2);
                 self.diagonal(k, alpha, grad);
-                self.set_eigenvalues(k, estimate);
+                self.set_eigenvalues(k);
                 self.weigh_all();
                 self.weigh_new(1);
             } else {
-                self.set_eigenvalues(k, estimate);
+                self.set_eigenvalues(k);
             }
         }
         Ok(())
@@ -50,48 +50,42 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// The weights of all modes from the eigenvalues of before this step.
     fn weigh_all(&mut self) {
-        map_lambda(&self.state.lambda, &mut self.scratch.weight, |l| self.config.estimator.weight(l));
+        (0..self.layout.shape().order()).for_each(|k| weigh(self.config.estimator, self.state.lambda[k], self.scratch.weight[k]));
     }
 
     /// The weights of one mode from its new eigenvalues.
     fn weigh_new(&mut self, k: usize) {
         let Scratch { weight, lambda, .. } = &mut self.scratch;
-        for (w, &l) in weight[k].iter_mut().zip(&*lambda[k]) {
-            *w = self.config.estimator.weight(l);
-        }
+        weigh(self.config.estimator, lambda[k], weight[k]);
     }
 
-    /// `c_k`, from the eigenvalues and factors of before this step; not finite where what it divides by vanishes.
+    /// `c_k`, from the eigenvalues and factors of before this step, but for the share that F-Shampoo's normalised weights have in it.
     fn alpha(&self, k: usize) -> T {
         let (shape, config) = (self.layout.shape(), self.config);
         let mut alpha = config.estimator.scale(shape.dim(k), shape.elements());
         if config.estimator.divisor() == Divisor::None {
             return alpha;
         }
+        let lowest = eigenvalues::floor::<T>(config.estimator, shape.preconditioned_modes());
         for j in (0..shape.order()).filter(|&j| j != k) {
             let divisor = match (shape.mode(j), config.estimator.divisor()) {
+                // Its weight is 1, not normalised.
                 (Mode::Identity, _) => T::from_usize(shape.dim(j)),
-                (Mode::Full, _) if config.estimator == Estimator::FrobeniusFactor => packed::square_sum(self.state.factor[j], shape.dim(j)),
+                (Mode::Full, _) if config.estimator == Estimator::FrobeniusFactor => packed::norm(self.state.factor[j], shape.dim(j)),
                 (_, Divisor::Sum) => eigenvalues::sum(self.state.lambda[j], |l| l),
-                (_, _) => eigenvalues::sum(self.state.lambda[j], |l| l * l),
+                (_, _) => eigenvalues::norm(self.state.lambda[j]),
             };
-            if divisor <= eigenvalues::square_floor(shape.preconditioned_modes()) && config.estimator == Estimator::FrobeniusFactor {
-                return T::ZERO;
-            }
-            alpha /= divisor.max(T::FLOOR);
+            alpha /= divisor.max(lowest);
         }
         alpha
     }
 
     /// `Delta~_k` of a full mode; its diagonal, or that of a diagonal mode, in the eigenvalues' place.
-    fn form(&mut self, k: usize, alpha: T, grad: &[T]) -> Result<Estimate, LinAlgError> {
+    fn form(&mut self, k: usize, alpha: T, grad: &[T]) -> Result<(), LinAlgError> {
         let shape = self.layout.shape();
         let full = shape.is_full(k);
-        if alpha == T::ZERO {
-            if full {
-                packed::unpack(self.state.factor[k], self.scratch.delta[k], shape.dim(k));
-            }
-            return Ok(Estimate::Left);
+        if !full && !self.layout.has_lambda(k) {
+            return Ok(());
         }
         let by_factors = self.config.estimator == Estimator::FrobeniusFactor && (0..shape.order()).any(|j| j != k && shape.is_full(j));
         if by_factors {
@@ -114,7 +108,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         } else {
             self.diagonal(k, alpha, grad);
         }
-        Ok(Estimate::Formed)
+        Ok(())
     }
 
     /// `diag(Delta~_k)` alone, as a sum of squares.
@@ -129,7 +123,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// F-Shampoo variant 1: `Delta~_k = c_k mat_k(Y x_j S~_j) mat_k(Y)^T` over the other full modes, where the root weights of the
-    /// other diagonal modes stand in `Y`, half on either side.
+    /// other diagonal modes stand in `Y`, half on either side. All are normalised: `S_j / Tr(S_j^2)` would leave the range on the way.
     fn form_by_factors(&mut self, k: usize, alpha: T) -> Result<(), LinAlgError> {
         let shape = self.layout.shape();
         let Scratch { gradient, product, update, aside, delta, basis, lambda, weight, .. } = &mut self.scratch;
@@ -156,7 +150,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// The eigenvalues of after this step, before any refresh; `diag(Delta~_k)` comes in in their place.
-    fn set_eigenvalues(&mut self, k: usize, estimate: Estimate) {
+    fn set_eigenvalues(&mut self, k: usize) {
         if !self.layout.has_lambda(k) {
             return;
         }
@@ -176,7 +170,6 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 let noise = eigenvalues::noise(new);
                 eigenvalues::set(config, shape, k, new, header, |_, value| value.max(noise));
             }
-            _ if estimate == Estimate::Left => new.copy_from_slice(old),
             _ => eigenvalues::set(config, shape, k, new, header, |i, diagonal| kept * old[i] + fresh * diagonal),
         }
     }

@@ -10,7 +10,8 @@ pub(crate) fn moment<T: Scalar>(config: &Config<T>, v: T, g: T) -> T {
     match config.graft {
         Graft::None | Graft::Sgd => v,
         Graft::Adam | Graft::RmsProp => config.beta2 * v + (T::ONE - config.beta2) * (g * g),
-        Graft::AdaGrad => v + g * g,
+        // At most the largest square that a gradient may have: a sum has no other end.
+        Graft::AdaGrad => (v + g * g).min(T::exp2i(T::NORM_LIMIT_LOG2)),
     }
 }
 

@@ -65,6 +65,7 @@ impl core::fmt::Display for StepError {
             StepErrorKind::ScratchTooShort => "the scratch is shorter than the table needs",
             StepErrorKind::Slice(SliceError::Gradient(GradientFault::NotFinite)) => "the gradient has a NaN or an infinity",
             StepErrorKind::Slice(SliceError::Gradient(GradientFault::TooLarge)) => "the gradient is too large for the arithmetic",
+            StepErrorKind::Slice(SliceError::EstimateNotFinite) => "the estimate of a factor left the range of the arithmetic",
             StepErrorKind::Slice(SliceError::UpdateNotFinite) => "the update came out not finite",
             StepErrorKind::Slice(SliceError::LinAlg(_)) => "a matrix product failed",
             StepErrorKind::NotStarted => "no non-zero gradient has been seen yet",
@@ -180,12 +181,13 @@ impl<T: Scalar> Job<'_, T> {
             return Err(fail(first, StepErrorKind::ScratchTooShort));
         }
         let mut first_error = None;
+        let mut hands = Hands { param, grad, lr, scratch, linalg };
         for (i, header) in headers.iter_mut().enumerate() {
             let piece = entry.piece(i);
             let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
             state = rest;
             let work = Slice { layout: piece.layout, config, header, state: own, phase };
-            match step_piece(work, entry.plan(), &piece, param, grad, lr, scratch, linalg) {
+            match step_piece(work, entry.plan(), &piece, &mut hands) {
                 Ok(true) => report.stepped += 1,
                 Ok(false) => report.skipped += 1,
                 Err(error) => first_error = first_error.or(Some(fail(first + i, StepErrorKind::Slice(error)))),
@@ -195,31 +197,49 @@ impl<T: Scalar> Job<'_, T> {
     }
 }
 
-/// Steps one piece of a slice's `param` and `grad`; `false` if its gradient is unusable and the group's rule is to skip.
-#[allow(clippy::too_many_arguments)]
+/// The caller's memory and what a step of it is made with.
+struct Hands<'a, T, L> {
+    param: &'a mut [T],
+    grad: &'a [T],
+    lr: T,
+    scratch: &'a mut [T],
+    linalg: &'a mut L,
+}
+
+/// Steps one piece of a slice; `false` if its gradient is unusable and the group's rule is to skip.
 fn step_piece<T: Scalar, L: LinAlg<T>>(
-    work: Slice<'_, T>,
+    mut work: Slice<'_, T>,
     plan: &Plan,
     piece: &Piece,
-    param: &mut [T],
-    grad: &[T],
-    lr: T,
-    scratch: &mut [T],
-    linalg: &mut L,
+    hands: &mut Hands<'_, T, L>,
 ) -> Result<bool, SliceError> {
+    let grad = hands.grad;
     let visit: Visit<'_, T> = &|f| plan.for_each_run(piece, |run, _| f(&grad[run]));
     let skips = work.config.bad_gradient == BadGradient::Skip;
-    if skips && check(&work.layout, &work.config, work.header, work.state, visit).is_err() {
-        work.header.skipped = work.header.skipped.saturating_add(1);
-        return Ok(false);
+    let usable = if skips { check(&work.layout, &work.config, work.header, work.state, visit) } else { Ok(()) };
+    // With L2 decay the gradient of the penalty is seen in the step itself.
+    match usable.map_err(SliceError::from).and_then(|()| step_in_place(&mut work, plan, piece, hands)) {
+        Err(SliceError::Gradient(_)) if skips => {
+            work.header.skipped = work.header.skipped.saturating_add(1);
+            Ok(false)
+        }
+        result => result.map(|()| true),
     }
+}
+
+/// Steps one piece where it lies, or as a copy.
+fn step_in_place<T: Scalar, L: LinAlg<T>>(
+    work: &mut Slice<'_, T>,
+    plan: &Plan,
+    piece: &Piece,
+    hands: &mut Hands<'_, T, L>,
+) -> Result<(), SliceError> {
+    let Hands { param, grad, lr, scratch, linalg } = hands;
     if plan.is_contiguous(piece) {
         let mut whole = 0..0;
         plan.for_each_run(piece, |run, _| whole = run);
-        step(work, scratch, linalg, &mut param[whole.clone()], &grad[whole], lr)?;
-        return Ok(true);
+        return step(work, scratch, *linalg, &mut param[whole.clone()], &grad[whole], *lr);
     }
-    // What does not lie together is stepped as a copy.
     let n = piece.layout.shape().elements();
     let (own_param, scratch) = scratch.split_at_mut(n);
     let (own_grad, scratch) = scratch.split_at_mut(n);
@@ -227,9 +247,9 @@ fn step_piece<T: Scalar, L: LinAlg<T>>(
         own_param[at.clone()].copy_from_slice(&param[run.clone()]);
         own_grad[at].copy_from_slice(&grad[run]);
     });
-    step(work, scratch, linalg, own_param, own_grad, lr)?;
+    step(work, scratch, *linalg, own_param, own_grad, *lr)?;
     plan.for_each_run(piece, |run, at| param[run].copy_from_slice(&own_param[at]));
-    Ok(true)
+    Ok(())
 }
 
 /// The jobs of one step, in table order; see [`Optimizer::jobs`].

@@ -5,6 +5,7 @@
 //! packed would and keeps both loops contiguous.
 
 use crate::Scalar;
+use crate::magnitude::Magnitude;
 
 /// Elements of the packed triangle of a `d x d` matrix, or `None` on overflow.
 pub const fn triangle_len(d: usize) -> Option<usize> {
@@ -70,17 +71,36 @@ pub(crate) fn diagonal<T: Scalar>(packed: &[T], d: usize) -> impl Iterator<Item 
     (0..d).map(|i| packed[i * (i + 3) / 2])
 }
 
-/// `||S||_F^2`, from one triangle.
-pub(crate) fn square_sum<T: Scalar>(packed: &[T], d: usize) -> T {
+/// `||S||_F` from one triangle, whatever the size of the numbers.
+pub(crate) fn norm<T: Scalar>(packed: &[T], d: usize) -> T {
+    let Ok(magnitude) = Magnitude::of(packed) else { return T::ZERO };
+    let scale = magnitude.normaliser::<T>();
     let (mut rest, mut sum) = (packed, T::ZERO);
     for i in 0..d {
         let (row, tail) = rest.split_at(i + 1);
         // Row by row: one running sum over d^2 numbers would lose digits.
-        let off_diagonal = row[..i].iter().fold(T::ZERO, |sum, &x| sum + x * x);
-        sum += off_diagonal + off_diagonal + row[i] * row[i];
+        let off_diagonal = row[..i].iter().fold(T::ZERO, |sum, &x| sum + x * scale * (x * scale));
+        let diagonal = row[i] * scale;
+        sum += off_diagonal + off_diagonal + diagonal * diagonal;
         rest = tail;
     }
-    sum
+    sum.sqrt() / scale
+}
+
+/// `S / ||S||_F` as a square; `I / sqrt(d)` of a factor of zero.
+pub(crate) fn unpack_normalised<T: Scalar>(packed: &[T], square: &mut [T], d: usize) {
+    unpack(packed, square, d);
+    let magnitude = Magnitude::of(packed).ok().filter(|magnitude| !magnitude.is_zero());
+    let Some(magnitude) = magnitude else {
+        square.fill(T::ZERO);
+        square.iter_mut().step_by(d + 1).for_each(|x| *x = T::ONE / T::from_usize(d).sqrt());
+        return;
+    };
+    // Brought near 1 first: the inverse of a tiny norm would leave the range.
+    let scale = magnitude.normaliser::<T>();
+    square.iter_mut().for_each(|x| *x *= scale);
+    let norm = square.chunks_exact(d).fold(T::ZERO, |sum, row| sum + row.iter().fold(T::ZERO, |sum, &x| sum + x * x)).sqrt();
+    square.iter_mut().for_each(|x| *x /= norm);
 }
 
 /// Copies the lower triangle to the upper one.

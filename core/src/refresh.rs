@@ -3,6 +3,7 @@
 use crate::Scalar;
 use crate::config::{Eigenvalues, Refresh, StepOrder};
 use crate::direction::Correction;
+use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::shape::Shape;
 use crate::step::SliceStep;
@@ -44,6 +45,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let d = shape.dim(k);
         packed::average_into_square(self.state.factor[k], scratch.delta[k], d, config.beta2);
         if config.staleness > T::ZERO && staleness(scratch.delta[k], d) <= config.staleness {
+            self.eigenvalues_of_factor(k);
             return Outcome::NotStale;
         }
         // The last product overwrites the lower triangle; the upper one and this copy of the diagonal bring the factor back if it
@@ -68,7 +70,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let turn = Turn {
             rule: config.refresh,
             order: sorts.then_some(&*old_diagonal),
-            polish: (self.header.step / u64::from(config.refresh_period)).is_multiple_of(POLISH_PERIOD),
+            polish: (u64::from(self.header.refreshes) / shape.full_modes() as u64 + 1).is_multiple_of(POLISH_PERIOD),
         };
         if turn.make(self.linalg, shape, k, self.state.basis[k], buffers).is_err() {
             packed::mirror_down(scratch.delta[k], d);
@@ -93,30 +95,31 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// The eigenvalues after a refresh: taken from the factor again, or kept, each with its eigenvector.
     fn eigenvalues_in_new_basis(&mut self, k: usize, sorted: bool) {
-        if !self.layout.has_lambda(k) {
+        self.eigenvalues_of_factor(k);
+        let kept = matches!(self.config.eigenvalues, Eigenvalues::Average | Eigenvalues::Instantaneous);
+        if kept && sorted && self.layout.has_lambda(k) {
+            let Scratch { lambda, values, weight, .. } = &mut self.scratch;
+            let old = &mut values[..lambda[k].len()];
+            old.copy_from_slice(lambda[k]);
+            for (i, &value) in old.iter().enumerate() {
+                lambda[k][rank(weight[k], i)] = value;
+            }
+        }
+    }
+
+    /// Takes the eigenvalues from the factor of after this step, where a refresh that is due sets them.
+    fn eigenvalues_of_factor(&mut self, k: usize) {
+        let sets = matches!(self.config.eigenvalues, Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh);
+        if !sets || !self.layout.has_lambda(k) {
             return;
         }
-        let (shape, scratch) = (self.layout.shape(), &mut self.scratch);
-        let lambda = &mut *scratch.lambda[k];
-        match self.config.eigenvalues {
-            Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh => {
-                let correction = Correction::new(self.config, &self.header).factor;
-                let (factor, d) = (&*scratch.delta[k], shape.dim(k));
-                for (lambda, &x) in lambda.iter_mut().zip(factor.iter().step_by(d + 1)) {
-                    *lambda = correction * x;
-                }
-                let noise = eigenvalues::noise(lambda);
-                eigenvalues::set(self.config, shape, k, lambda, &mut self.header, |_, value| value.max(noise));
-            }
-            Eigenvalues::Average | Eigenvalues::Instantaneous if sorted => {
-                let old = &mut scratch.values[..lambda.len()];
-                old.copy_from_slice(lambda);
-                for (i, &value) in old.iter().enumerate() {
-                    lambda[rank(scratch.weight[k], i)] = value;
-                }
-            }
-            Eigenvalues::Average | Eigenvalues::Instantaneous => {}
+        let (shape, correction) = (self.layout.shape(), Correction::new(self.config, &self.header).factor);
+        let Scratch { lambda, delta, .. } = &mut self.scratch;
+        for (lambda, &x) in lambda[k].iter_mut().zip(delta[k].iter().step_by(shape.dim(k) + 1)) {
+            *lambda = correction * x;
         }
+        let noise = eigenvalues::noise(lambda[k]);
+        eigenvalues::set(self.config, shape, k, lambda[k], &mut self.header, |_, value| value.max(noise));
     }
 }
 

@@ -21,7 +21,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let (shape, config, state, scratch) = (self.layout.shape(), self.config, &mut self.state, &mut self.scratch);
         let modes = shape.preconditioned_modes();
         // The clamp acts on averages only: the authors' code uses lambda_0 as it is given until its first update.
-        let lambda = first_lambda(config, modes, grad, magnitude).max(eigenvalues::floor(modes));
+        let lambda = first_lambda(config, modes, grad, magnitude).max(eigenvalues::floor(config.estimator, modes));
         // Products of the gradient with itself are formed near 1 and scaled back, so that tiny gradients set a basis too.
         let normaliser = magnitude.normaliser::<T>();
         for (out, &g) in scratch.product.iter_mut().zip(grad) {
@@ -60,6 +60,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             }
             if config.first_step == FirstStep::FactorsOnly {
                 let weight = (T::ONE - config.beta2) * first_scale(config, shape, k, lambda) / normaliser / normaliser;
+                if !(weight * T::from_usize(shape.elements())).is_finite_bits() {
+                    return Err(LinAlgError::NotFinite);
+                }
                 if decomposed {
                     diagonal_factor(state.factor[k], values, weight);
                     if config.eigenvalues != Eigenvalues::Average && self.layout.has_lambda(k) {
@@ -106,7 +109,7 @@ fn first_scale<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: T
             (Divisor::None, _) => T::ONE,
             (_, false) => d,
             (Divisor::Sum, true) => d * lambda,
-            (Divisor::SumOfSquares, true) => (d * lambda * lambda).max(T::FLOOR),
+            (Divisor::SumOfSquares, true) => d * lambda * lambda,
         }
     };
     let scale = config.estimator.scale(shape.dim(k), shape.elements());

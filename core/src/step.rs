@@ -19,6 +19,8 @@ use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, packed};
 pub enum SliceError {
     /// The gradient is not usable.
     Gradient(GradientFault),
+    /// The estimate of a factor left the range of the arithmetic.
+    EstimateNotFinite,
     /// The update came out not finite.
     UpdateNotFinite,
     /// A product failed.
@@ -72,6 +74,7 @@ pub(crate) fn check<T: Scalar>(
         sum += gain;
         least = least.min(gain);
     };
+    let lowest = eigenvalues::floor::<T>(config.estimator, shape.preconditioned_modes());
     if header.started != 0 {
         let regions = layout.regions();
         for k in (0..shape.order()).filter(|&k| layout.has_lambda(k)) {
@@ -82,19 +85,14 @@ pub(crate) fn check<T: Scalar>(
             meet(match (config.estimator, config.estimator.divisor()) {
                 (Estimator::KullbackLeibler, _) => -extreme(lambda, i32::min, i32::MAX),
                 (_, Divisor::None) => 0,
-                // A factor over its squared norm, at most the inverse of its largest element. Without a norm the other modes'
-                // estimates are left out.
-                (Estimator::FrobeniusFactor, _) if shape.is_full(k) => {
-                    let factor = &state[regions.factor[k].clone()];
-                    let divides = packed::square_sum(factor, shape.dim(k)) > eigenvalues::square_floor(shape.preconditioned_modes());
-                    if divides { -extreme(regions.factor[k].clone(), i32::max, i32::MIN) } else { -T::NORM_LIMIT_LOG2 }
-                }
-                (_, Divisor::Sum | Divisor::SumOfSquares) => -extreme(lambda, i32::max, T::FLOOR.exponent()),
+                // Over its norm: that of its largest element, or the floor.
+                (Estimator::FrobeniusFactor, _) if shape.is_full(k) => -extreme(regions.factor[k].clone(), i32::max, lowest.exponent()),
+                (_, Divisor::Sum | Divisor::SumOfSquares) => -extreme(lambda, i32::max, lowest.exponent()),
             });
         }
     } else if let LambdaInit::Constant(lambda) = config.lambda_init {
         // A scale-free first eigenvalue brings the gradient nearer to 1 and needs no check.
-        let lambda = lambda.max(eigenvalues::floor(shape.preconditioned_modes()));
+        let lambda = lambda.max(lowest);
         let power = match (config.estimator.divisor(), config.first_step) {
             (Divisor::None, _) if config.estimator.is_unweighted() => 0,
             (Divisor::SumOfSquares, FirstStep::FactorsOnly) => 2,
@@ -110,7 +108,7 @@ pub(crate) fn check<T: Scalar>(
 /// # Errors
 /// [`SliceError`]; parameter, state and header are as before.
 pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
-    slice: Slice<'_, T>,
+    slice: &mut Slice<'_, T>,
     scratch: &mut [T],
     linalg: &mut L,
     param: &mut [T],
@@ -118,6 +116,7 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
     lr: T,
 ) -> Result<(), SliceError> {
     let Slice { layout, config, header, state, phase } = slice;
+    let (layout, config, phase) = (*layout, *config, *phase);
     let mut scratch = layout.split_scratch(scratch);
     let penalised = core::mem::take(&mut scratch.penalised);
     let grad = if layout.parts().penalised {
@@ -133,18 +132,19 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
     let mut step = SliceStep {
         layout: &layout,
         config: &config,
-        header: SliceHeader { step: header.step + 1, ..*header },
+        header: SliceHeader { step: header.step + 1, ..**header },
         state: layout.split_state(state),
         scratch,
         linalg,
         starting,
-        due: config.refresh_due(header.step + 1, header.last_refresh, phase),
+        // The basis has just been set: one that is ahead of its time waits for the next.
+        due: config.refresh_due(header.step + 1, header.last_refresh, if starting { 0 } else { phase }),
         refreshed: Refreshed::default(),
     };
     let result = if starting { step.first(param, grad, lr) } else { step.advance(param, grad, lr) };
     let next = step.header;
     match result {
-        Ok(()) => *header = next,
+        Ok(()) => **header = next,
         // The start had been written already; a slice that has not started has no basis, and all its averages are zero.
         Err(_) if starting => state.fill(T::ZERO),
         Err(_) => {}
@@ -187,40 +187,63 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// The step proper, of a slice that has a basis.
     fn advance(&mut self, param: &mut [T], grad: &[T], lr: T) -> Result<(), SliceError> {
-        let turned = self.layout.shape().full_modes() > 0;
+        let (turned, order) = (self.layout.shape().full_modes() > 0, self.config.step_order);
+        let rests = turned && self.starting && self.config.rests_in_first_step();
         if turned {
             self.project(grad)?;
         }
         self.estimate(grad)?;
-        let rests = turned && self.starting && self.config.rests_in_first_step();
-        if !turned && self.due {
-            self.header.last_refresh = self.header.step;
+        if !self.estimate_is_finite() {
+            return Err(SliceError::EstimateNotFinite);
         }
         if turned {
+            self.average_momentum();
             self.scratch.second_moment.copy_from_slice(self.state.second_moment);
-            if self.config.step_order == StepOrder::ApplyFirst {
-                self.average_second_moment();
-                self.average_momentum();
-                self.apply(grad)?;
-            } else {
-                self.average_momentum();
-            }
+        }
+        if order == StepOrder::ApplyFirst {
+            self.direct(grad, lr, rests)?;
+        }
+        if self.due && turned {
+            self.header.last_refresh = self.header.step;
+            self.refresh();
+        }
+        if order == StepOrder::EstimateFirst {
             if self.due {
                 self.header.last_refresh = self.header.step;
-                self.refresh();
             }
-            if self.config.step_order == StepOrder::EstimateFirst {
-                self.average_second_moment();
-                if !rests {
-                    self.apply(grad)?;
-                }
-            }
-            if !rests && !Magnitude::of(self.scratch.update).is_ok_and(|update| update.stays_finite(lr)) {
-                return Err(SliceError::UpdateNotFinite);
-            }
+            self.direct(grad, lr, rests)?;
         }
         self.commit(param, grad, lr, rests);
+        if self.due {
+            self.header.last_refresh = self.header.step;
+        }
         Ok(())
+    }
+
+    /// The direction, with the second moment and the bases in force. Without a basis it is formed in the commit, block by block.
+    fn direct(&mut self, grad: &[T], lr: T, rests: bool) -> Result<(), SliceError> {
+        let turned = self.layout.shape().full_modes() > 0;
+        if turned {
+            self.average_second_moment();
+        }
+        let finite = match (turned, rests) {
+            (true, true) => true,
+            (true, false) => {
+                self.apply(grad)?;
+                Magnitude::of(self.scratch.update).is_ok_and(|update| update.stays_finite(lr))
+            }
+            (false, _) => self.elementwise_stays_finite(grad, lr),
+        };
+        if finite { Ok(()) } else { Err(SliceError::UpdateNotFinite) }
+    }
+
+    /// Whether nothing left the range in the estimate: what the check of the gradient could not foresee.
+    fn estimate_is_finite(&self) -> bool {
+        let shape = self.layout.shape();
+        (0..shape.order()).all(|k| {
+            let lambda = !self.layout.has_lambda(k) || self.scratch.lambda[k].iter().all(|l| l.is_finite_bits());
+            lambda && self.scratch.delta[k].iter().step_by(shape.dim(k) + 1).all(|x| x.is_finite_bits())
+        })
     }
 
     /// `G~ = G x_k Q_k^T`, once.

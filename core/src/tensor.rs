@@ -243,9 +243,9 @@ impl Tensor {
         if !config.stagger || config.refresh_growth > 0 || total <= self.slice_refresh {
             return 0;
         }
-        let middle = u128::from(self.refresh_before) + u128::from(self.slice_refresh) * slice as u128 + u128::from(self.slice_refresh / 2);
-        // Below the period: the middle of a slice's share lies below the total.
-        (middle * u128::from(config.refresh_period) / u128::from(total)).min(u128::from(config.refresh_period) - 1) as u64
+        let before = self.refresh_before.saturating_add(self.slice_refresh.saturating_mul(slice as u64));
+        let (middle, period) = (before.saturating_add(self.slice_refresh / 2), u64::from(config.refresh_period));
+        (middle / (total / period).max(1)).min(period - 1)
     }
 
     /// Floating-point operations that step `t` of a table takes (the first one is 1), if all tensors have a gradient in every step until
@@ -256,9 +256,10 @@ impl Tensor {
         let slice_flops = |tensor: &Self, slice: usize| {
             let config = tensor.config(groups);
             let cost = (0..tensor.pieces).fold(Cost::default(), |sum, i| sum.plus(tensor.piece_layout(i).cost(&config)));
-            cost.step + if config.refresh_due_in(t, tensor.phase(slice, &config, total)) { cost.refresh } else { 0 }
+            let refreshes = config.refresh_due_in(t, tensor.phase(slice, &config, total));
+            cost.step.saturating_add(if refreshes { cost.refresh } else { 0 })
         };
-        table.iter().flat_map(|tensor| (0..tensor.slices).map(move |slice| slice_flops(tensor, slice))).sum()
+        table.iter().flat_map(|tensor| (0..tensor.slices).map(move |slice| slice_flops(tensor, slice))).fold(0, u64::saturating_add)
     }
 
     /// The configuration that this tensor is stepped with.

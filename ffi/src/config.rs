@@ -49,7 +49,7 @@ pub const KLS_DIRECTION_SECOND_MOMENT: i32 = 1;
 /// The product of the eigenvalues to the power 1/(2K) for K preconditioned dims.
 pub const KLS_DIRECTION_SHAMPOO_ROOT: i32 = 2;
 /// VN-Shampoo variant 1: the root of the eigenvalues' product, scaled by the factors' traces.
-pub const KLS_DIRECTION_VON_NEUMANN: i32 = 3;
+pub const KLS_DIRECTION_TRACE_SCALED: i32 = 3;
 /// The numerator itself: SGD.
 pub const KLS_DIRECTION_MOMENTUM: i32 = 4;
 
@@ -149,9 +149,9 @@ pub struct kls_config {
     pub refresh_period: u32,
     /// A refresh is due after step t when t > offset and (t - offset) mod T = 0. 0 or 1.
     pub refresh_offset: u32,
-    /// Non-zero: spread the refreshes of a table's slices over the T steps by their predicted cost (not while the period grows).
+    /// Non-zero: spread the refreshes of a table's slices over the T steps by their predicted cost. Not with refresh_growth.
     pub stagger: i32,
-    /// The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
+    /// The period grows linearly from 1 to T over this many steps, at most 2^20; 0: it is T from the start.
     pub refresh_growth: u32,
     /// Refreshes that are due are skipped for bases whose staleness, the mean of S_ij^2 / (S_ii S_jj) over the factor in the
     /// eigenbasis, is not above this; 0: none is skipped.
@@ -323,7 +323,7 @@ impl kls_config {
             Direction::KroneckerPower(power) => (KLS_DIRECTION_KRONECKER_POWER, power),
             Direction::SecondMoment => (KLS_DIRECTION_SECOND_MOMENT, 0.5),
             Direction::ShampooRoot => (KLS_DIRECTION_SHAMPOO_ROOT, 0.5),
-            Direction::VonNeumann => (KLS_DIRECTION_VON_NEUMANN, 0.5),
+            Direction::TraceScaled => (KLS_DIRECTION_TRACE_SCALED, 0.5),
             Direction::Momentum => (KLS_DIRECTION_MOMENTUM, 0.5),
         };
         Self {
@@ -388,7 +388,7 @@ impl kls_config {
                 KLS_DIRECTION_KRONECKER_POWER => Direction::KroneckerPower(self.power),
                 KLS_DIRECTION_SECOND_MOMENT => Direction::SecondMoment,
                 KLS_DIRECTION_SHAMPOO_ROOT => Direction::ShampooRoot,
-                KLS_DIRECTION_VON_NEUMANN => Direction::VonNeumann,
+                KLS_DIRECTION_TRACE_SCALED => Direction::TraceScaled,
                 KLS_DIRECTION_MOMENTUM => Direction::Momentum,
                 _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
             },

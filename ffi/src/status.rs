@@ -38,11 +38,11 @@ pub const KLS_ERROR_BETA: kls_status = 20;
 pub const KLS_ERROR_EPS: kls_status = 21;
 /// weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.
 pub const KLS_ERROR_WEIGHT_DECAY: kls_status = 22;
-/// refresh_period must be at least 1 and refresh_offset 0 or 1.
+/// refresh_period must be at least 1, refresh_offset 0 or 1, and refresh_growth at most 2^20.
 pub const KLS_ERROR_REFRESH_PERIOD: kls_status = 23;
 /// A constant lambda_0 must be finite and at least 2^-63.
 pub const KLS_ERROR_LAMBDA_INIT: kls_status = 24;
-/// clamp_limit must be 0 (no clamp), or finite and at least 1.
+/// clamp_limit must be 0 (no clamp), or finite and at least 1; SOAP has no eigenvalues to clamp.
 pub const KLS_ERROR_CLAMP_LIMIT: kls_status = 25;
 /// lr_scale must be finite and at least 0.
 pub const KLS_ERROR_LR_SCALE: kls_status = 26;
@@ -57,7 +57,7 @@ pub const KLS_ERROR_STALENESS: kls_status = 30;
 /// rms_cap must be 0 (no cap), or finite and at least 2^-63.
 pub const KLS_ERROR_RMS_CAP: kls_status = 31;
 /// The von Neumann direction divides by traces that only Shampoo's estimator gives it.
-pub const KLS_ERROR_VON_NEUMANN: kls_status = 32;
+pub const KLS_ERROR_TRACE_SCALED: kls_status = 32;
 /// A graft needs a method with Kronecker factors.
 pub const KLS_ERROR_GRAFT: kls_status = 33;
 /// Damping of each factor needs a Kronecker direction.
@@ -114,6 +114,8 @@ pub const KLS_ERROR_NO_SUCH_STATE: kls_status = 69;
 pub const KLS_ERROR_NOT_ORTHOGONAL: kls_status = 70;
 /// A parameter buffer overlaps a gradient buffer.
 pub const KLS_ERROR_OVERLAP: kls_status = 71;
+/// The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
+pub const KLS_ERROR_ESTIMATE_NOT_FINITE: kls_status = 72;
 
 /// The sentence that explains a status.
 const fn text(status: kls_status) -> &'static CStr {
@@ -133,16 +135,16 @@ const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_BETA => c"beta1 and beta2 must lie in [0, 1).",
         KLS_ERROR_EPS => c"eps must be finite and at least 0.",
         KLS_ERROR_WEIGHT_DECAY => c"weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.",
-        KLS_ERROR_REFRESH_PERIOD => c"refresh_period must be at least 1 and refresh_offset 0 or 1.",
+        KLS_ERROR_REFRESH_PERIOD => c"refresh_period must be at least 1, refresh_offset 0 or 1, and refresh_growth at most 2^20.",
         KLS_ERROR_LAMBDA_INIT => c"A constant lambda_0 must be finite and at least 2^-63.",
-        KLS_ERROR_CLAMP_LIMIT => c"clamp_limit must be 0 (no clamp), or finite and at least 1.",
+        KLS_ERROR_CLAMP_LIMIT => c"clamp_limit must be 0 (no clamp), or finite and at least 1; SOAP has no eigenvalues to clamp.",
         KLS_ERROR_LR_SCALE => c"lr_scale must be finite and at least 0.",
         KLS_ERROR_POWER => c"power must lie in (0, 1].",
         KLS_ERROR_COMBINATION => c"This estimator and this direction do not go together.",
         KLS_ERROR_CLAMP_WITH_GAUGE => c"A clamp and gauge rebalancing exclude each other.",
         KLS_ERROR_STALENESS => c"staleness must be finite and at least 0.",
         KLS_ERROR_RMS_CAP => c"rms_cap must be 0 (no cap), or finite and at least 2^-63.",
-        KLS_ERROR_VON_NEUMANN => c"The von Neumann direction divides by traces that only Shampoo's estimator gives it.",
+        KLS_ERROR_TRACE_SCALED => c"The von Neumann direction divides by traces that only Shampoo's estimator gives it.",
         KLS_ERROR_GRAFT => c"A graft needs a method with Kronecker factors.",
         KLS_ERROR_DAMPING => c"Damping of each factor needs a Kronecker direction.",
         KLS_ERROR_ZERO_FACTORS => c"F-Shampoo variant 1 cannot start from factors of zero.",
@@ -170,6 +172,9 @@ const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_NOT_STARTED => c"The slice has no eigenbasis yet: it has not seen a non-zero gradient.",
         KLS_ERROR_NO_SUCH_STATE => c"This tensor or mode does not have that part of the state.",
         KLS_ERROR_NOT_ORTHOGONAL => c"The basis is not orthogonal.",
+        KLS_ERROR_ESTIMATE_NOT_FINITE => {
+            c"The estimate of a factor left the range of the arithmetic: the gradients are too large for this method."
+        }
         KLS_ERROR_OVERLAP => c"A parameter buffer overlaps a gradient buffer.",
         _ => c"Unknown status.",
     }
@@ -192,7 +197,7 @@ pub(crate) const fn from_config(error: ConfigError) -> kls_status {
         ConfigError::ClampWithGauge => KLS_ERROR_CLAMP_WITH_GAUGE,
         ConfigError::Staleness => KLS_ERROR_STALENESS,
         ConfigError::RmsCap => KLS_ERROR_RMS_CAP,
-        ConfigError::VonNeumannEstimator => KLS_ERROR_VON_NEUMANN,
+        ConfigError::TraceScaledEstimator => KLS_ERROR_TRACE_SCALED,
         ConfigError::GraftWithoutFactors => KLS_ERROR_GRAFT,
         ConfigError::FactorDamping => KLS_ERROR_DAMPING,
         ConfigError::ZeroFactors => KLS_ERROR_ZERO_FACTORS,
@@ -236,6 +241,7 @@ pub(crate) const fn from_step(error: StepErrorKind) -> kls_status {
         StepErrorKind::ScratchTooShort => KLS_ERROR_MEMORY_TOO_SHORT,
         StepErrorKind::Slice(SliceError::Gradient(GradientFault::NotFinite)) => KLS_ERROR_GRADIENT_NOT_FINITE,
         StepErrorKind::Slice(SliceError::Gradient(GradientFault::TooLarge)) => KLS_ERROR_GRADIENT_TOO_LARGE,
+        StepErrorKind::Slice(SliceError::EstimateNotFinite) => KLS_ERROR_ESTIMATE_NOT_FINITE,
         StepErrorKind::Slice(SliceError::UpdateNotFinite) => KLS_ERROR_UPDATE_NOT_FINITE,
         StepErrorKind::Slice(SliceError::LinAlg(_)) => KLS_ERROR_LINALG,
         StepErrorKind::NotStarted => KLS_ERROR_NOT_STARTED,

@@ -45,10 +45,11 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
 /// when `grads[i]` is NULL. `lr` is multiplied by each group's lr_scale.
 ///
 /// All gradients are checked before anything is written. Then each slice is a transaction of its own: when one fails
-/// (KLS_ERROR_UPDATE_NOT_FINITE, KLS_ERROR_LINALG), it is left as it was, the others are stepped, and the first failure is returned.
+/// (KLS_ERROR_ESTIMATE_NOT_FINITE, KLS_ERROR_UPDATE_NOT_FINITE, KLS_ERROR_LINALG), it is left as it was, the others are stepped, and the first failure is returned.
 ///
 /// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE,
-/// KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the two above.
+/// KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the three above. With KLS_WEIGHT_DECAY_L2 the
+/// parameter is part of the gradient; it is looked at when its slice's turn comes, not before.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `params` and `grads` point to `tensor_count` pointers to as many elements as the

@@ -194,7 +194,7 @@ fn family<T: Number>(hyper: &golden::Hyper, base: Config<T>) -> Config<T> {
     };
     let direction = match hyper.apply.as_deref() {
         Some("lambda") => Direction::KroneckerPower(T::from_f64(hyper.p.unwrap())),
-        Some("vn1") => Direction::VonNeumann,
+        Some("vn1") => Direction::TraceScaled,
         Some("soap") => Direction::SecondMoment,
         other => panic!("apply {other:?}"),
     };

@@ -96,7 +96,7 @@ pub fn config_to_c(config: &Config<f32>) -> kls_config {
         Direction::KroneckerPower(p) => (KLS_DIRECTION_KRONECKER_POWER, p),
         Direction::SecondMoment => (KLS_DIRECTION_SECOND_MOMENT, 0.5),
         Direction::ShampooRoot => (KLS_DIRECTION_SHAMPOO_ROOT, 0.5),
-        Direction::VonNeumann => (KLS_DIRECTION_VON_NEUMANN, 0.5),
+        Direction::TraceScaled => (KLS_DIRECTION_TRACE_SCALED, 0.5),
         Direction::Momentum => (KLS_DIRECTION_MOMENTUM, 0.5),
     };
     c.graft = match config.graft {

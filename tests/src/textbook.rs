@@ -145,7 +145,7 @@ impl KlShampoo {
             Estimator::None => assert!(elementwise, "a Kronecker direction needs factors"),
             _ => assert!(options.direction != Direction::Momentum, "factors without a use"),
         }
-        assert!(options.direction != Direction::VonNeumann || options.estimator == Estimator::Shampoo, "tau is for plain factors");
+        assert!(options.direction != Direction::TraceScaled || options.estimator == Estimator::Shampoo, "tau is for plain factors");
         let n = dims.iter().product();
         let mode = |(&d, &kind): (&usize, &ModeKind)| Mode {
             kind: if options.estimator == Estimator::None { ModeKind::Identity } else { kind },
@@ -313,10 +313,10 @@ impl KlShampoo {
     }
 
     /// Mode k after this step's estimates, one of S_k and one of its eigenvalues' average, and before a refresh.
-    fn estimated(&self, k: usize, of_factor: &Option<Estimate>, of_eigenvalues: &Option<Estimate>, first: bool) -> Mode {
+    fn estimated(&self, k: usize, of_factor: &Estimate, of_eigenvalues: &Estimate, first: bool) -> Mode {
         let mut mode = self.modes[k].clone();
-        if let (ModeKind::Full, Some(estimate)) = (mode.kind, of_factor) {
-            average(&mut mode.factor.data, self.options.beta2, estimate.delta().data.into_iter());
+        if mode.kind == ModeKind::Full {
+            average(&mut mode.factor.data, self.options.beta2, of_factor.delta().data.into_iter());
         }
         mode.eigenvalues = match (mode.kind, self.options.eigenvalues) {
             (ModeKind::Identity, _) => mode.eigenvalues,
@@ -327,40 +327,33 @@ impl KlShampoo {
         mode
     }
 
-    /// c_k; F-Shampoo variant 1 has none while a factor that it divides by vanishes.
-    fn constant(&self, k: usize, lambdas: &[Vec<f64>]) -> Option<f64> {
-        let others = || (0..self.dims.len()).filter(|&j| j != k);
+    /// c_k but for what F-Shampoo variant 1 divides whole factors by.
+    fn constant(&self, k: usize, lambdas: &[Vec<f64>]) -> f64 {
         let over = |denominator: fn(f64) -> f64| {
-            let sum = |j: usize| lambdas[j].iter().map(|&x| denominator(x)).sum::<f64>().max(FLOOR);
-            Some(others().map(|j| 1.0 / sum(j)).product())
+            let sum = |j: usize| lambdas[j].iter().map(|&x| denominator(x)).sum::<f64>();
+            (0..self.dims.len()).filter(|&j| j != k).map(|j| 1.0 / sum(j)).product()
         };
         match self.options.estimator {
-            Estimator::None | Estimator::Shampoo => Some(1.0),
-            Estimator::KullbackLeibler | Estimator::OneSided => Some(self.dims[k] as f64 / self.momentum.len() as f64),
+            Estimator::None | Estimator::Shampoo => 1.0,
+            Estimator::KullbackLeibler | Estimator::OneSided => self.dims[k] as f64 / self.momentum.len() as f64,
             Estimator::VonNeumann => over(|x| x),
             Estimator::Frobenius => over(|x| x * x),
-            Estimator::FrobeniusFactor => {
-                let squares: Vec<f64> = others().map(|j| self.factor_of_any_kind(j, lambdas).data.iter().map(|x| x * x).sum()).collect();
-                squares.iter().all(|&square| square > FLOOR).then(|| squares.iter().map(|square| 1.0 / square).product())
-            }
+            Estimator::FrobeniusFactor => 1.0,
         }
     }
 
     /// c_k where every factor is diag(lambda_j).
     fn first_constant(&self, k: usize, lambdas: &[Vec<f64>]) -> f64 {
-        let uniform = |(j, lambda): (usize, &Vec<f64>)| {
-            let square = lambda.iter().map(|x| x * x).sum::<f64>().max(FLOOR);
-            if j == k { 1.0 } else { square }
-        };
+        let square = |j: usize| lambdas[j].iter().map(|x| x * x).sum::<f64>();
         match self.options.estimator {
-            Estimator::FrobeniusFactor => 1.0 / lambdas.iter().enumerate().map(uniform).product::<f64>(),
-            _ => self.constant(k, lambdas).unwrap_or(0.0),
+            Estimator::FrobeniusFactor => (0..self.dims.len()).filter(|&j| j != k).map(|j| 1.0 / square(j)).product(),
+            _ => self.constant(k, lambdas),
         }
     }
 
     /// Delta_k, seen through the eigenvalues `lambdas`.
-    fn delta(&self, k: usize, grad: &[f64], lambdas: &[Vec<f64>]) -> Option<Estimate> {
-        let c = self.constant(k, lambdas)?;
+    fn delta(&self, k: usize, grad: &[f64], lambdas: &[Vec<f64>]) -> Estimate {
+        let mut c = self.constant(k, lambdas);
         let mut x = grad.to_vec();
         for j in (0..self.dims.len()).filter(|&j| j != k) {
             let weighted_basis = |w: fn(f64) -> f64| {
@@ -371,13 +364,20 @@ impl KlShampoo {
                 Estimator::None | Estimator::OneSided | Estimator::Shampoo | Estimator::VonNeumann => continue,
                 Estimator::KullbackLeibler => weighted_basis(|x| 1.0 / x.sqrt()),
                 Estimator::Frobenius => weighted_basis(f64::sqrt),
-                Estimator::FrobeniusFactor => self.factor_of_any_kind(j, lambdas),
+                Estimator::FrobeniusFactor => {
+                    // S_j / Tr(S_j^2), its norm divided out of either; a factor of zero says as much as the identity.
+                    let factor = self.factor_of_any_kind(j, lambdas);
+                    let norm = norm(factor.data.iter().copied());
+                    c /= norm.max(FLOOR);
+                    let root = (self.dims[j] as f64).sqrt();
+                    if norm > 0.0 { factor.scaled(1.0 / norm) } else { Matrix::identity(self.dims[j]).scaled(1.0 / root) }
+                }
             };
             x = mode_product(&x, &self.dims, j, &seen);
         }
         let x = unfold(&x, &self.dims, k);
         let y = if self.options.estimator == Estimator::FrobeniusFactor { unfold(grad, &self.dims, k) } else { x.clone() };
-        Some(Estimate { c, x, y })
+        Estimate { c, x, y }
     }
 
     /// S_j, or its diagonal where that is all there is.
@@ -389,9 +389,8 @@ impl KlShampoo {
     }
 
     /// beta2 lambda_k + (1 - beta2) diag(Q_k^T Delta_k Q_k), clamped and floored.
-    fn averaged_eigenvalues(&self, k: usize, estimate: &Option<Estimate>) -> Vec<f64> {
+    fn averaged_eigenvalues(&self, k: usize, estimate: &Estimate) -> Vec<f64> {
         let mut lambda = self.modes[k].eigenvalues.clone();
-        let Some(estimate) = estimate else { return lambda };
         average(&mut lambda, self.options.beta2, estimate.diagonal_in(&self.modes[k].basis).into_iter());
         lambda.iter().map(|x| x.max(self.smallest(k))).collect()
     }
@@ -429,7 +428,7 @@ impl KlShampoo {
             }
             match eigenvalues {
                 Eigenvalues::Average | Eigenvalues::Instantaneous => {}
-                Eigenvalues::AtRefresh if !(first || refreshes) => {}
+                Eigenvalues::AtRefresh if !(first || due) => {}
                 Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh => {
                     self.modes[k].eigenvalues = self.factor_eigenvalues(k, &self.modes[k]);
                 }
@@ -538,7 +537,7 @@ impl KlShampoo {
             }
             Direction::KroneckerPower(p) => self.inverse_power(p, 1.0),
             Direction::ShampooRoot => self.inverse_power(0.5 / self.preconditioned_modes() as f64, 1.0),
-            Direction::VonNeumann => self.inverse_power(0.5, self.tau().powf(-0.5)),
+            Direction::TraceScaled => self.inverse_power(0.5, self.tau().powf(-0.5)),
         };
         let u: Vec<f64> = rotated.iter().zip(inverse).map(|(m, e)| m * e).collect();
         self.rotate_back(&u)

@@ -45,7 +45,7 @@ pub fn options<T: Number>(config: &Config<T>) -> Options {
         direction: match config.direction {
             Direction::KroneckerPower(p) => textbook::Direction::KroneckerPower(p.to_f64()),
             Direction::ShampooRoot => textbook::Direction::ShampooRoot,
-            Direction::VonNeumann => textbook::Direction::VonNeumann,
+            Direction::TraceScaled => textbook::Direction::TraceScaled,
             Direction::SecondMoment => textbook::Direction::SecondMoment,
             Direction::Momentum => textbook::Direction::Momentum,
         },

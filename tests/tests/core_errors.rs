@@ -249,7 +249,10 @@ fn every_option_has_its_range() {
         ),
         (ConfigError::Eps, &[|c| c.eps = -1e-9, |c| c.eps = NAN, |c| c.eps = INF]),
         (ConfigError::WeightDecay, &[|c| c.weight_decay = -1e-9, |c| c.weight_decay = NAN, |c| c.weight_decay = INF]),
-        (ConfigError::RefreshPeriod, &[|c| c.refresh_period = 0, |c| c.refresh_offset = 2, |c| c.refresh_offset = u32::MAX]),
+        (
+            ConfigError::RefreshPeriod,
+            &[|c| c.refresh_period = 0, |c| c.refresh_offset = 2, |c| c.refresh_offset = u32::MAX, |c| c.refresh_growth = (1 << 20) + 1],
+        ),
         (
             ConfigError::LambdaInit,
             &[
@@ -289,7 +292,7 @@ fn every_option_has_its_range() {
         ),
         (ConfigError::Combination, &[|c| c.estimator = Estimator::None, |c| c.direction = Direction::Momentum]),
         (ConfigError::EstimateOrder, &[|c| (c.estimator, c.estimate_order) = (Estimator::Frobenius, EstimateOrder::ReferenceKl)]),
-        (ConfigError::VonNeumannEstimator, &[|c| c.direction = Direction::VonNeumann]),
+        (ConfigError::TraceScaledEstimator, &[|c| c.direction = Direction::TraceScaled]),
         (
             ConfigError::GraftWithoutFactors,
             &[|c| (c.estimator, c.direction, c.graft, c.gauge) = (Estimator::None, Direction::SecondMoment, Graft::Adam, false)],
@@ -342,7 +345,7 @@ fn every_option_has_its_range() {
         |c| c.direction = Direction::SecondMoment,
         |c| (c.weight_decay, c.weight_decay_kind) = (1.0, WeightDecay::Independent),
         |c| (c.estimator, c.first_step) = (Estimator::FrobeniusFactor, FirstStep::FactorsOnly),
-        |c| (c.refresh_growth, c.staleness, c.rms_cap) = (u32::MAX, 0.5, Some(1.0)),
+        |c| (c.refresh_growth, c.staleness, c.rms_cap) = (1 << 20, 0.5, Some(1.0)),
     ];
     for change in accepted {
         let mut config = Config::<f32>::kl_shampoo();

@@ -60,7 +60,7 @@ fn assert_same(what: &str, whole: &F32Core, apart: &F32Core) {
 #[test]
 fn a_cut_tensor_is_tensors_of_its_pieces() {
     for (name, config) in methods::<f32>() {
-        let config = Config { refresh_period: 3, weight_decay: 0.1, ..config };
+        let config = Config { refresh_period: 3, weight_decay: 0.1, stagger: false, ..config };
         for cut in cuts() {
             let what = format!("{name}, {:?}, rows {:?}, blocks {}", cut.dims, cut.row_parts, cut.block_size);
             let spec = |dims: &[usize]| with_modes(TensorSpec::new(dims).unwrap(), &config);
@@ -93,7 +93,7 @@ fn a_cut_tensor_is_tensors_of_its_pieces() {
 #[test]
 fn merged_dims_are_the_tensor_of_the_merged_dims() {
     for (name, config) in methods::<f32>() {
-        let config = Config { refresh_period: 3, ..config };
+        let config = Config { refresh_period: 3, stagger: false, ..config };
         for (dims, limit, merged) in
             [(&[3, 2, 2, 3][..], 12, &[12, 3][..]), (&[2, 3, 4], 6, &[6, 4]), (&[2, 1, 5], 4, &[2, 5]), (&[4, 1, 1, 3], 1, &[4, 1, 3])]
         {
@@ -121,7 +121,7 @@ fn stacked_slices_are_separate_tensors() {
     const COUNT: usize = 3;
     const STRIDE: usize = 15;
     for (name, config) in methods::<f32>() {
-        let config = Config { refresh_period: 3, ..config };
+        let config = Config { refresh_period: 3, stagger: false, ..config };
         let spec = TensorSpec::new(&DIMS).unwrap();
         let mut stacked = F32Core::table(&[config], &[spec.slices(COUNT).slice_stride(STRIDE)]);
         let mut permuted = stacked.clone();

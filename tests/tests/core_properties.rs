@@ -71,7 +71,7 @@ fn config() -> impl Strategy<Value = Config<f32>> {
     let direction = prop_oneof![
         (0.05f32..=1.0).prop_map(Direction::KroneckerPower),
         Just(Direction::ShampooRoot),
-        Just(Direction::VonNeumann),
+        Just(Direction::TraceScaled),
         Just(Direction::SecondMoment),
     ];
     let graft = prop::sample::select(vec![Graft::None, Graft::None, Graft::Adam, Graft::Sgd, Graft::RmsProp, Graft::AdaGrad]);
@@ -141,11 +141,12 @@ fn mended(mut config: Config<f32>) -> Config<f32> {
     }
     while let Err(error) = config.validate() {
         match error {
-            ConfigError::VonNeumannEstimator => config.estimator = Estimator::Shampoo,
+            ConfigError::TraceScaledEstimator => config.estimator = Estimator::Shampoo,
             ConfigError::FactorDamping => config.damping = Damping::Denominator,
             ConfigError::ZeroFactors => config.factor_init = FactorInit::Lambda,
             ConfigError::StepSizeCorrection => config.bias_correction = BiasCorrection::Moments,
             ConfigError::FirstBasis => config.first_basis = FirstBasis::Gradient,
+            ConfigError::ClampLimit => config.clamp_limit = None,
             ConfigError::Gauge => config.gauge = false,
             other => panic!("{other:?}: {config:?}"),
         }

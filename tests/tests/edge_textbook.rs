@@ -23,7 +23,7 @@ fn every_option() -> Vec<(&'static str, Options)> {
         ("reference_kl, scale-free", Options { lambda_0: scale_free, clamp: None, ..reference }),
         ("KL-SOAP", Options { direction: Direction::SecondMoment, lambda_0: scale_free, ..base }),
         ("Shampoo, grafted", Options { direction: Direction::KroneckerPower(0.25), graft: Graft::Adam, ..shampoo }),
-        ("VN-Shampoo 1", Options { estimator: Estimator::Shampoo, direction: Direction::VonNeumann, ..base }),
+        ("VN-Shampoo 1", Options { estimator: Estimator::Shampoo, direction: Direction::TraceScaled, ..base }),
         ("VN-Shampoo 2", Options { estimator: Estimator::VonNeumann, lambda_0: scale_free, ..base }),
         ("F-Shampoo 1", Options { estimator: Estimator::FrobeniusFactor, ..from_lambda }),
         ("F-Shampoo 2", Options { estimator: Estimator::Frobenius, lambda_0: scale_free, ..base }),

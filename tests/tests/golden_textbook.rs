@@ -123,7 +123,7 @@ fn family_options(hyper: &golden::Hyper) -> Options {
         factor_init: if from_zero { FactorInit::Zero } else { FactorInit::Lambda },
         direction: match hyper.apply.as_deref() {
             Some("lambda") => Direction::KroneckerPower(hyper.p.unwrap()),
-            Some("vn1") => Direction::VonNeumann,
+            Some("vn1") => Direction::TraceScaled,
             Some("soap") => Direction::SecondMoment,
             other => panic!("apply {other:?}"),
         },
@@ -232,7 +232,7 @@ fn compare_state(case: &Case, optimizer: &KlShampoo, worst: &mut Worst) {
     if options.graft == Graft::Adam {
         worst.state(case, "f64/graft_exp_avg_sq", &optimizer.graft_second_moment, tolerance);
     }
-    if options.direction == Direction::VonNeumann {
+    if options.direction == Direction::TraceScaled {
         worst.state(case, "f64/tau", &[optimizer.tau()], tolerance);
     }
 }

@@ -7,7 +7,8 @@ use klshampoo_tests::harness::Number;
 #[test]
 fn the_state_is_at_most_that_of_the_papers_table() {
     let factors = |m, n| m * m + n * n;
-    let table: [(&str, fn(usize, usize) -> usize); 4] = [
+    type Elements = fn(usize, usize) -> usize;
+    let table: [(&str, Elements); 4] = [
         ("shampoo_reference", |m, n| 2 * (m * m + n * n) + (m + n) + m * n + m * n),
         ("soap", |m, n| 2 * (m * m + n * n) + m * n + m * n),
         ("kl_shampoo", |m, n| 2 * (m * m + n * n) + (m + n) + m * n),

@@ -30,7 +30,8 @@ pub enum Eigenvalues {
     Instantaneous,
     /// `diag(S~)` every step, taken again in the new basis after a refresh.
     InstantaneousAfterRefresh,
-    /// `diag(S~)` of the first step and of each refresh, in the new basis; fixed in between. With [`Refresh::Eigendecomposition`]
+    /// `diag(S~)` of the first step and of each refresh, in the new basis (also of one that is left out because the basis is not stale);
+    /// fixed in between. With [`Refresh::Eigendecomposition`]
     /// these are the idealized methods (paper A, Figs. 3, 6 and 8, left).
     AtRefresh,
 }
@@ -52,7 +53,7 @@ pub enum Direction<T> {
     /// `prod_k lambda_k^{1/(2 K')}` with K' preconditioned modes (paper A, Eq. 1, for tensors).
     ShampooRoot,
     /// `(tau prod_k lambda_k)^{1/2}`, `tau = prod_k Tr(S_k)^{-(K'-1)/K'}` (VN-Shampoo variant 1: paper A, Fig. 6, Claim 6).
-    VonNeumann,
+    TraceScaled,
     /// `sqrt(D)`, a second moment per element: in the eigenbasis (SOAP, KL-SOAP: paper A, Eq. 2, Claim 5), without factors Adam.
     SecondMoment,
     /// Nothing: SGD. Only without factors.
@@ -145,7 +146,8 @@ pub enum Momentum {
 pub enum BiasCorrection {
     /// Nothing.
     None,
-    /// The direction is multiplied by `sqrt(1 - beta2^t) / (1 - beta1^t)` (SOAP's code): the damping is not corrected.
+    /// The direction is multiplied by `sqrt(1 - beta2^t) / (1 - beta1^t)` (SOAP's code; `t + 1` for Nesterov's look-ahead): the damping is
+    /// not corrected.
     StepSize,
     /// Each average that starts at zero is divided by `1 - beta^t` where it is used: momentum, second moments, and factors that
     /// eigenvalues are taken from ([`FactorInit::Zero`]). An average of eigenvalues starts at `lambda_0` and is not corrected.

@@ -9,13 +9,13 @@ pub enum ConfigError {
     Eps,
     /// `weight_decay` negative or not finite, or above 1 where it is independent of the learning rate.
     WeightDecay,
-    /// `refresh_period` is 0, or `refresh_offset` above 1.
+    /// `refresh_period` is 0, `refresh_offset` above 1, or `refresh_growth` above 2^20.
     RefreshPeriod,
     /// `staleness` negative or not finite.
     Staleness,
     /// A constant `lambda_init` that is not a normal positive number.
     LambdaInit,
-    /// `clamp_limit` not finite or below 1.
+    /// `clamp_limit` not finite or below 1, or of a method with factors but without eigenvalues.
     ClampLimit,
     /// A power of the eigenvalues outside (0, 1].
     Power,
@@ -28,7 +28,7 @@ pub enum ConfigError {
     /// The authors' order of estimates is theirs for KL-Shampoo's estimator only.
     EstimateOrder,
     /// The direction of VN-Shampoo variant 1 divides by traces, which only the estimator `Shampoo` gives it.
-    VonNeumannEstimator,
+    TraceScaledEstimator,
     /// A graft replaces the length of a preconditioned direction; without factors there is none.
     GraftWithoutFactors,
     /// Damping of each factor needs a Kronecker direction.
@@ -51,16 +51,16 @@ impl core::fmt::Display for ConfigError {
             Self::Beta => "beta1 and beta2 must lie in [0, 1)",
             Self::Eps => "eps must be finite and at least 0",
             Self::WeightDecay => "weight_decay must be finite and at least 0; at most 1 if independent of the learning rate",
-            Self::RefreshPeriod => "refresh_period must be at least 1 and refresh_offset 0 or 1",
+            Self::RefreshPeriod => "refresh_period must be at least 1, refresh_offset 0 or 1, and refresh_growth at most 2^20",
             Self::Staleness => "staleness must be finite and at least 0",
             Self::LambdaInit => "a constant lambda_0 must be finite and at least 2^-63",
-            Self::ClampLimit => "clamp_limit must be finite and at least 1",
+            Self::ClampLimit => "clamp_limit must be finite and at least 1, and the method must have eigenvalues",
             Self::Power => "the power of the eigenvalues must lie in (0, 1]",
             Self::RmsCap => "rms_cap must be finite and at least 2^-63",
             Self::LrScale => "lr_scale must be finite and at least 0",
             Self::Combination => "this estimator and this direction do not go together",
             Self::EstimateOrder => "the reference order of estimates belongs to the estimator of KL-Shampoo",
-            Self::VonNeumannEstimator => "the von Neumann direction needs the estimator of Shampoo",
+            Self::TraceScaledEstimator => "the von Neumann direction needs the estimator of Shampoo",
             Self::GraftWithoutFactors => "a graft needs a method with factors",
             Self::FactorDamping => "damping of each factor needs a Kronecker direction",
             Self::ZeroFactors => "F-Shampoo variant 1 cannot start from factors of zero",

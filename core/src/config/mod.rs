@@ -58,6 +58,9 @@ pub(crate) enum Divisor {
     SumOfSquares,
 }
 
+/// Most steps over which a period grows: a prediction goes through them one by one.
+const MAX_GROWTH: u32 = 1 << 20;
+
 /// One method with its hyper-parameters: the configuration of a group of tensors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config<T> {
@@ -76,10 +79,10 @@ pub struct Config<T> {
     pub refresh_period: u32,
     /// A refresh is due after step `t > refresh_offset` when `(t - refresh_offset) mod T = 0`; 0 or 1.
     pub refresh_offset: u32,
-    /// Spreads the refreshes of a table's slices over the T steps, by their predicted cost, instead of making all in one step. A table of
-    /// one slice, and a period that grows, are not spread.
+    /// Spreads the refreshes of a table's slices over the T steps, by their predicted cost, instead of making all in one step. Not of a
+    /// table of one slice, nor with a period that grows. The order is that of the whole table: a tensor that is added later moves it.
     pub stagger: bool,
-    /// The period grows linearly from 1 to T over this many steps; 0: it is T from the start.
+    /// The period grows linearly from 1 to T over this many steps, at most 2^20; 0: it is T from the start.
     pub refresh_growth: u32,
     /// A refresh that is due is skipped for modes whose staleness, the mean over `i != j` of `S~_ij^2 / (S~_ii S~_jj)`, is not above
     /// this; 0: none is skipped.
@@ -126,7 +129,7 @@ pub struct Config<T> {
     pub measure: bool,
     /// Multiplies the learning rate given to a step; at least 0.
     pub lr_scale: T,
-    /// Modes longer than this are `Diagonal` unless a tensor says otherwise; 0: all are.
+    /// Modes (of a piece, where dims are cut into blocks) longer than this are `Diagonal` unless a tensor says otherwise; 0: all are.
     pub max_dim: usize,
     /// Longer dims are cut into blocks of at most this length, with factors of their own; 0: none are.
     pub block_size: usize,
@@ -168,17 +171,17 @@ impl<T: Scalar> Config<T> {
             (beta(self.beta1) && beta(self.beta2), ConfigError::Beta),
             (at_least(self.eps, T::ZERO), ConfigError::Eps),
             (at_least(self.weight_decay, T::ZERO) && !(independent && self.weight_decay > T::ONE), ConfigError::WeightDecay),
-            (self.refresh_period > 0 && self.refresh_offset <= 1, ConfigError::RefreshPeriod),
+            (self.refresh_period > 0 && self.refresh_offset <= 1 && self.refresh_growth <= MAX_GROWTH, ConfigError::RefreshPeriod),
             (at_least(self.staleness, T::ZERO), ConfigError::Staleness),
             (!matches!(self.lambda_init, LambdaInit::Constant(l) if !at_least(l, T::FLOOR)), ConfigError::LambdaInit),
-            (self.clamp_limit.is_none_or(|c| at_least(c, T::ONE)), ConfigError::ClampLimit),
+            (self.clamp_limit.is_none_or(|c| at_least(c, T::ONE) && (self.parts().eigenvalues || !factors)), ConfigError::ClampLimit),
             (!matches!(self.direction, Direction::KroneckerPower(p) if !(at_least(p, T::FLOOR) && p <= T::ONE)), ConfigError::Power),
             (self.rms_cap.is_none_or(|c| at_least(c, T::FLOOR)), ConfigError::RmsCap),
             (at_least(self.lr_scale, T::ZERO), ConfigError::LrScale),
             (factors || second_moment || self.direction == Direction::Momentum, ConfigError::Combination),
             (!(factors && self.direction == Direction::Momentum), ConfigError::Combination),
             (self.estimate_order == EstimateOrder::Jacobi || self.estimator == Estimator::KullbackLeibler, ConfigError::EstimateOrder),
-            (self.direction != Direction::VonNeumann || self.estimator == Estimator::Shampoo, ConfigError::VonNeumannEstimator),
+            (self.direction != Direction::TraceScaled || self.estimator == Estimator::Shampoo, ConfigError::TraceScaledEstimator),
             (self.graft == Graft::None || factors, ConfigError::GraftWithoutFactors),
             (self.damping == Damping::Denominator || (factors && !second_moment), ConfigError::FactorDamping),
             (
@@ -272,15 +275,21 @@ impl<T: Scalar> Config<T> {
 
     /// Whether a refresh is due in step `t` when all before it have been made.
     pub(crate) fn refresh_due_in(&self, t: u64, phase: u64) -> bool {
+        if self.refresh_growth == 0 {
+            return self.refresh_due(t, 0, phase);
+        }
+        // While the period grows it depends on all before; from the first refresh after that on it repeats.
+        let grown = u64::from(self.refresh_offset) + u64::from(self.refresh_growth);
         let mut last = 0;
-        if self.refresh_growth > 0 {
-            for earlier in 1..t {
-                if self.refresh_due(earlier, last, phase) {
-                    last = earlier;
+        for earlier in 1..t {
+            if self.refresh_due(earlier, last, 0) {
+                last = earlier;
+                if last >= grown {
+                    return (t - last).is_multiple_of(u64::from(self.refresh_period));
                 }
             }
         }
-        self.refresh_due(t, last, phase)
+        self.refresh_due(t, last, 0)
     }
 
     /// Whether step `t` (1-based) ends a refresh period that began after step `last`, of a slice that is `phase` steps ahead.
@@ -290,7 +299,8 @@ impl<T: Scalar> Config<T> {
             return false;
         }
         if self.refresh_growth == 0 {
-            return (t - offset + phase).is_multiple_of(self.refresh_period as u64);
+            let period = self.refresh_period as u64;
+            return ((t - offset) % period + phase).is_multiple_of(period);
         }
         let last = if last < offset { offset } else { last };
         t - last >= self.grown_period(t - offset)

@@ -91,7 +91,7 @@ macro_rules! presets {
 
             /// VN-Shampoo, variant 1 (paper A, Fig. 6, Claim 6).
             pub const fn vn_shampoo_1() -> Self {
-                Self { estimator: Estimator::Shampoo, direction: Direction::VonNeumann, gauge: false, ..Self::kl_shampoo() }
+                Self { estimator: Estimator::Shampoo, direction: Direction::TraceScaled, gauge: false, ..Self::kl_shampoo() }
             }
 
             /// VN-Shampoo, variant 2 (paper A, Fig. 6).
@@ -127,7 +127,7 @@ macro_rules! presets {
 
             /// Idealized VN-Shampoo, variant 1 (paper A, Fig. 6, left).
             pub const fn idealized_vn_1() -> Self {
-                Self { direction: Direction::VonNeumann, gauge: false, ..Self::idealized(Estimator::Shampoo) }
+                Self { direction: Direction::TraceScaled, gauge: false, ..Self::idealized(Estimator::Shampoo) }
             }
 
             /// Idealized VN-Shampoo, variant 2 (paper A, Fig. 6, left).
@@ -202,7 +202,7 @@ macro_rules! presets {
                         stagger: false,
                         lambda_init: LambdaInit::Constant(0.1),
                         weight_decay_kind: WeightDecay::After,
-                        clamp_limit: Some(4000.0),
+                        clamp_limit: if self.parts().eigenvalues { Some(4000.0) } else { None },
                         estimate_order: match self.estimator {
                             Estimator::KullbackLeibler => EstimateOrder::ReferenceKl,
                             _ => EstimateOrder::Jacobi,
@@ -215,7 +215,6 @@ macro_rules! presets {
                         first_step: FirstStep::FactorsOnly,
                         refresh_offset: 1,
                         stagger: false,
-=======
                         // The first direction divides by it.
                         lambda_init: LambdaInit::ScaleFree,
                         weight_decay_kind: WeightDecay::After,

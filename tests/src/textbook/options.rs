@@ -49,7 +49,7 @@ pub enum Direction {
     /// prod_k lambda_k^p with p = 1 / (2 K'), K' counting the modes that are not Identity.
     ShampooRoot,
     /// (tau prod_k lambda_k)^{1/2}: VN-Shampoo variant 1 (Fig. 6).
-    VonNeumann,
+    TraceScaled,
     /// The root of a second moment kept in the eigenbasis: SOAP, KL-SOAP (Claim 5); without factors Adam's.
     SecondMoment,
     /// Nothing (SGD).
