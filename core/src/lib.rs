@@ -19,6 +19,7 @@
 //! | [`TensorSpec`], [`Tensor`], [`Totals`] | the table of tensors and what it needs |
 //! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all |
 //! | [`Layout`] | the only place where sizes exist |
+//! | [`Optimizer::objective`], [`ModeReport`], [`window_similarity`] | diagnostics, computed when asked for |
 //! | [`linalg`] | the trait behind which products and factorisations stand, and the portable backend |
 //!
 //! Sources: paper A, "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization", Fig. 13 and Claims 2 to 4.
@@ -30,6 +31,7 @@ pub mod linalg;
 
 mod apply;
 mod config;
+mod diagnostics;
 mod direction;
 mod eigenvalues;
 mod eigenvectors;
@@ -49,15 +51,18 @@ mod refresh;
 mod rows;
 mod scalar;
 mod shape;
+mod staleness;
 mod start;
 mod step;
 mod tensor;
 mod unfold;
+mod window;
 
 pub use config::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit,
     FirstBasis, FirstStep, Graft, LambdaInit, Momentum, Parts, Refresh, StepOrder, WeightDecay,
 };
+pub use diagnostics::ModeReport;
 pub use fixed::FixedOptimizer;
 pub use header::SliceHeader;
 pub use inspect::StatePart;
@@ -69,3 +74,4 @@ pub use scalar::Scalar;
 pub use shape::{MAX_ORDER, Mode, Shape, ShapeError};
 pub use step::SliceError;
 pub use tensor::{TableError, Tensor, TensorSpec, Totals};
+pub use window::{Similarity, WindowError, window_scratch_len, window_similarity};
