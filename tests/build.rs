@@ -22,6 +22,7 @@ fn main() {
         "inspection_errors.c",
         "host_errors.c",
         "freezing.c",
+        "diagnostics.c",
     ];
     let paths = |files: &[&str]| files.iter().map(|file| format!("c/{file}")).collect::<Vec<_>>();
     strict("c99").files(paths(&tests)).compile("kls_c99_tests");

@@ -90,9 +90,8 @@ impl<T: Scalar> Correction<T> {
 pub(crate) fn von_neumann_scales<T: Scalar>(shape: &Shape, trace: impl Fn(usize) -> T) -> [T; MAX_ORDER] {
     let modes = T::from_usize(shape.preconditioned_modes());
     let exponent = T::exp2i(-1) * (modes - T::ONE) / modes;
-    let mut others = (0..shape.order())
-        .filter(|&j| !shape.is_preconditioned(j))
-        .fold(T::ONE, |product, j| product / T::from_usize(shape.dim(j)).sqrt());
+    let mut others =
+        (0..shape.order()).filter(|&j| !shape.is_preconditioned(j)).fold(T::ONE, |product, j| product / T::from_usize(shape.dim(j)).sqrt());
     let mut scales = [T::ONE; MAX_ORDER];
     for k in (0..shape.order()).filter(|&k| shape.is_preconditioned(k)) {
         scales[k] = others / trace(k).max(T::FLOOR).powf(exponent);

@@ -98,6 +98,7 @@ pub const fn window_scratch_len(rows: usize, cols: usize, count: usize) -> Optio
     let longest = if rows > cols { rows } else { cols };
     let (left, right, gradient) = (product(Some(rows), rows), product(Some(cols), cols), product(Some(rows), cols));
     let squares = sum(product(left, 3), product(right, 4));
+    // work_len is a multiple of its argument.
     let factorisation = sum(product(product(Some(longest), longest), 2), product(Some(longest), 1 + work_len(1)));
     match sum(sum(squares, product(gradient, 2)), sum(factorisation, Some(count))) {
         Some(len) if len <= isize::MAX as usize / 8 => Some(len),
@@ -160,7 +161,7 @@ fn dot<T: Scalar>(a: &[T], b: &[T]) -> T {
 /// Scales a matrix to norm 1.
 fn normalise<T: Scalar>(a: &mut [T]) {
     let norm = dot(a, a).sqrt().max(T::FLOOR);
-    a.iter_mut().for_each(|x| *x = *x / norm);
+    a.iter_mut().for_each(|x| *x /= norm);
 }
 
 /// The gradients and the two maps.
