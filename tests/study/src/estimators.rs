@@ -3,7 +3,7 @@
 use crate::covariance::{DIMS, kronecker};
 use crate::divergence::Preconditioner;
 use klshampoo::linalg::Portable;
-use klshampoo::{Config, Direction, Eigenvalues, Estimator, StatePart};
+use klshampoo::{Config, Direction, Eigenvalues, Estimator, FactorInit, StatePart};
 use klshampoo_tests::harness::{Core, Driver};
 use klshampoo_tests::matrix::Matrix;
 
@@ -53,7 +53,11 @@ pub fn eigenvalue_rules() -> Vec<Method> {
         ("instantaneous, again after a refresh", Eigenvalues::InstantaneousAfterRefresh),
         ("at refreshes", Eigenvalues::AtRefresh),
     ]
-    .map(|(name, eigenvalues)| Method { name, config: Config { eigenvalues, ..Config::<f64>::kl_shampoo() } })
+    .map(|(name, eigenvalues)| {
+        // As in the presets: what is read off a factor needs one of full rank from the start.
+        let factor_init = if eigenvalues == Eigenvalues::Average { FactorInit::Zero } else { FactorInit::Lambda };
+        Method { name, config: Config { eigenvalues, factor_init, ..Config::<f64>::kl_shampoo() } }
+    })
     .to_vec()
 }
 
