@@ -31,82 +31,6 @@
 #define KLS_HOST
 #endif
 
-// KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
-// SOAP via Kullback-Leibler Minimization".
-#define KLS_METHOD_KL_SHAMPOO 0
-
-// AdamW, with decoupled weight decay and bias correction.
-#define KLS_METHOD_ADAMW 1
-
-// KL-SOAP (Sec. 5, Claim 5): KL-Shampoo's eigenbasis, a second moment per element in it.
-#define KLS_METHOD_KL_SOAP 2
-
-// SOAP (Eq. 2).
-#define KLS_METHOD_SOAP 3
-
-// Shampoo (Eq. 1) with power 1/(2K) for K preconditioned dims. Set `graft` for a grafted one.
-#define KLS_METHOD_SHAMPOO 4
-
-// Shampoo with power 1/2.
-#define KLS_METHOD_SHAMPOO_HALF 5
-
-// Shampoo with power 1/4.
-#define KLS_METHOD_SHAMPOO_QUARTER 6
-
-// VN-Shampoo, variant 1 (Fig. 6, Claim 6).
-#define KLS_METHOD_VN_SHAMPOO_1 7
-
-// VN-Shampoo, variant 2 (Fig. 6).
-#define KLS_METHOD_VN_SHAMPOO_2 8
-
-// F-Shampoo, variant 1 (Fig. 8, Claim 7).
-#define KLS_METHOD_F_SHAMPOO_1 9
-
-// F-Shampoo, variant 2 (Fig. 8).
-#define KLS_METHOD_F_SHAMPOO_2 10
-
-// Idealized KL-Shampoo, by eigendecompositions (Fig. 3, left).
-#define KLS_METHOD_IDEALIZED_KL 11
-
-// Idealized VN-Shampoo, variant 1 (Fig. 6, left).
-#define KLS_METHOD_IDEALIZED_VN_1 12
-
-// Idealized VN-Shampoo, variant 2 (Fig. 6, left).
-#define KLS_METHOD_IDEALIZED_VN_2 13
-
-// Idealized F-Shampoo, variant 1 (Fig. 8, left).
-#define KLS_METHOD_IDEALIZED_F_1 14
-
-// Idealized F-Shampoo, variant 2 (Fig. 8, left).
-#define KLS_METHOD_IDEALIZED_F_2 15
-
-// KL-Shampoo with instantaneous eigenvalues, the ablation of Fig. 4.
-#define KLS_METHOD_INSTANTANEOUS_KL 16
-
-// One-sided preconditioning (Claim 1): of a tensor's shortest dim, unless its modes say otherwise.
-#define KLS_METHOD_ONE_SIDED 17
-
-// RMSProp.
-#define KLS_METHOD_RMSPROP 18
-
-// Adafactor as VN-Shampoo with diagonal factors (Claim 6); no cap unless `rms_cap` is set, no relative step sizes.
-#define KLS_METHOD_ADAFACTOR 19
-
-// SGD with (averaged) momentum.
-#define KLS_METHOD_SGD 20
-
-// The paper's order of operations (Fig. 13): estimate, refresh, apply. The default.
-#define KLS_CONVENTION_FIGURE13 0
-
-// The published code of KL-Shampoo's authors: apply, estimate, refresh; the first call only sets factors and bases.
-#define KLS_CONVENTION_REFERENCE_KL 1
-
-// The published code of SOAP's authors: as theirs, eigenvectors sorted, step size bias-corrected.
-#define KLS_CONVENTION_REFERENCE_SOAP 2
-
-// Distributed Shampoo: no preconditioner before the first refresh, bias-corrected moments, damping of each factor.
-#define KLS_CONVENTION_REFERENCE_META 3
-
 // No Kronecker factors: an elementwise method.
 #define KLS_ESTIMATOR_NONE 0
 
@@ -287,6 +211,82 @@
 // The grafted method's second moment in parameter coordinates: one number per element of the slice. `mode` is not looked at.
 #define KLS_STATE_GRAFT_MOMENT 5
 
+// KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
+// SOAP via Kullback-Leibler Minimization".
+#define KLS_METHOD_KL_SHAMPOO 0
+
+// AdamW, with decoupled weight decay and bias correction.
+#define KLS_METHOD_ADAMW 1
+
+// KL-SOAP (Sec. 5, Claim 5): KL-Shampoo's eigenbasis, a second moment per element in it.
+#define KLS_METHOD_KL_SOAP 2
+
+// SOAP (Eq. 2).
+#define KLS_METHOD_SOAP 3
+
+// Shampoo (Eq. 1) with power 1/(2K) for K preconditioned dims. Set `graft` for a grafted one.
+#define KLS_METHOD_SHAMPOO 4
+
+// Shampoo with power 1/2.
+#define KLS_METHOD_SHAMPOO_HALF 5
+
+// Shampoo with power 1/4.
+#define KLS_METHOD_SHAMPOO_QUARTER 6
+
+// VN-Shampoo, variant 1 (Fig. 6, Claim 6).
+#define KLS_METHOD_VN_SHAMPOO_1 7
+
+// VN-Shampoo, variant 2 (Fig. 6).
+#define KLS_METHOD_VN_SHAMPOO_2 8
+
+// F-Shampoo, variant 1 (Fig. 8, Claim 7).
+#define KLS_METHOD_F_SHAMPOO_1 9
+
+// F-Shampoo, variant 2 (Fig. 8).
+#define KLS_METHOD_F_SHAMPOO_2 10
+
+// Idealized KL-Shampoo, by eigendecompositions (Fig. 3, left).
+#define KLS_METHOD_IDEALIZED_KL 11
+
+// Idealized VN-Shampoo, variant 1 (Fig. 6, left).
+#define KLS_METHOD_IDEALIZED_VN_1 12
+
+// Idealized VN-Shampoo, variant 2 (Fig. 6, left).
+#define KLS_METHOD_IDEALIZED_VN_2 13
+
+// Idealized F-Shampoo, variant 1 (Fig. 8, left).
+#define KLS_METHOD_IDEALIZED_F_1 14
+
+// Idealized F-Shampoo, variant 2 (Fig. 8, left).
+#define KLS_METHOD_IDEALIZED_F_2 15
+
+// KL-Shampoo with instantaneous eigenvalues, the ablation of Fig. 4.
+#define KLS_METHOD_INSTANTANEOUS_KL 16
+
+// One-sided preconditioning (Claim 1): of a tensor's shortest dim, unless its modes say otherwise.
+#define KLS_METHOD_ONE_SIDED 17
+
+// RMSProp.
+#define KLS_METHOD_RMSPROP 18
+
+// Adafactor as VN-Shampoo with diagonal factors (Claim 6); no cap unless `rms_cap` is set, no relative step sizes.
+#define KLS_METHOD_ADAFACTOR 19
+
+// SGD with (averaged) momentum.
+#define KLS_METHOD_SGD 20
+
+// The paper's order of operations (Fig. 13): estimate, refresh, apply. The default.
+#define KLS_CONVENTION_FIGURE13 0
+
+// The published code of KL-Shampoo's authors: apply, estimate, refresh; the first call only sets factors and bases.
+#define KLS_CONVENTION_REFERENCE_KL 1
+
+// The published code of SOAP's authors: as theirs, eigenvectors sorted, step size bias-corrected.
+#define KLS_CONVENTION_REFERENCE_SOAP 2
+
+// Distributed Shampoo: no preconditioner before the first refresh, bias-corrected moments, damping of each factor.
+#define KLS_CONVENTION_REFERENCE_META 3
+
 // Largest number of dims of a tensor.
 #define KLS_MAX_ORDER 6
 
@@ -319,6 +319,41 @@ typedef struct kls_optimizer kls_optimizer;
 
 // Result of every call: `KLS_OK` or the number of an error. Numbers never change their meaning.
 typedef int32_t kls_status;
+
+// What there is to say about one dim of a slice. Where the method keeps no eigenvalues (SOAP), they are the factor's diagonal in the
+// eigenbasis.
+typedef struct kls_mode_report {
+  // sizeof(kls_mode_report).
+  uint32_t struct_size;
+  // Smallest eigenvalue.
+  float lambda_min;
+  // Largest eigenvalue.
+  float lambda_max;
+  // The exponential of the entropy of the eigenvalues over their sum: 1 to the dim's length.
+  float effective_rank;
+  // How far the eigenbasis is from diagonalising the factor S: mean over i != j of S_ij^2 / (S_ii S_jj), what the group's staleness
+  // is compared with. 0 for a diagonal mode.
+  float staleness_mean;
+  // The largest of these.
+  float staleness_max;
+  // The largest element of |Q^T Q - I|; 0 for a diagonal mode.
+  float orthogonality_error;
+} kls_mode_report;
+
+#if defined(KLS_HOST)
+// How an optimizer on a host works. Fill it with kls_options_init, then change what you want.
+typedef struct kls_options {
+  // sizeof(kls_options), set by kls_options_init.
+  uint32_t struct_size;
+  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Each has a scratch of its own,
+  // as long as the largest tensor slice needs.
+  uint32_t num_threads;
+  // KLS_BACKEND_*.
+  int32_t backend;
+  // Must be 0.
+  uint32_t reserved;
+} kls_options;
+#endif
 
 // A group's method and hyper-parameters. Fill it with kls_config_init, then change what you want.
 typedef struct kls_config {
@@ -400,41 +435,6 @@ typedef struct kls_config {
   uint32_t reserved;
 } kls_config;
 
-// What there is to say about one dim of a slice. Where the method keeps no eigenvalues (SOAP), they are the factor's diagonal in the
-// eigenbasis.
-typedef struct kls_mode_report {
-  // sizeof(kls_mode_report).
-  uint32_t struct_size;
-  // Smallest eigenvalue.
-  float lambda_min;
-  // Largest eigenvalue.
-  float lambda_max;
-  // The exponential of the entropy of the eigenvalues over their sum: 1 to the dim's length.
-  float effective_rank;
-  // How far the eigenbasis is from diagonalising the factor S: mean over i != j of S_ij^2 / (S_ii S_jj), what the group's staleness
-  // is compared with. 0 for a diagonal mode.
-  float staleness_mean;
-  // The largest of these.
-  float staleness_max;
-  // The largest element of |Q^T Q - I|; 0 for a diagonal mode.
-  float orthogonality_error;
-} kls_mode_report;
-
-#if defined(KLS_HOST)
-// How an optimizer on a host works. Fill it with kls_options_init, then change what you want.
-typedef struct kls_options {
-  // sizeof(kls_options), set by kls_options_init.
-  uint32_t struct_size;
-  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Each has a scratch of its own,
-  // as long as the largest tensor slice needs.
-  uint32_t num_threads;
-  // KLS_BACKEND_*.
-  int32_t backend;
-  // Must be 0.
-  uint32_t reserved;
-} kls_options;
-#endif
-
 // One parameter tensor: row-major, the last dim contiguous, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
 //
 // 1-D tensors of a group with Kronecker factors are stepped by AdamW with the group's betas, eps, weight decay and learning rate,
@@ -456,7 +456,7 @@ typedef struct kls_tensor {
   uint64_t slices;
   // Elements from the start of one slice to the start of the next; 0: slices are dense.
   uint64_t slice_stride;
-  // Lengths of the parts of dims[0] that have a state of their own, such as queries, keys and values in one matrix.
+  // Lengths of the parts of the first dim that have a state of their own, such as queries, keys and values in one matrix.
   uint64_t row_parts[KLS_MAX_ROW_PARTS];
 } kls_tensor;
 
@@ -506,6 +506,12 @@ typedef struct kls_plan {
   uint64_t pieces;
   // Bytes of state of the whole tensor, without the pieces' 64-byte headers.
   uint64_t state_bytes;
+  // Bytes of scratch that a step of it needs; tensors share it, each thread has one.
+  uint64_t scratch_bytes;
+  // Floating-point operations of matrix products in a step of the whole tensor without a refresh.
+  uint64_t step_flops;
+  // The same of products and factorisations of a refresh, on top of that.
+  uint64_t refresh_flops;
 } kls_plan;
 
 // Cosine similarities of H = E[gg^T] with Kronecker products L (x) R (paper "A New Perspective on Shampoo's Preconditioner", Figs. 1
@@ -698,18 +704,6 @@ typedef struct kls_similarity {
 extern "C" {
 #endif // __cplusplus
 
-// Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
-// Kronecker factors have only one convention.
-//
-// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
-//
-// # Safety
-// `config` points to `struct_size` writable bytes.
-kls_status kls_config_init(struct kls_config *config,
-                           size_t struct_size,
-                           int32_t method,
-                           int32_t convention);
-
 // Writes KL(E[gg^T], S) up to a constant, (log det S + g^T S^-1 g) / 2, of one slice's part of `grad`: the tensor's gradient of `len`
 // elements, as a step takes it. S is the square of what the method divides by after the last step, without damping. Averaged over
 // gradients, the lower, the better S describes them.
@@ -809,6 +803,18 @@ kls_status kls_optimizer_counters(struct kls_optimizer *optimizer,
                                   size_t slice,
                                   struct kls_counters *counters,
                                   size_t struct_size);
+
+// Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
+// Kronecker factors have only one convention.
+//
+// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
+//
+// # Safety
+// `config` points to `struct_size` writable bytes.
+kls_status kls_config_init(struct kls_config *config,
+                           size_t struct_size,
+                           int32_t method,
+                           int32_t convention);
 
 // Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
 //

@@ -23,6 +23,8 @@ fn main() {
         "host_errors.c",
         "freezing.c",
         "diagnostics.c",
+        "methods.c",
+        "pieces.c",
     ];
     let paths = |files: &[&str]| files.iter().map(|file| format!("c/{file}")).collect::<Vec<_>>();
     strict("c99").files(paths(&tests)).compile("kls_c99_tests");

@@ -10,7 +10,7 @@ use crate::{Config, ModeReport, Scalar, SliceHeader, StatePart, TableError, Tens
 /// An optimizer with a fixed-capacity table that owns its state and scratch.
 ///
 /// `GROUPS`, `TENSORS` and `SLICES` bound the table; `STATE` and `SCRATCH` are elements: the sum and the maximum over the
-/// tensors of what [`TensorSpec::layout`] gives, which also works in constants.
+/// tensors of what [`TensorSpec::needs`] gives, which also works in constants.
 #[derive(Debug)]
 pub struct FixedOptimizer<T, L, const GROUPS: usize, const TENSORS: usize, const SLICES: usize, const STATE: usize, const SCRATCH: usize> {
     groups: Vec<Config<T>, GROUPS>,

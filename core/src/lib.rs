@@ -13,16 +13,21 @@
 //! apply      theta <- theta - lr (wd theta + (M~ . prod_k lambda_k^{-1/2}) x_k Q_k)
 //! ```
 //!
+//! That is KL-Shampoo. Every other method of the family, from SOAP to SGD, is the same step with other choices on the axes of [`Config`];
+//! there is no second one.
+//!
 //! | read | for |
 //! |---|---|
 //! | [`Config`] | a method: one choice per axis; presets |
 //! | [`TensorSpec`], [`Tensor`], [`Totals`] | the table of tensors and what it needs |
+//! | [`Plan`], [`Cost`] | what became of a tensor: merged dims, pieces; what a step costs |
 //! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all |
 //! | [`Layout`] | the only place where sizes exist |
 //! | [`Optimizer::objective`], [`ModeReport`], [`window_similarity`] | diagnostics, computed when asked for |
 //! | [`linalg`] | the trait behind which products and factorisations stand, and the portable backend |
 //!
-//! Sources: paper A, "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization", Fig. 13 and Claims 2 to 4.
+//! Sources: paper A, "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization"; paper B, "A New Perspective on
+//! Shampoo's Preconditioner".
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -31,6 +36,7 @@ pub mod linalg;
 
 mod apply;
 mod config;
+mod cost;
 mod diagnostics;
 mod direction;
 mod eigenvalues;
@@ -51,6 +57,7 @@ mod refresh;
 mod rows;
 mod scalar;
 mod shape;
+mod spec;
 mod staleness;
 mod start;
 mod step;
@@ -62,6 +69,7 @@ pub use config::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit,
     FirstBasis, FirstStep, Graft, LambdaInit, Momentum, Parts, Refresh, StepOrder, WeightDecay,
 };
+pub use cost::Cost;
 pub use diagnostics::ModeReport;
 pub use fixed::FixedOptimizer;
 pub use header::SliceHeader;
@@ -72,6 +80,7 @@ pub use optimizer::{Job, Jobs, Optimizer, StepError, StepErrorKind, StepReport};
 pub use plan::{MAX_ROW_PARTS, Plan};
 pub use scalar::Scalar;
 pub use shape::{MAX_ORDER, Mode, Shape, ShapeError};
+pub use spec::TensorSpec;
 pub use step::SliceError;
-pub use tensor::{TableError, Tensor, TensorSpec, Totals};
+pub use tensor::{TableError, Tensor, Totals};
 pub use window::{Similarity, WindowError, window_scratch_len, window_similarity};

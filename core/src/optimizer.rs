@@ -304,6 +304,11 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         Self { groups, tensors, headers, state }
     }
 
+    /// The groups.
+    pub fn groups(&self) -> &'a [Config<T>] {
+        self.groups
+    }
+
     /// The table.
     pub fn tensors(&self) -> &'a [Tensor] {
         self.tensors

@@ -196,7 +196,8 @@ mod tests {
     /// Every element of a slice belongs to one place of one piece, and the order inside a piece is the slice's.
     #[test]
     fn pieces_partition_the_slice() {
-        let cases: [(&[usize], &[usize], &[usize], usize); 6] = [
+        type Lens = &'static [usize];
+        let cases: [(Lens, Lens, Lens, usize); 6] = [
             (&[6, 5], &[6, 5], &[], 1),
             (&[7, 5], &[3, 2], &[], 9),
             (&[7, 5], &[7, 2], &[4, 1, 2], 9),

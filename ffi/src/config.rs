@@ -1,65 +1,12 @@
 //! `kls_config`: a group's method and hyper-parameters as C sees them.
 
 use klshampoo::{
-    BadGradient, BiasCorrection, Config, Convention, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit, FirstBasis,
-    FirstStep, Graft, LambdaInit, Momentum, Refresh, StepOrder, WeightDecay,
+    BadGradient, BiasCorrection, Config, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit, FirstBasis, FirstStep,
+    Graft, LambdaInit, Momentum, Refresh, StepOrder, WeightDecay,
 };
 
-use crate::checked::{check_struct_size, write_struct};
+use crate::checked::check_struct_size;
 use crate::status::*;
-
-/// KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
-/// SOAP via Kullback-Leibler Minimization".
-pub const KLS_METHOD_KL_SHAMPOO: i32 = 0;
-/// AdamW, with decoupled weight decay and bias correction.
-pub const KLS_METHOD_ADAMW: i32 = 1;
-/// KL-SOAP (Sec. 5, Claim 5): KL-Shampoo's eigenbasis, a second moment per element in it.
-pub const KLS_METHOD_KL_SOAP: i32 = 2;
-/// SOAP (Eq. 2).
-pub const KLS_METHOD_SOAP: i32 = 3;
-/// Shampoo (Eq. 1) with power 1/(2K) for K preconditioned dims. Set `graft` for a grafted one.
-pub const KLS_METHOD_SHAMPOO: i32 = 4;
-/// Shampoo with power 1/2.
-pub const KLS_METHOD_SHAMPOO_HALF: i32 = 5;
-/// Shampoo with power 1/4.
-pub const KLS_METHOD_SHAMPOO_QUARTER: i32 = 6;
-/// VN-Shampoo, variant 1 (Fig. 6, Claim 6).
-pub const KLS_METHOD_VN_SHAMPOO_1: i32 = 7;
-/// VN-Shampoo, variant 2 (Fig. 6).
-pub const KLS_METHOD_VN_SHAMPOO_2: i32 = 8;
-/// F-Shampoo, variant 1 (Fig. 8, Claim 7).
-pub const KLS_METHOD_F_SHAMPOO_1: i32 = 9;
-/// F-Shampoo, variant 2 (Fig. 8).
-pub const KLS_METHOD_F_SHAMPOO_2: i32 = 10;
-/// Idealized KL-Shampoo, by eigendecompositions (Fig. 3, left).
-pub const KLS_METHOD_IDEALIZED_KL: i32 = 11;
-/// Idealized VN-Shampoo, variant 1 (Fig. 6, left).
-pub const KLS_METHOD_IDEALIZED_VN_1: i32 = 12;
-/// Idealized VN-Shampoo, variant 2 (Fig. 6, left).
-pub const KLS_METHOD_IDEALIZED_VN_2: i32 = 13;
-/// Idealized F-Shampoo, variant 1 (Fig. 8, left).
-pub const KLS_METHOD_IDEALIZED_F_1: i32 = 14;
-/// Idealized F-Shampoo, variant 2 (Fig. 8, left).
-pub const KLS_METHOD_IDEALIZED_F_2: i32 = 15;
-/// KL-Shampoo with instantaneous eigenvalues, the ablation of Fig. 4.
-pub const KLS_METHOD_INSTANTANEOUS_KL: i32 = 16;
-/// One-sided preconditioning (Claim 1): of a tensor's shortest dim, unless its modes say otherwise.
-pub const KLS_METHOD_ONE_SIDED: i32 = 17;
-/// RMSProp.
-pub const KLS_METHOD_RMSPROP: i32 = 18;
-/// Adafactor as VN-Shampoo with diagonal factors (Claim 6); no cap unless `rms_cap` is set, no relative step sizes.
-pub const KLS_METHOD_ADAFACTOR: i32 = 19;
-/// SGD with (averaged) momentum.
-pub const KLS_METHOD_SGD: i32 = 20;
-
-/// The paper's order of operations (Fig. 13): estimate, refresh, apply. The default.
-pub const KLS_CONVENTION_FIGURE13: i32 = 0;
-/// The published code of KL-Shampoo's authors: apply, estimate, refresh; the first call only sets factors and bases.
-pub const KLS_CONVENTION_REFERENCE_KL: i32 = 1;
-/// The published code of SOAP's authors: as theirs, eigenvectors sorted, step size bias-corrected.
-pub const KLS_CONVENTION_REFERENCE_SOAP: i32 = 2;
-/// Distributed Shampoo: no preconditioner before the first refresh, bias-corrected moments, damping of each factor.
-pub const KLS_CONVENTION_REFERENCE_META: i32 = 3;
 
 /// No Kronecker factors: an elementwise method.
 pub const KLS_ESTIMATOR_NONE: i32 = 0;
@@ -478,48 +425,4 @@ impl kls_config {
         config.validate().map_err(from_config)?;
         Ok(config)
     }
-}
-
-/// Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
-/// Kronecker factors have only one convention.
-///
-/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
-///
-/// # Safety
-/// `config` points to `struct_size` writable bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: usize, method: i32, convention: i32) -> kls_status {
-    let preset: Config<f32> = match method {
-        KLS_METHOD_KL_SHAMPOO => Config::<f32>::kl_shampoo(),
-        KLS_METHOD_ADAMW => Config::<f32>::adamw(),
-        KLS_METHOD_KL_SOAP => Config::<f32>::kl_soap(),
-        KLS_METHOD_SOAP => Config::<f32>::soap(),
-        KLS_METHOD_SHAMPOO => Config::<f32>::shampoo(),
-        KLS_METHOD_SHAMPOO_HALF => Config::<f32>::shampoo_half(),
-        KLS_METHOD_SHAMPOO_QUARTER => Config::<f32>::shampoo_quarter(),
-        KLS_METHOD_VN_SHAMPOO_1 => Config::<f32>::vn_shampoo_1(),
-        KLS_METHOD_VN_SHAMPOO_2 => Config::<f32>::vn_shampoo_2(),
-        KLS_METHOD_F_SHAMPOO_1 => Config::<f32>::f_shampoo_1(),
-        KLS_METHOD_F_SHAMPOO_2 => Config::<f32>::f_shampoo_2(),
-        KLS_METHOD_IDEALIZED_KL => Config::<f32>::idealized_kl(),
-        KLS_METHOD_IDEALIZED_VN_1 => Config::<f32>::idealized_vn_1(),
-        KLS_METHOD_IDEALIZED_VN_2 => Config::<f32>::idealized_vn_2(),
-        KLS_METHOD_IDEALIZED_F_1 => Config::<f32>::idealized_f_1(),
-        KLS_METHOD_IDEALIZED_F_2 => Config::<f32>::idealized_f_2(),
-        KLS_METHOD_INSTANTANEOUS_KL => Config::<f32>::instantaneous_kl(),
-        KLS_METHOD_ONE_SIDED => Config::<f32>::one_sided(),
-        KLS_METHOD_RMSPROP => Config::<f32>::rmsprop(),
-        KLS_METHOD_ADAFACTOR => Config::<f32>::adafactor(),
-        KLS_METHOD_SGD => Config::<f32>::sgd(),
-        _ => return KLS_ERROR_UNKNOWN_VALUE,
-    };
-    let convention = match convention {
-        KLS_CONVENTION_FIGURE13 => Convention::Figure13,
-        KLS_CONVENTION_REFERENCE_KL => Convention::ReferenceKl,
-        KLS_CONVENTION_REFERENCE_SOAP => Convention::ReferenceSoap,
-        KLS_CONVENTION_REFERENCE_META => Convention::ReferenceMeta,
-        _ => return KLS_ERROR_UNKNOWN_VALUE,
-    };
-    // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
-    unsafe { write_struct(config, struct_size, kls_config::from_core(&preset.in_convention(convention))) }
 }

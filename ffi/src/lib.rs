@@ -9,10 +9,12 @@ mod handle;
 #[cfg(feature = "host")]
 pub mod host;
 mod inspect;
+mod methods;
 mod optimizer;
 #[cfg(not(feature = "host"))]
 mod panic;
 mod plan;
+mod pointers;
 mod status;
 mod step;
 mod tensor;
@@ -25,6 +27,7 @@ pub use handle::kls_optimizer;
 #[cfg(feature = "host")]
 pub use host::create::{KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, kls_optimizer_create, kls_options, kls_options_init};
 pub use inspect::*;
+pub use methods::*;
 pub use optimizer::*;
 pub use plan::*;
 pub use status::*;

@@ -1,6 +1,6 @@
 //! What became of a tensor: the plan that the optimizer follows.
 
-use klshampoo::Mode;
+use klshampoo::{Cost, Mode};
 
 use crate::checked::write_struct;
 use crate::guard::with_handle;
@@ -31,6 +31,12 @@ pub struct kls_plan {
     pub pieces: u64,
     /// Bytes of state of the whole tensor, without the pieces' 64-byte headers.
     pub state_bytes: u64,
+    /// Bytes of scratch that a step of it needs; tensors share it, each thread has one.
+    pub scratch_bytes: u64,
+    /// Floating-point operations of matrix products in a step of the whole tensor without a refresh.
+    pub step_flops: u64,
+    /// The same of products and factorisations of a refresh, on top of that.
+    pub refresh_flops: u64,
 }
 
 /// Copies how a tensor is treated. `struct_size` is sizeof(kls_plan).
@@ -57,6 +63,9 @@ pub unsafe extern "C" fn kls_optimizer_plan(
                 Mode::Diagonal => KLS_MODE_DIAGONAL,
                 Mode::Identity => KLS_MODE_IDENTITY,
             };
+            let config = entry.config(parts.view.groups());
+            let slice_cost = (0..entry.pieces()).fold(Cost::default(), |sum, i| sum.plus(entry.piece_layout(i).cost(&config)));
+            let cost = slice_cost.times(entry.slices() as u64);
             let value = kls_plan {
                 struct_size: size_of::<kls_plan>() as u32,
                 order: order as u32,
@@ -67,6 +76,9 @@ pub unsafe extern "C" fn kls_optimizer_plan(
                 slices: entry.slices() as u64,
                 pieces: entry.pieces() as u64,
                 state_bytes: (entry.state_range(entry.slices() - 1).end - entry.state_range(0).start) as u64 * size_of::<f32>() as u64,
+                scratch_bytes: entry.scratch_len() as u64 * size_of::<f32>() as u64,
+                step_flops: cost.step,
+                refresh_flops: cost.refresh,
             };
             match write_struct(plan, struct_size, value) {
                 KLS_OK => Ok(()),

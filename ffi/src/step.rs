@@ -2,88 +2,13 @@
 
 use core::ops::Range;
 
-use klshampoo::{Job, StepError, StepReport, Tensor};
+use klshampoo::StepError;
 
 use crate::checked::{check_pointer, slice};
 use crate::guard::with_handle;
 use crate::handle::{Parts, kls_optimizer};
+use crate::pointers::{Pointers, keep_first};
 use crate::status::*;
-
-/// The caller's parameter and gradient pointers of a range of tensors.
-#[derive(Clone, Copy)]
-pub(crate) struct Pointers<'a> {
-    params: &'a [*mut f32],
-    grads: &'a [*const f32],
-    /// The tensor that element 0 belongs to.
-    first: usize,
-}
-
-// SAFETY: threads only reach disjoint parts through them: each job's own slice of a parameter, and gradients to read.
-unsafe impl Sync for Pointers<'_> {}
-
-impl Pointers<'_> {
-    fn grad(&self, tensor: usize) -> *const f32 {
-        self.grads[tensor - self.first]
-    }
-
-    /// Checks the pointers of one tensor: a NULL gradient freezes it, and its parameter is then not looked at.
-    fn check(&self, index: usize, tensor: &Tensor) -> Outcome {
-        let (param, grad) = (self.params[index - self.first], self.grad(index));
-        if grad.is_null() {
-            return Ok(());
-        }
-        check_pointer(param)?;
-        check_pointer(grad)?;
-        let bytes = tensor.span() * size_of::<f32>();
-        let (param, grad) = (param.addr(), grad.addr());
-        if param < grad.saturating_add(bytes) && grad < param.saturating_add(bytes) {
-            return Err(KLS_ERROR_OVERLAP);
-        }
-        Ok(())
-    }
-
-    /// A tensor's whole gradient.
-    ///
-    /// # Safety
-    /// The pointers were checked and the caller of the step vouches for their memory.
-    unsafe fn gradient(&self, index: usize, tensor: &Tensor) -> Option<&[f32]> {
-        let grad = self.grad(index);
-        // SAFETY: not NULL, aligned, `span` elements by the caller's word.
-        (!grad.is_null()).then(|| unsafe { core::slice::from_raw_parts(grad, tensor.span()) })
-    }
-
-    /// Runs one job on its slice of the caller's memory; `None` for a frozen tensor.
-    ///
-    /// # Safety
-    /// As for [`Self::gradient`]; each job runs once.
-    pub(crate) unsafe fn run<L: klshampoo::linalg::LinAlg<f32>>(
-        &self,
-        job: Job<'_, f32>,
-        scratch: &mut [f32],
-        linalg: &mut L,
-    ) -> Option<Result<(), StepError>> {
-        let (index, range) = (job.tensor(), job.range());
-        let grad = self.grad(index);
-        if grad.is_null() {
-            return None;
-        }
-        // SAFETY: inside the tensor's span; slices of a tensor, and so all jobs, are disjoint.
-        let (param, grad) = unsafe {
-            (
-                core::slice::from_raw_parts_mut(self.params[index - self.first].add(range.start), range.len()),
-                core::slice::from_raw_parts(grad.add(range.start), range.len()),
-            )
-        };
-        Some(job.run(param, grad, scratch, linalg, &mut StepReport::default()))
-    }
-}
-
-/// Keeps the error of the first slice in table order, whoever met it first.
-pub(crate) fn keep_first(first: &mut Option<StepError>, error: StepError) {
-    if first.is_none_or(|old| (error.tensor, error.slice) < (old.tensor, old.slice)) {
-        *first = Some(error);
-    }
-}
 
 /// Checks all pointers and gradients, then runs the jobs.
 ///
@@ -100,12 +25,12 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
     view.check(range.clone(), gradient, lr).map_err(|error| from_step(error.kind))?;
 
     let mut jobs = view.jobs(range, lr);
-    let mut first_error = None;
+    let mut first_error: Option<StepError> = None;
     #[cfg(feature = "host")]
     if let Some(host) = parts.host {
         // SAFETY: checked pointers, fresh jobs.
         unsafe { host.run(jobs, pointers, &mut first_error) };
-        return first_error.map_or(Ok(()), |error: StepError| Err(from_step(error.kind)));
+        return first_error.map_or(Ok(()), |error| Err(from_step(error.kind)));
     }
     for job in &mut jobs {
         // SAFETY: checked pointers, fresh jobs.
@@ -144,7 +69,7 @@ pub unsafe extern "C" fn kls_optimizer_step(
             if tensor_count != count {
                 return Err(KLS_ERROR_TENSOR_COUNT);
             }
-            let pointers = Pointers { params: slice(params, count)?, grads: slice(grads, count)?, first: 0 };
+            let pointers = Pointers::new(slice(params, count)?, slice(grads, count)?, 0);
             step(parts, 0..count, pointers, lr)
         })
     }
@@ -172,7 +97,7 @@ pub unsafe extern "C" fn kls_optimizer_step_tensor(
                 return Err(KLS_ERROR_INDEX);
             }
             check_pointer(grad)?;
-            step(parts, tensor..tensor + 1, Pointers { params: &[param], grads: &[grad], first: tensor }, lr)
+            step(parts, tensor..tensor + 1, Pointers::new(&[param], &[grad], tensor), lr)
         })
     }
 }

@@ -46,7 +46,7 @@ pub struct kls_tensor {
     pub slices: u64,
     /// Elements from the start of one slice to the start of the next; 0: slices are dense.
     pub slice_stride: u64,
-    /// Lengths of the parts of dims[0] that have a state of their own, such as queries, keys and values in one matrix.
+    /// Lengths of the parts of the first dim that have a state of their own, such as queries, keys and values in one matrix.
     pub row_parts: [u64; KLS_MAX_ROW_PARTS],
 }
 

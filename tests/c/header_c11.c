@@ -4,7 +4,7 @@
 _Static_assert(sizeof(kls_config) == 160, "kls_config");
 _Static_assert(offsetof(kls_config, max_dim) == 8 && offsetof(kls_config, lr_scale) == 152, "kls_config");
 _Static_assert(sizeof(kls_tensor) == 168, "kls_tensor");
-_Static_assert(sizeof(kls_plan) == 176, "kls_plan");
+_Static_assert(sizeof(kls_plan) == 200, "kls_plan");
 _Static_assert(sizeof(kls_options) == 16, "kls_options");
 _Static_assert(sizeof(kls_counters) == 48, "kls_counters");
 _Static_assert(sizeof(kls_mode_report) == 28, "kls_mode_report");

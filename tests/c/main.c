@@ -15,6 +15,8 @@ int main(void) {
         {"freezing and groups", test_freezing_and_groups},
         {"diagnostics", test_diagnostics},
         {"window similarity", test_window_similarity},
+        {"methods", test_methods},
+        {"pieces", test_pieces},
         {"the header in C11", test_c11_reads_the_header},
     };
     int failed = 0;

@@ -1,7 +1,8 @@
 //! One tensor's optimizer behind one trait, so that the same test runs on every face of the library and every backend.
 
-use klshampoo::linalg::LinAlg;
+use klshampoo::linalg::{LinAlg, Portable};
 use klshampoo::{Config, Convention, Mode, Optimizer, Scalar, SliceHeader, StatePart, StepError, StepReport, Tensor, TensorSpec, Totals};
+use klshampoo_ffi::host::Faer;
 
 /// An element type with its way to and from the oracle's.
 pub trait Number: Scalar {
@@ -64,6 +65,24 @@ pub trait Driver<T> {
     fn read(&mut self, part: StatePart) -> Vec<T>;
 }
 
+/// A backend that makes itself, with room for the largest mode of the tests' tensors.
+pub trait Make {
+    /// A new one.
+    fn make() -> Self;
+}
+
+impl Make for Portable {
+    fn make() -> Self {
+        Portable
+    }
+}
+
+impl Make for Faer {
+    fn make() -> Self {
+        Faer::sized_for::<f64>(96).expect("a little memory")
+    }
+}
+
 /// The core's optimizer with its memory on the heap.
 #[derive(Clone, Debug)]
 pub struct Core<T, L> {
@@ -81,7 +100,7 @@ pub struct Core<T, L> {
     pub linalg: L,
 }
 
-impl<T: Number, L: LinAlg<T> + Default> Core<T, L> {
+impl<T: Number, L: LinAlg<T> + Make> Core<T, L> {
     /// A table of several tensors.
     ///
     /// # Panics
@@ -95,7 +114,7 @@ impl<T: Number, L: LinAlg<T> + Default> Core<T, L> {
             headers: vec![SliceHeader::NEW; totals.slices],
             state: vec![T::ZERO; totals.state_len],
             scratch: vec![T::ZERO; totals.scratch_len],
-            linalg: L::default(),
+            linalg: L::make(),
         }
     }
 }
@@ -130,7 +149,7 @@ impl<T: Number, L: LinAlg<T>> Core<T, L> {
     }
 }
 
-impl<T: Number, L: LinAlg<T> + Default> Driver<T> for Core<T, L> {
+impl<T: Number, L: LinAlg<T> + Make> Driver<T> for Core<T, L> {
     fn new(config: &Config<T>, dims: &[usize], modes: &[Option<Mode>]) -> Self {
         assert_eq!(dims.len(), modes.len());
         let spec = TensorSpec::new(dims).unwrap();

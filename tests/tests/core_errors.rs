@@ -7,7 +7,7 @@ use klshampoo::{
     StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, Xorshift};
-use klshampoo_tests::harness::{Core, Driver, converted};
+use klshampoo_tests::harness::{Core, Driver, Make, converted};
 
 type F32Core = Core<f32, Portable>;
 
@@ -611,6 +611,12 @@ struct Failing {
     calls: usize,
     fail_at: Option<usize>,
     no_qr: bool,
+}
+
+impl Make for Failing {
+    fn make() -> Self {
+        Self::default()
+    }
 }
 
 impl Failing {

@@ -12,8 +12,8 @@ use klshampoo::{Jobs, StepError};
 pub use self::backend::Backend;
 pub use self::faer::{Faer, OutOfMemory};
 use self::pool::Pool;
+use crate::pointers::{Pointers, keep_first};
 use crate::status::{KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_THREADS, kls_status};
-use crate::step::{Pointers, keep_first};
 
 /// What one thread needs for itself.
 pub(crate) struct Worker {

@@ -1,0 +1,112 @@
+//! The predicted cost is what a backend that counts is asked for, and KL-Shampoo's step is at its floor of 2.5 P.
+
+use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
+use klshampoo::{Config, Convention, Graft, Mode, Momentum};
+use klshampoo_tests::cases::Gradients;
+use klshampoo_tests::harness::{Core, Driver, Make};
+
+/// Counts floating-point operations: products exactly, factorisations by the textbooks' leading terms.
+struct Counting {
+    flops: u64,
+}
+
+impl Make for Counting {
+    fn make() -> Self {
+        Self { flops: 0 }
+    }
+}
+
+impl LinAlg<f64> for Counting {
+    fn matmul(&mut self, c: MatMut<'_, f64>, accumulate: bool, a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<(), LinAlgError> {
+        self.flops += 2 * (a.rows() * a.cols() * b.cols()) as u64;
+        Portable.matmul(c, accumulate, a, b)
+    }
+
+    fn matmul_lower(
+        &mut self,
+        c: MatMut<'_, f64>,
+        accumulate: bool,
+        alpha: f64,
+        a: MatRef<'_, f64>,
+        b: MatRef<'_, f64>,
+    ) -> Result<(), LinAlgError> {
+        self.flops += (a.rows() * (a.rows() + 1) * a.cols()) as u64;
+        Portable.matmul_lower(c, accumulate, alpha, a, b)
+    }
+
+    fn qr(&mut self, a: MatMut<'_, f64>, q: MatMut<'_, f64>, work: &mut [f64]) -> Result<(), LinAlgError> {
+        self.flops += 8 * (a.rows() as u64).pow(3) / 3;
+        Portable.qr(a, q, work)
+    }
+
+    fn eigh(&mut self, a: MatMut<'_, f64>, q: MatMut<'_, f64>, values: &mut [f64], work: &mut [f64]) -> Result<(), LinAlgError> {
+        self.flops += 9 * (a.rows() as u64).pow(3);
+        Portable.eigh(a, q, values, work)
+    }
+}
+
+/// Operations of a plain step, and of a step with a refresh less that.
+fn counted(config: &Config<f64>, dims: &[usize], modes: &[Option<Mode>]) -> (u64, u64) {
+    let config = Config { refresh_period: 4, refresh_offset: 0, ..*config };
+    let mut core = Core::<f64, Counting>::new(&config, dims, modes);
+    let problem = Gradients::LowRankDrift.make(dims, 8);
+    let mut p = problem.p0;
+    let per_step: Vec<u64> = problem
+        .grads
+        .iter()
+        .map(|grad| {
+            core.linalg.flops = 0;
+            core.step(&mut p, grad, 0.01);
+            core.linalg.flops
+        })
+        .collect();
+    assert_eq!(per_step[2], per_step[5], "plain steps cost the same");
+    (per_step[5], per_step[7] - per_step[5])
+}
+
+#[test]
+fn the_prediction_is_what_is_asked_for() {
+    type C = Config<f64>;
+    let presets = [
+        C::kl_shampoo(),
+        C::kl_shampoo_reference(),
+        C { momentum: Momentum::Nesterov, ..C::kl_shampoo() },
+        C { momentum: Momentum::None, ..C::kl_shampoo() },
+        C::kl_soap(),
+        C::soap_reference(),
+        C::shampoo(),
+        C { graft: Graft::Adam, ..C::vn_shampoo_2() },
+        C::f_shampoo_1(),
+        C::idealized_f_1().in_convention(Convention::ReferenceKl),
+        C::one_sided(),
+        C::adafactor(),
+        C::adamw(),
+    ];
+    let shapes: [(&[usize], &[Option<Mode>]); 4] = [
+        (&[12, 7], &[None, None]),
+        (&[5, 6, 4], &[None, None, None]),
+        (&[9, 8], &[Some(Mode::Diagonal), None]),
+        (&[4, 3, 5], &[Some(Mode::Identity), None, Some(Mode::Diagonal)]),
+    ];
+    for config in &presets {
+        for (dims, modes) in shapes {
+            if config.estimator == klshampoo::Estimator::OneSided && modes.iter().flatten().count() > 0 {
+                continue;
+            }
+            let cost = Core::<f64, Counting>::new(config, dims, modes).tensors[0].layout().cost(config);
+            assert_eq!(counted(config, dims, modes), (cost.step, cost.refresh), "{dims:?} {modes:?} {config:?}");
+        }
+    }
+}
+
+#[test]
+fn kl_shampoo_is_at_its_floor() {
+    for (m, n) in [(64, 48), (33, 70), (1, 9)] {
+        let config = Config::<f64>::kl_shampoo();
+        let cost = Core::<f64, Portable>::new(&config, &[m, n], &[None, None]).tensors[0].layout().cost(&config);
+        let p = 2 * (m * n * (m + n)) as u64;
+        // One triangle of a symmetric product has its diagonal too.
+        assert_eq!(cost.step, 5 * p / 2 + 2 * (m * n) as u64);
+        assert_eq!(cost.mean(10), cost.step + cost.refresh / 10);
+    }
+}
