@@ -320,6 +320,26 @@ typedef struct kls_optimizer kls_optimizer;
 // Result of every call: `KLS_OK` or the number of an error. Numbers never change their meaning.
 typedef int32_t kls_status;
 
+// What there is to say about one dim of a slice. Where the method keeps no eigenvalues (SOAP), they are the factor's diagonal in the
+// eigenbasis.
+typedef struct kls_mode_report {
+  // sizeof(kls_mode_report).
+  uint32_t struct_size;
+  // Smallest eigenvalue.
+  float lambda_min;
+  // Largest eigenvalue.
+  float lambda_max;
+  // The exponential of the entropy of the eigenvalues over their sum: 1 to the dim's length.
+  float effective_rank;
+  // How far the eigenbasis is from diagonalising the factor S: mean over i != j of S_ij^2 / (S_ii S_jj), what the group's staleness
+  // is compared with. 0 for a diagonal mode.
+  float staleness_mean;
+  // The largest of these.
+  float staleness_max;
+  // The largest element of |Q^T Q - I|; 0 for a diagonal mode.
+  float orthogonality_error;
+} kls_mode_report;
+
 #if defined(KLS_HOST)
 // How an optimizer on a host works. Fill it with kls_options_init, then change what you want.
 typedef struct kls_options {
@@ -494,6 +514,30 @@ typedef struct kls_plan {
   uint64_t refresh_flops;
 } kls_plan;
 
+// Cosine similarities of H = E[gg^T] with Kronecker products L (x) R (paper "A New Perspective on Shampoo's Preconditioner", Figs. 1
+// and 2).
+typedef struct kls_similarity {
+  // sizeof(kls_similarity).
+  uint32_t struct_size;
+  // Shampoo squared: L = E[G G^T], R = E[G^T G].
+  float shampoo_squared;
+  // Shampoo: the square roots of these.
+  float shampoo;
+  // The minimum of KL(H, L (x) R): L = E[G R^-1 G^T] / n, R = E[G^T L^-1 G] / m. Eigenvalues below d 2^-23 of the largest are raised
+  // to that before they are inverted.
+  float kullback_leibler;
+  // The best there is, by power iteration.
+  float optimal;
+  // Of Shampoo's L with the optimal one.
+  float left;
+  // Of Shampoo's R with the optimal one.
+  float right;
+  // Eigenvalues of the Kullback-Leibler factors that were raised in the last round: if any, the window is too short for a minimum.
+  uint32_t raised;
+  // Rounds until the Kullback-Leibler factors came to rest; 100 if they did not.
+  uint32_t rounds;
+} kls_similarity;
+
 // Success.
 #define KLS_OK 0
 
@@ -656,9 +700,43 @@ typedef struct kls_plan {
 // The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
 #define KLS_ERROR_ESTIMATE_NOT_FINITE 72
 
+// All gradients of the window are zero.
+#define KLS_ERROR_ZERO_WINDOW 73
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Writes KL(E[gg^T], S) up to a constant, (log det S + g^T S^-1 g) / 2, of one slice's part of `grad`: the tensor's gradient of `len`
+// elements, as a step takes it. S is the square of what the method divides by after the last step, without damping. Averaged over
+// gradients, the lower, the better S describes them.
+//
+// Errors: KLS_ERROR_NO_SUCH_STATE for SGD, which has no S; KLS_ERROR_NOT_STARTED before there is one; KLS_ERROR_INDEX,
+// KLS_ERROR_BUFFER_LENGTH, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (also when
+// the value is no float), KLS_ERROR_LINALG and the handle's; `objective` is then untouched.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `grad` has `len` readable elements; `objective` is writable.
+kls_status kls_optimizer_objective(struct kls_optimizer *optimizer,
+                                   size_t tensor,
+                                   size_t slice_index,
+                                   const float *grad,
+                                   size_t len,
+                                   float *objective);
+
+// Reports on one dim of a slice. `struct_size` is sizeof(kls_mode_report).
+//
+// Errors: KLS_ERROR_INDEX, KLS_ERROR_NO_SUCH_STATE for a dim that is not preconditioned, KLS_ERROR_NOT_STARTED before the first non-zero
+// gradient, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_LINALG and the handle's; `report` is then untouched.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `report` has `struct_size` writable bytes.
+kls_status kls_optimizer_mode_report(struct kls_optimizer *optimizer,
+                                     size_t tensor,
+                                     size_t slice,
+                                     size_t mode,
+                                     struct kls_mode_report *report,
+                                     size_t struct_size);
 
 #if defined(KLS_HOST)
 // Fills `options` with the defaults. `struct_size` is sizeof(kls_options).
@@ -870,6 +948,34 @@ kls_status kls_tensor_init(struct kls_tensor *tensor,
 
 // The version of the linked library, "major.minor.patch". Static; compare it with KLS_VERSION_*, which are the header's.
 const char *kls_version(void);
+
+// Writes how many elements of scratch kls_window_similarity needs.
+//
+// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_ZERO_DIM, KLS_ERROR_OVERFLOW; `len` is then untouched.
+//
+// # Safety
+// `len` is writable.
+kls_status kls_window_scratch_len(size_t rows, size_t columns, size_t count, size_t *len);
+
+// Compares the second moment of `count` gradients with its Kronecker approximations. They are rows x columns each, row-major, one after
+// another in `grads`. Needs no optimizer and allocates nothing; the arithmetic is that of the portable backend. `struct_size` is
+// sizeof(kls_similarity).
+//
+// Errors: KLS_ERROR_ZERO_DIM, KLS_ERROR_OVERFLOW, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE,
+// KLS_ERROR_MEMORY_TOO_SHORT for the scratch, KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_ZERO_WINDOW, KLS_ERROR_LINALG; `similarity` is
+// then untouched.
+//
+// # Safety
+// `grads` has `count * rows * columns` readable elements, `scratch` has `scratch_len` writable ones, `similarity` has `struct_size`
+// writable bytes; none overlap.
+kls_status kls_window_similarity(const float *grads,
+                                 size_t rows,
+                                 size_t columns,
+                                 size_t count,
+                                 float *scratch,
+                                 size_t scratch_len,
+                                 struct kls_similarity *similarity,
+                                 size_t struct_size);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -22,6 +22,7 @@ fn main() {
         "inspection_errors.c",
         "host_errors.c",
         "freezing.c",
+        "diagnostics.c",
         "methods.c",
         "pieces.c",
     ];

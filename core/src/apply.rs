@@ -1,7 +1,7 @@
 //! The direction of a tensor that a basis turns: divided in the eigenbasis, rotated back, given its length.
 
 use crate::config::{Damping, Direction, FirstBasis, Graft, Momentum, StepOrder};
-use crate::direction::{Correction, Root, average, normalise};
+use crate::direction::{Correction, Root, average, normalise, von_neumann_scales};
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::magnitude::Norm;
@@ -143,15 +143,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// step, or the new ones. Returns what is to be added to the product.
     pub(crate) fn root_eigenvalues(&mut self) -> T {
         let (shape, config) = (self.layout.shape(), self.config);
-        let modes = T::from_usize(shape.preconditioned_modes());
-        let half = T::exp2i(-1);
-        let p = match config.direction {
-            // Their denominators have no eigenvalues.
-            Direction::SecondMoment | Direction::Momentum => return config.eps,
-            Direction::KroneckerPower(p) => p,
-            Direction::ShampooRoot => half / modes,
-            Direction::TraceScaled => half,
-        };
+        // Denominators by second moments have no eigenvalues.
+        let Some(p) = config.direction.power(shape) else { return config.eps };
         let lambda = match config.step_order {
             StepOrder::ApplyFirst => &self.state.lambda,
             StepOrder::EstimateFirst => &self.scratch.lambda,
@@ -162,24 +155,16 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         };
         map_lambda(lambda, &mut self.scratch.weight, |l| eigenvalues::power(l + added_to_each, p));
         if config.direction == Direction::TraceScaled {
-            self.scale_by_traces(modes);
+            self.scale_by_traces();
         }
         added
     }
 
-    /// Multiplies the roots by `tau^{1/2}`, `tau = prod_k Tr(S_k)^{-(K'-1)/K'} / prod d_j` over the preconditioned modes k and the
-    /// others j: mode by mode, so that no product leaves the range.
-    fn scale_by_traces(&mut self, modes: T) {
-        let shape = self.layout.shape();
-        let half = T::exp2i(-1);
-        let exponent = half * (modes - T::ONE) / modes;
-        let mut others = (0..shape.order())
-            .filter(|&j| !shape.is_preconditioned(j))
-            .fold(T::ONE, |product, j| product / T::from_usize(shape.dim(j)).sqrt());
-        for k in (0..shape.order()).filter(|&k| shape.is_preconditioned(k)) {
-            let factor = others / self.trace(k).max(T::FLOOR).powf(exponent);
-            others = T::ONE;
-            self.scratch.weight[k].iter_mut().for_each(|root| *root *= factor);
+    /// Multiplies the roots by `tau^{1/2}`.
+    fn scale_by_traces(&mut self) {
+        let scales = von_neumann_scales(self.layout.shape(), |k| self.trace(k));
+        for (weight, scale) in self.scratch.weight.iter_mut().zip(scales) {
+            weight.iter_mut().for_each(|root| *root *= scale);
         }
     }
 

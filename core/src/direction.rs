@@ -1,6 +1,7 @@
 //! From numerator to parameter: denominators, bias correction and weight decay, per element.
 
 use crate::config::{BiasCorrection, FactorInit, FirstStep, Momentum, WeightDecay};
+use crate::shape::{MAX_ORDER, Shape};
 use crate::{Config, Scalar, SliceHeader};
 
 /// Roots of the eigenvalues that meet one row of the tensor: of all modes but the last, multiplied, and of the last.
@@ -82,6 +83,21 @@ impl<T: Scalar> Correction<T> {
             }
         }
     }
+}
+
+/// VN-Shampoo's scale, mode by mode so that no product leaves the range: factors whose product over the preconditioned modes k is
+/// `tau^{1/2}`, `tau = prod_k Tr(S_k)^{-(K'-1)/K'} / prod d_j` over them and the other modes j.
+pub(crate) fn von_neumann_scales<T: Scalar>(shape: &Shape, trace: impl Fn(usize) -> T) -> [T; MAX_ORDER] {
+    let modes = T::from_usize(shape.preconditioned_modes());
+    let exponent = T::exp2i(-1) * (modes - T::ONE) / modes;
+    let mut others =
+        (0..shape.order()).filter(|&j| !shape.is_preconditioned(j)).fold(T::ONE, |product, j| product / T::from_usize(shape.dim(j)).sqrt());
+    let mut scales = [T::ONE; MAX_ORDER];
+    for k in (0..shape.order()).filter(|&k| shape.is_preconditioned(k)) {
+        scales[k] = others / trace(k).max(T::FLOOR).powf(exponent);
+        others = T::ONE;
+    }
+    scales
 }
 
 /// The parameter update with its weight decay.

@@ -57,3 +57,23 @@ pub(crate) fn polish<T: Scalar, L: LinAlg<T>>(
     }
     linalg.matmul(MatMut::row_major(out, d, d), false, q, MatRef::row_major(square, d, d))
 }
+
+/// The largest element of `|Q^T Q - I|`; `None` if one is not finite. `gram` is `d x d`.
+pub(crate) fn orthogonality_error<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    d: usize,
+    q: &[T],
+    gram: &mut [T],
+) -> Result<Option<T>, LinAlgError> {
+    let q = MatRef::row_major(q, d, d);
+    linalg.matmul_lower(MatMut::row_major(gram, d, d), false, T::ONE, q.t(), q)?;
+    let (mut largest, mut finite) = (T::ZERO, true);
+    for (i, row) in gram.chunks_exact(d).enumerate() {
+        for (j, &x) in row[..=i].iter().enumerate() {
+            let target = if i == j { T::ONE } else { T::ZERO };
+            finite &= x.is_finite_bits();
+            largest = largest.max((x - target).abs());
+        }
+    }
+    Ok(finite.then_some(largest))
+}

@@ -5,7 +5,7 @@ use heapless::Vec;
 use crate::linalg::LinAlg;
 use crate::optimizer::{Optimizer, StepError, StepReport};
 use crate::tensor::Totals;
-use crate::{Config, Scalar, SliceHeader, StatePart, TableError, Tensor, TensorSpec};
+use crate::{Config, ModeReport, Scalar, SliceHeader, StatePart, TableError, Tensor, TensorSpec};
 
 /// An optimizer with a fixed-capacity table that owns its state and scratch.
 ///
@@ -118,6 +118,24 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
     pub fn set_basis(&mut self, tensor: usize, slice: usize, k: usize, basis: &[T]) -> Result<(), StepError> {
         let (mut optimizer, scratch, linalg) = self.parts();
         optimizer.set_basis(tensor, slice, k, basis, scratch, linalg)
+    }
+
+    /// See [`Optimizer::objective`].
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub fn objective(&mut self, tensor: usize, slice: usize, grad: &[T]) -> Result<T, StepError> {
+        let (optimizer, scratch, linalg) = self.parts();
+        optimizer.objective(tensor, slice, grad, scratch, linalg)
+    }
+
+    /// See [`Optimizer::mode_report`].
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub fn mode_report(&mut self, tensor: usize, slice: usize, k: usize) -> Result<ModeReport<T>, StepError> {
+        let (optimizer, scratch, linalg) = self.parts();
+        optimizer.mode_report(tensor, slice, k, scratch, linalg)
     }
 
     /// See [`Optimizer::header`].

@@ -2,11 +2,10 @@
 
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::optimizer::{Optimizer, StepError, StepErrorKind};
-use crate::packed;
 use crate::shape::MAX_ORDER;
 use crate::step::SliceError;
 use crate::unfold::{Rotate, Start, mode_product, rotate};
-use crate::{Layout, Scalar, SliceHeader};
+use crate::{Layout, Scalar, SliceHeader, eigenvectors, packed};
 
 /// A part of a slice's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +133,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         let state = layout.split_state(state);
         let scratch = layout.split_scratch(scratch);
         let (rotation, factor) = (&mut scratch.rotation[..d * d], &mut *scratch.delta[k]);
-        if !orthogonal(linalg, d, basis, rotation).map_err(linalg_error)? {
+        if eigenvectors::orthogonality_error(linalg, d, basis, rotation).map_err(linalg_error)?.is_none_or(|e| e > T::EPSILON.sqrt()) {
             return Err(fail(StepErrorKind::NotOrthogonal));
         }
         // B = Q_new^T Q_old takes the old eigenbasis' coordinates to the new one's.
@@ -158,17 +157,4 @@ fn conjugate<T: Scalar, L: LinAlg<T>>(linalg: &mut L, d: usize, b: &[T], s: &mut
     let temporary = &mut temporary[..d * d];
     linalg.matmul(MatMut::row_major(temporary, d, d), false, b, MatRef::row_major(s, d, d))?;
     linalg.matmul_lower(MatMut::row_major(s, d, d), false, T::ONE, MatRef::row_major(temporary, d, d), b.t())
-}
-
-/// Whether `Q^T Q` is the identity within the square root of the machine epsilon.
-fn orthogonal<T: Scalar, L: LinAlg<T>>(linalg: &mut L, d: usize, q: &[T], gram: &mut [T]) -> Result<bool, LinAlgError> {
-    let q = MatRef::row_major(q, d, d);
-    linalg.matmul_lower(MatMut::row_major(gram, d, d), false, T::ONE, q.t(), q)?;
-    let tolerance = T::EPSILON.sqrt();
-    Ok(gram.chunks_exact(d).enumerate().all(|(i, row)| {
-        row[..=i].iter().enumerate().all(|(j, &x)| {
-            let target = if i == j { T::ONE } else { T::ZERO };
-            x.is_finite_bits() && (x - target).abs() <= tolerance
-        })
-    }))
 }

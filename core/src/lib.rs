@@ -23,6 +23,7 @@
 //! | [`Plan`], [`Cost`] | what became of a tensor: merged dims, pieces; what a step costs |
 //! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all |
 //! | [`Layout`] | the only place where sizes exist |
+//! | [`Optimizer::objective`], [`ModeReport`], [`window_similarity`] | diagnostics, computed when asked for |
 //! | [`linalg`] | the trait behind which products and factorisations stand, and the portable backend |
 //!
 //! Sources: paper A, "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization"; paper B, "A New Perspective on
@@ -36,6 +37,7 @@ pub mod linalg;
 mod apply;
 mod config;
 mod cost;
+mod diagnostics;
 mod direction;
 mod eigenvalues;
 mod eigenvectors;
@@ -56,16 +58,19 @@ mod rows;
 mod scalar;
 mod shape;
 mod spec;
+mod staleness;
 mod start;
 mod step;
 mod tensor;
 mod unfold;
+mod window;
 
 pub use config::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit,
     FirstBasis, FirstStep, Graft, LambdaInit, Momentum, Parts, Refresh, StepOrder, WeightDecay,
 };
 pub use cost::Cost;
+pub use diagnostics::ModeReport;
 pub use fixed::FixedOptimizer;
 pub use header::SliceHeader;
 pub use inspect::StatePart;
@@ -78,3 +83,4 @@ pub use shape::{MAX_ORDER, Mode, Shape, ShapeError};
 pub use spec::TensorSpec;
 pub use step::SliceError;
 pub use tensor::{TableError, Tensor, Totals};
+pub use window::{Similarity, WindowError, window_scratch_len, window_similarity};

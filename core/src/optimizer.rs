@@ -349,6 +349,11 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         Tensor::predicted_flops(self.tensors, self.groups, t)
     }
 
+    /// The configuration that a tensor of the table is stepped with.
+    pub(crate) fn config(&self, tensor: &Tensor) -> Config<T> {
+        tensor.config(self.groups)
+    }
+
     /// One step of the whole table: `params[i]` and `grads[i]` belong to tensor `i`; `None` freezes it. `lr` is multiplied by the
     /// group's `lr_scale`.
     ///

@@ -6,6 +6,7 @@ use crate::direction::Correction;
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::shape::Shape;
+use crate::staleness::Staleness;
 use crate::step::SliceStep;
 use crate::unfold::{Rotate, mode_product};
 use crate::{eigenvalues, eigenvectors, packed};
@@ -44,7 +45,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let (shape, config, scratch) = (self.layout.shape(), self.config, &mut self.scratch);
         let d = shape.dim(k);
         packed::average_into_square(self.state.factor[k], scratch.delta[k], d, config.beta2);
-        if config.staleness > T::ZERO && staleness(scratch.delta[k], d) <= config.staleness {
+        if config.staleness > T::ZERO && Staleness::of(scratch.delta[k], d).mean <= config.staleness {
             self.eigenvalues_of_factor(k);
             return Outcome::NotStale;
         }
@@ -121,26 +122,6 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let noise = eigenvalues::noise(lambda[k]);
         eigenvalues::set(self.config, shape, k, lambda[k], &mut self.header, |_, value| value.max(noise));
     }
-}
-
-/// How far the basis is from diagonalising the factor: the mean over `i != j` of `S_ij^2 / (S_ii S_jj)`, of the lower triangle of a
-/// square. Elements beside a zero on the diagonal count as zero.
-pub(crate) fn staleness<T: Scalar>(square: &[T], d: usize) -> T {
-    let mut sum = T::ZERO;
-    for i in 1..d {
-        let diagonal = square[i * d + i];
-        let mut row_sum = T::ZERO;
-        for j in 0..i {
-            let (x, other) = (square[i * d + j], square[j * d + j]);
-            if diagonal > T::ZERO && other > T::ZERO {
-                // Divided one by one: the product of two diagonal elements may leave the range.
-                row_sum += (x / diagonal) * (x / other);
-            }
-        }
-        sum += row_sum;
-    }
-    let pairs = T::from_usize(d) * T::from_usize(d.saturating_sub(1)) * T::exp2i(-1);
-    if d > 1 { sum / pairs } else { T::ZERO }
 }
 
 /// The place of element `j` when the elements are put in descending order; equal ones keep their order.

@@ -89,7 +89,7 @@ pub(crate) fn sums_of_products<T: Scalar>(shape: &Shape, k: usize, x: &[T], y: &
 }
 
 /// `sum_j (x_j prefix w_j)^2` with eight running sums: a fixed order that vectorises.
-fn weighted_square_sum<T: Scalar>(row: &[T], prefix: T, table: Option<&[T]>) -> T {
+pub(crate) fn weighted_square_sum<T: Scalar>(row: &[T], prefix: T, table: Option<&[T]>) -> T {
     const LANES: usize = 8;
     let mut lanes = [T::ZERO; LANES];
     let mut add = |lane: usize, x: T, w: T| {

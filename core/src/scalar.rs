@@ -47,6 +47,12 @@ pub trait Scalar:
     /// `self` to the power `exponent`.
     #[must_use]
     fn powf(self, exponent: Self) -> Self;
+    /// Natural logarithm.
+    #[must_use]
+    fn ln(self) -> Self;
+    /// Exponential function.
+    #[must_use]
+    fn exp(self) -> Self;
     /// Absolute value.
     #[must_use]
     fn abs(self) -> Self;
@@ -77,7 +83,7 @@ pub trait Scalar:
 }
 
 macro_rules! scalar {
-    ($t:ty, $bits:ty, $mantissa:expr, $bias:expr, $exp_mask:expr, $limit:expr, $sqrt:path, $pow:path) => {
+    ($t:ty, $bits:ty, $mantissa:expr, $bias:expr, $exp_mask:expr, $limit:expr, $sqrt:path, $pow:path, $ln:path, $exp:path) => {
         impl Scalar for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -92,6 +98,14 @@ macro_rules! scalar {
             #[inline]
             fn powf(self, exponent: Self) -> Self {
                 $pow(self, exponent)
+            }
+            #[inline]
+            fn ln(self) -> Self {
+                $ln(self)
+            }
+            #[inline]
+            fn exp(self) -> Self {
+                $exp(self)
             }
             #[inline]
             fn abs(self) -> Self {
@@ -122,5 +136,5 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, u32, 23, 127, 0xff, 120, libm::sqrtf, libm::powf);
-scalar!(f64, u64, 52, 1023, 0x7ff, 960, libm::sqrt, libm::pow);
+scalar!(f32, u32, 23, 127, 0xff, 120, libm::sqrtf, libm::powf, libm::logf, libm::expf);
+scalar!(f64, u64, 52, 1023, 0x7ff, 960, libm::sqrt, libm::pow, libm::log, libm::exp);

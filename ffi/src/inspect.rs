@@ -63,12 +63,14 @@ fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
 }
 
 /// What is done with a view, a scratch and a backend, whichever backend that is.
-trait Task {
-    fn run<L: LinAlg<f32>>(self, view: &mut Optimizer<'_, f32>, scratch: &mut [f32], linalg: &mut L) -> Result<(), StepError>;
+pub(crate) trait Task {
+    /// What it finds.
+    type Output;
+    fn run<L: LinAlg<f32>>(self, view: &mut Optimizer<'_, f32>, scratch: &mut [f32], linalg: &mut L) -> Result<Self::Output, StepError>;
 }
 
 /// Runs a task with the optimizer's own backend.
-fn run(parts: Parts<'_>, task: impl Task) -> Outcome {
+pub(crate) fn run<K: Task>(parts: Parts<'_>, task: K) -> Result<K::Output, kls_status> {
     let Parts { mut view, scratch, mut portable, .. } = parts;
     #[cfg(feature = "host")]
     if let Some(host) = parts.host {
@@ -86,6 +88,8 @@ struct Read<'a> {
 }
 
 impl Task for Read<'_> {
+    type Output = ();
+
     fn run<L: LinAlg<f32>>(self, view: &mut Optimizer<'_, f32>, scratch: &mut [f32], linalg: &mut L) -> Result<(), StepError> {
         view.read(self.tensor, self.slice, self.part, self.out, scratch, linalg)
     }
@@ -99,6 +103,8 @@ struct SetBasis<'a> {
 }
 
 impl Task for SetBasis<'_> {
+    type Output = ();
+
     fn run<L: LinAlg<f32>>(self, view: &mut Optimizer<'_, f32>, scratch: &mut [f32], linalg: &mut L) -> Result<(), StepError> {
         view.set_basis(self.tensor, self.slice, self.mode, self.basis, scratch, linalg)
     }

@@ -3,6 +3,7 @@
 
 mod checked;
 mod config;
+mod diagnostics;
 mod guard;
 mod handle;
 #[cfg(feature = "host")]
@@ -18,8 +19,10 @@ mod status;
 mod step;
 mod tensor;
 mod version;
+mod window;
 
 pub use config::*;
+pub use diagnostics::*;
 pub use handle::kls_optimizer;
 #[cfg(feature = "host")]
 pub use host::create::{KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, kls_optimizer_create, kls_options, kls_options_init};
@@ -31,3 +34,4 @@ pub use status::*;
 pub use step::{kls_optimizer_step, kls_optimizer_step_tensor};
 pub use tensor::*;
 pub use version::*;
+pub use window::*;

@@ -2,7 +2,7 @@
 
 use core::ffi::{CStr, c_char};
 
-use klshampoo::{ConfigError, GradientFault, ShapeError, SliceError, StepErrorKind, TableError};
+use klshampoo::{ConfigError, GradientFault, ShapeError, SliceError, StepErrorKind, TableError, WindowError};
 
 /// Result of every call: `KLS_OK` or the number of an error. Numbers never change their meaning.
 #[allow(non_camel_case_types)]
@@ -117,6 +117,9 @@ pub const KLS_ERROR_OVERLAP: kls_status = 71;
 /// The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
 pub const KLS_ERROR_ESTIMATE_NOT_FINITE: kls_status = 72;
 
+/// All gradients of the window are zero.
+pub const KLS_ERROR_ZERO_WINDOW: kls_status = 73;
+
 /// The sentence that explains a status.
 const fn text(status: kls_status) -> &'static CStr {
     match status {
@@ -176,6 +179,7 @@ const fn text(status: kls_status) -> &'static CStr {
             c"The estimate of a factor left the range of the arithmetic: the gradients are too large for this method."
         }
         KLS_ERROR_OVERLAP => c"A parameter buffer overlaps a gradient buffer.",
+        KLS_ERROR_ZERO_WINDOW => c"All gradients of the window are zero.",
         _ => c"Unknown status.",
     }
 }
@@ -247,6 +251,18 @@ pub(crate) const fn from_step(error: StepErrorKind) -> kls_status {
         StepErrorKind::NotStarted => KLS_ERROR_NOT_STARTED,
         StepErrorKind::NoSuchState => KLS_ERROR_NO_SUCH_STATE,
         StepErrorKind::NotOrthogonal => KLS_ERROR_NOT_ORTHOGONAL,
+    }
+}
+
+pub(crate) const fn from_window(error: WindowError) -> kls_status {
+    match error {
+        WindowError::ZeroDim => KLS_ERROR_ZERO_DIM,
+        WindowError::Length => KLS_ERROR_BUFFER_LENGTH,
+        WindowError::Overflow => KLS_ERROR_OVERFLOW,
+        WindowError::ScratchTooShort => KLS_ERROR_MEMORY_TOO_SHORT,
+        WindowError::NotFinite => KLS_ERROR_GRADIENT_NOT_FINITE,
+        WindowError::Zero => KLS_ERROR_ZERO_WINDOW,
+        WindowError::LinAlg(_) => KLS_ERROR_LINALG,
     }
 }
 

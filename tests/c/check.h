@@ -23,6 +23,8 @@ const char *test_step_errors(void);
 const char *test_inspection_errors(void);
 const char *test_host_errors(void);
 const char *test_freezing_and_groups(void);
+const char *test_diagnostics(void);
+const char *test_window_similarity(void);
 const char *test_methods(void);
 const char *test_pieces(void);
 const char *test_c11_reads_the_header(void);

@@ -13,6 +13,8 @@ int main(void) {
         {"inspection errors", test_inspection_errors},
         {"host errors", test_host_errors},
         {"freezing and groups", test_freezing_and_groups},
+        {"diagnostics", test_diagnostics},
+        {"window similarity", test_window_similarity},
         {"methods", test_methods},
         {"pieces", test_pieces},
         {"the header in C11", test_c11_reads_the_header},

@@ -7,7 +7,7 @@ mod presets;
 pub use axes::*;
 pub use error::ConfigError;
 
-use crate::{Mode, Scalar};
+use crate::{Mode, Scalar, Shape};
 
 impl Estimator {
     /// `w(lambda)`: the weight that another mode's eigenvalue puts on the projected gradient.
@@ -47,6 +47,19 @@ impl Estimator {
     /// Whether `S_a -> c S_a, S_b -> S_b / c` leaves the method unchanged (ALGORITHMS: gauge).
     pub(crate) const fn gauge_invariant(self) -> bool {
         matches!(self, Self::KullbackLeibler | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor)
+    }
+}
+
+impl<T: Scalar> Direction<T> {
+    /// The power of the eigenvalues in the denominator; `None` where it has none.
+    pub(crate) fn power(self, shape: &Shape) -> Option<T> {
+        let half = T::exp2i(-1);
+        match self {
+            Self::SecondMoment | Self::Momentum => None,
+            Self::KroneckerPower(p) => Some(p),
+            Self::ShampooRoot => Some(half / T::from_usize(shape.preconditioned_modes())),
+            Self::TraceScaled => Some(half),
+        }
     }
 }
 

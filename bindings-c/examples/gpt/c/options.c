@@ -64,6 +64,9 @@ static const option_row rows[] = {
     {"warmup", NUMBER, FIELD(warmup), 0, 1, NULL, "0.05", "part of the steps with a linearly growing rate"},
     {"final-lr", NUMBER, FIELD(final_lr), 0, 1, NULL, "0.1", "end of the cosine decay, as a part of the peak"},
     {"clip", NUMBER, FIELD(clip), 0, UNBOUNDED, NULL, "0", "largest global gradient norm; 0: no clipping"},
+    {"similarity-every", WHOLE, FIELD(similarity_every), 0, INT_MAX, NULL, "0", "steps between measurements of Kronecker similarity; 0: none"},
+    {"similarity-window", WHOLE, FIELD(similarity_window), 1, 4096, NULL, "32", "gradients before a measurement that it sees"},
+    {"similarity-layer", WHOLE, FIELD(similarity_layer), 0, 255, NULL, "0", "layer whose hidden matrices are measured, from 0"},
 };
 
 enum { ROWS = sizeof rows / sizeof rows[0] };
@@ -171,6 +174,10 @@ static void check_together(const options *o) {
         die("--channels %ld cannot be shared by --heads %ld; give a multiple of the heads", o->channels, o->heads);
     if (o->experts > 0 && o->experts_per_token > o->experts)
         die("--experts-per-token %ld is more than --experts %ld; give at most as many", o->experts_per_token, o->experts);
+    if (o->similarity_every > 0 && o->similarity_window > o->similarity_every)
+        die("--similarity-window %ld is more than --similarity-every %ld; give at most as many", o->similarity_window, o->similarity_every);
+    if (o->similarity_layer >= o->layers)
+        die("--similarity-layer %ld is not among --layers %ld; they count from 0", o->similarity_layer, o->layers);
     /* The longest row of any activation. */
     long row = o->channels * 4 > GPT_VOCABULARY ? o->channels * 4 : GPT_VOCABULARY;
     if (o->experts > 0) {

@@ -16,6 +16,7 @@ typedef struct {
     long steps, eval_every, eval_bytes, seed, threads;
     long method, convention, graft; /* rows of the tables in methods.h; no graft given: -1 */
     long refresh_period;
+    long similarity_every, similarity_window, similarity_layer; /* never: 0 */
     double lr, adamw_lr;
     double beta1, beta2, adamw_beta1, adamw_beta2;
     double lambda0; /* 0: scale-free; -1: the method's */

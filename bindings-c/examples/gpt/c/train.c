@@ -1,13 +1,14 @@
 /* gpt-train: trains a byte-level GPT-2 with the optimizers of klshampoo, which it knows by klshampoo.h alone.
  *
- * stdout carries one JSON object per line: `start`, `step` (a sign of life, a few per second), `eval` and `end`. Exit status: 0 done,
- * 1 the library or memory failed, 2 wrong usage, 3 the loss left the finite numbers. */
+ * stdout carries one JSON object per line: `start`, `step` (a sign of life, a few per second), `eval`, `similarity` if asked for, and `end`.
+ * Exit status: 0 done, 1 the library or memory failed, 2 wrong usage, 3 the loss left the finite numbers. */
 #define _POSIX_C_SOURCE 200809L
 #include "die.h"
 #include "methods.h"
 #include "model.h"
 #include "optimizer.h"
 #include "options.h"
+#include "similarity.h"
 #include "text.h"
 #include <math.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ typedef struct {
     text text;
     gpt_model *model;
     kls_optimizer *optimizer;
+    similarity *similarity; /* NULL: nothing is measured */
     rng batches;
     uint8_t *tokens, *targets;
     long windows; /* of the fixed validation subset */
@@ -100,6 +102,15 @@ static _Noreturn void diverged(const trainer *t, long step) {
     exit(EXIT_DIVERGED);
 }
 
+/* Measures the gradients of this step and those before it where that is due; the clock stands still. */
+static void watch(const trainer *t, long done) {
+    if (!t->similarity) return;
+    const kls_status status = similarity_watch(t->similarity, t->model, done);
+    if (status == KLS_OK) return;
+    fprintf(stderr, "gpt-train: no similarity at step %ld: %s\n", done, kls_status_string(status));
+    exit(EXIT_FAILURE);
+}
+
 /* One training step; counts its time. */
 static double train_step(trainer *t, long step) {
     const double start = now();
@@ -107,9 +118,11 @@ static double train_step(trainer *t, long step) {
     const double loss = gpt_loss_and_gradient(t->model, t->tokens, t->targets, (int)t->o.batch);
     if (!is_finite(loss)) diverged(t, step);
     if (t->o.clip > 0) clip_gradient(t->model, t->o.clip);
-    const double between = now();
-    const kls_status status = optimizer_step(t->optimizer, t->model, learning_rate(&t->o, step));
+    double between = now();
     t->model_seconds += between - start;
+    watch(t, step + 1);
+    between = now();
+    const kls_status status = optimizer_step(t->optimizer, t->model, learning_rate(&t->o, step));
     t->optimizer_seconds += now() - between;
     if (status != KLS_OK) {
         const bool large = status == KLS_ERROR_GRADIENT_NOT_FINITE || status == KLS_ERROR_GRADIENT_TOO_LARGE ||
@@ -177,9 +190,17 @@ int main(int argc, char **argv) {
         fprintf(stderr, "gpt-train: the library refused %s: %s\n", method_name(t.o.method), kls_status_string(status));
         return EXIT_FAILURE;
     }
+    if (t.o.similarity_every > 0) {
+        t.similarity = similarity_create(t.model, &t.o);
+        if (!t.similarity) {
+            fputs("gpt-train: out of memory for the windows of gradients; give a smaller --similarity-window\n", stderr);
+            return EXIT_FAILURE;
+        }
+    }
     report_start(&t);
     train(&t);
 
+    similarity_destroy(t.similarity);
     kls_optimizer_destroy(&t.optimizer);
     free(t.tokens);
     gpt_destroy(t.model);

@@ -61,7 +61,7 @@ fn trainer_explains_wrong_usage() -> Result<()> {
     let short = folder("usage-short.txt");
     fs::write(&short, "too short for a single context")?;
     let (empty, short) = (empty.display().to_string(), short.display().to_string());
-    let cases: [(&[&str], &[&str]); 16] = [
+    let cases: [(&[&str], &[&str]); 18] = [
         (&[], &["--data"]),
         (&["--data", "/nowhere"], &["/nowhere", "give --data"]),
         (&["--data", &empty], &["holds no text", "give --data"]),
@@ -78,6 +78,8 @@ fn trainer_explains_wrong_usage() -> Result<()> {
         (&["--data", &short, "--experts", "2", "--experts-per-token", "3"], &["--experts-per-token 3", "--experts 2"]),
         (&["--data", &short, "--experts", "4", "--expert-tensors", "4d"], &["--expert-tensors is one of 3d, matrices;", "'4d'"]),
         (&["--data", &short, "--balance", "lots"], &["--balance wants a number", "'lots'"]),
+        (&["--data", &short, "--similarity-every", "8"], &["--similarity-window 32", "--similarity-every 8"]),
+        (&["--data", &short, "--similarity-layer", "4"], &["--similarity-layer 4", "--layers 4"]),
     ];
     for (arguments, words) in cases {
         assert_one_line(&Command::new(program).args(arguments).output()?, words);
@@ -90,7 +92,12 @@ fn sanitized_training_is_clean() -> Result<()> {
     let program = Compiler::new(&folder("training-sanitized"))?.flags(SANITIZERS).trainer(library())?;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
     let sizes = ["--layers=2", "--channels=16", "--heads=2", "--context=16", "--batch=2", "--steps=6", "--eval-bytes=64"];
-    for options in [&["--method=adamw"][..], &["--method=kl-shampoo"], &["--experts=3"], &["--experts=3", "--expert-tensors=matrices"]] {
+    for options in [
+        &["--method=adamw"][..],
+        &["--method=kl-shampoo", "--similarity-every=3", "--similarity-window=2", "--similarity-layer=1"],
+        &["--experts=3", "--similarity-every=2", "--similarity-window=2"],
+        &["--experts=3", "--expert-tensors=matrices"],
+    ] {
         let mut command = Command::new(&program);
         let output = command.arg("--data").arg(&data).args(sizes).args(options).args(["--refresh-period=2", "--threads=2"]).output()?;
         ensure!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -138,6 +145,35 @@ fn options_override_the_table_of_methods() -> Result<()> {
     }
     // AdamW's betas have two names where AdamW is the method.
     assert_eq!(losses(trainer(), &["--method=adamw", "--beta2=0.9"])?, losses(trainer(), &["--method=adamw", "--adamw-beta2=0.9"])?);
+    Ok(())
+}
+
+#[test]
+fn similarities_are_measured_and_change_nothing() -> Result<()> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
+    let sizes = ["--layers=2", "--channels=16", "--heads=2", "--context=16", "--batch=2", "--steps=20", "--eval-bytes=64"];
+    let lines = |options: &[&str]| -> Result<Vec<serde_json::Value>> {
+        let output = Command::new(trainer()).arg("--data").arg(&data).args(sizes).args(options).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    };
+    let watched = lines(&["--similarity-every=10", "--similarity-window=6", "--similarity-layer=1"])?;
+    let found: Vec<_> = watched.iter().filter(|line| line["event"] == "similarity").collect();
+    // Four hidden matrices, twice.
+    let steps: Vec<_> = found.iter().filter_map(|line| line["step"].as_u64()).collect();
+    assert_eq!(steps, [[10; 4], [20; 4]].concat());
+    for line in found {
+        let number = |key: &str| line[key].as_f64().context("a number");
+        let optimal = number("optimal")?;
+        ensure!(optimal > 0.0 && optimal < 1.001, "{line}");
+        for other in ["shampoo_squared", "shampoo", "kullback_leibler"] {
+            ensure!(number(other)? > 0.0 && number(other)? <= optimal + 1e-4, "{line}");
+        }
+    }
+    let losses = |lines: &[serde_json::Value]| -> Vec<String> {
+        lines.iter().filter(|line| line["event"] == "eval").map(|line| line["val_loss"].to_string()).collect()
+    };
+    assert_eq!(losses(&watched), losses(&lines(&[])?));
     Ok(())
 }
 
