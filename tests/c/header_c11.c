@@ -9,7 +9,7 @@ _Static_assert(sizeof(kls_options) == 16, "kls_options");
 _Static_assert(sizeof(kls_counters) == 48, "kls_counters");
 _Static_assert(sizeof(kls_mode_report) == 28, "kls_mode_report");
 _Static_assert(sizeof(kls_similarity) == 36, "kls_similarity");
-_Static_assert(KLS_OK == 0 && KLS_ERROR_NULL == 1 && KLS_ERROR_OVERLAP == 71 && KLS_ERROR_ZERO_WINDOW == 72, "status values are pinned");
+_Static_assert(KLS_OK == 0 && KLS_ERROR_NULL == 1 && KLS_ERROR_OVERLAP == 71 && KLS_ERROR_ZERO_WINDOW == 73, "status values are pinned");
 
 const char *test_c11_reads_the_header(void) {
     const char *version = kls_version();
