@@ -935,3 +935,83 @@ fn a_learning_rate_that_would_overflow_is_refused() {
     assert_eq!(error.kind, StepErrorKind::Slice(SliceError::UpdateNotFinite));
     assert!(param[0].iter().all(|&p| p == 1.0) && core.state.iter().all(|&x| x == 0.0));
 }
+
+/// Portable, but for a symmetric product of each step that comes out infinite: what a backend with a narrower range might do.
+#[derive(Default)]
+struct Overflowing {
+    overflows: bool,
+}
+
+impl Make for Overflowing {
+    fn make() -> Self {
+        Self::default()
+    }
+}
+
+impl LinAlg<f32> for Overflowing {
+    fn matmul(&mut self, c: MatMut<'_, f32>, accumulate: bool, a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<(), LinAlgError> {
+        Portable.matmul(c, accumulate, a, b)
+    }
+
+    fn matmul_lower(
+        &mut self,
+        mut c: MatMut<'_, f32>,
+        accumulate: bool,
+        alpha: f32,
+        a: MatRef<'_, f32>,
+        b: MatRef<'_, f32>,
+    ) -> Result<(), LinAlgError> {
+        Portable.matmul_lower(c.reborrow(), accumulate, alpha, a, b)?;
+        if self.overflows {
+            c.data()[0] = INF;
+        }
+        Ok(())
+    }
+
+    fn qr(&mut self, a: MatMut<'_, f32>, q: MatMut<'_, f32>, work: &mut [f32]) -> Result<(), LinAlgError> {
+        Portable.qr(a, q, work)
+    }
+
+    fn eigh(&mut self, a: MatMut<'_, f32>, q: MatMut<'_, f32>, values: &mut [f32], work: &mut [f32]) -> Result<(), LinAlgError> {
+        Portable.eigh(a, q, values, work)
+    }
+}
+
+#[test]
+fn an_estimate_that_leaves_the_range_is_not_kept() {
+    let problem = Gradients::LowRankDrift.make(&[4, 3], 3);
+    for config in [Config::<f32>::kl_shampoo(), Config::<f32>::soap_reference(), Config::<f32>::idealized_f_1()] {
+        let mut core = Core::<f32, Overflowing>::new(&config, &[4, 3], &[None, None]);
+        let mut p: Vec<f32> = converted(&problem.p0);
+        core.step(&mut p, &converted::<f32>(&problem.grads[0]), LR);
+        core.linalg.overflows = true;
+        let (state, headers, before) = (core.state.clone(), core.headers.clone(), p.clone());
+        let grad: Vec<f32> = converted(&problem.grads[1]);
+        let error = {
+            let (mut optimizer, scratch, linalg) = core.view();
+            optimizer.step_tensor(0, &mut p, &grad, LR, scratch, linalg).unwrap_err()
+        };
+        assert_eq!(error.kind, StepErrorKind::Slice(SliceError::EstimateNotFinite));
+        assert_eq!((&core.state, &core.headers, &p), (&state, &headers, &before));
+        core.linalg.overflows = false;
+        core.step(&mut p, &grad, LR);
+    }
+}
+
+/// Where no basis turns the update, nothing but the rate can take it out of range.
+#[test]
+fn an_absurd_rate_of_an_elementwise_step_is_refused() {
+    for config in [Config::<f32>::sgd(), Config::<f32>::adamw(), Config { max_dim: 0, graft: Graft::AdaGrad, ..Config::<f32>::shampoo() }] {
+        let mut core = F32Core::new(&config, &[4, 3], &[None, None]);
+        let (mut p, grad) = (vec![1.0f32; 12], vec![1e17f32; 12]);
+        let (state, headers) = (core.state.clone(), core.headers.clone());
+        let error = {
+            let (mut optimizer, scratch, linalg) = core.view();
+            optimizer.step_tensor(0, &mut p, &grad, 1e38, scratch, linalg).unwrap_err()
+        };
+        assert_eq!(error.kind, StepErrorKind::Slice(SliceError::UpdateNotFinite));
+        assert_eq!((&core.state, &core.headers, &p), (&state, &headers, &vec![1.0; 12]));
+        core.step(&mut p, &grad, LR);
+        assert!(p.iter().all(|x| x.is_finite_bits()));
+    }
+}
