@@ -1,6 +1,6 @@
 //! A pool of threads that runs one closure on all of them and allocates nothing doing so.
 //!
-//! The pools on crates.io that were tried allocate in every call (rayon's injector in blocks, paralight one object), and a step must
+//! The published pools that were tried allocate in every call (rayon's injector in blocks, paralight one object), and a step must
 //! not: so this one keeps its threads parked on a condition variable and hands them a borrowed closure.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
