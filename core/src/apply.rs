@@ -1,12 +1,13 @@
 //! The direction of a tensor that a basis turns: divided in the eigenbasis, rotated back, given its length.
 
 use crate::config::{Damping, Direction, FirstBasis, Graft, Momentum, StepOrder};
-use crate::direction::{Correction, Root, average, normalise, von_neumann_scales};
+use crate::direction::{Correction, Root, average, normalise, trace_scales};
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::magnitude::Norm;
 use crate::rows::for_each_row;
-use crate::step::{SliceStep, map_lambda, tables};
+use crate::shape::MAX_ORDER;
+use crate::step::{Refreshed, SliceStep, tables};
 use crate::unfold::{Rotate, Start, chain_starts_in_second, rotate};
 use crate::{Mode, Scalar, eigenvalues, graft, packed};
 
@@ -45,7 +46,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             self.divide(&correction);
             let Self { layout, state, scratch, refreshed, linalg, .. } = self;
             let Scratch { update, product, basis, .. } = scratch;
-            let bases = core::array::from_fn(|k| if refreshed.modes[k] { &*basis[k] } else { &*state.basis[k] });
+            let bases = bases_in_force(refreshed, basis, &state.basis);
             rotate(*linalg, layout.shape(), bases, Rotate::OutOf, Start::InPlace, update, product)?;
             self.set_length(grafted);
         } else if grafted.is_some() {
@@ -61,7 +62,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// Whether there is something to precondition with: the identity basis at the start waits for the first refresh that is due.
     pub(crate) fn preconditions(&self) -> bool {
-        self.config.first_basis == FirstBasis::Gradient || self.header.last_refresh > 0
+        let due_before = self.due && self.config.step_order == StepOrder::EstimateFirst;
+        self.config.first_basis == FirstBasis::Gradient || self.header.last_refresh > 0 || due_before
     }
 
     /// Nesterov's numerator, in the place of the projected gradient.
@@ -79,7 +81,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     fn rotate_numerator(&mut self) -> Result<(), LinAlgError> {
         let Self { layout, config, state, scratch, refreshed, linalg, .. } = self;
         let Scratch { gradient, momentum, update, product, basis, .. } = scratch;
-        let bases = core::array::from_fn(|k| if refreshed.modes[k] { &*basis[k] } else { &*state.basis[k] });
+        let bases = bases_in_force(refreshed, basis, &state.basis);
         let numerator = if config.momentum == Momentum::Average { &**momentum } else { &**gradient };
         rotate(*linalg, layout.shape(), bases, Rotate::OutOf, Start::External(numerator), update, product)
     }
@@ -153,7 +155,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             Damping::Denominator => (T::ZERO, config.eps),
             Damping::Factor => (config.eps, T::ZERO),
         };
-        map_lambda(lambda, &mut self.scratch.weight, |l| eigenvalues::power(l + added_to_each, p));
+        for (root, lambda) in self.scratch.weight.iter_mut().zip(lambda) {
+            for (root, &l) in root.iter_mut().zip(&**lambda) {
+                *root = eigenvalues::power(l + added_to_each, p);
+            }
+        }
         if config.direction == Direction::TraceScaled {
             self.scale_by_traces();
         }
@@ -162,7 +168,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// Multiplies the roots by `tau^{1/2}`.
     fn scale_by_traces(&mut self) {
-        let scales = von_neumann_scales(self.layout.shape(), |k| self.trace(k));
+        let scales = trace_scales(self.layout.shape(), |k| self.trace(k));
         for (weight, scale) in self.scratch.weight.iter_mut().zip(scales) {
             weight.iter_mut().for_each(|root| *root *= scale);
         }
@@ -182,4 +188,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             (_, StepOrder::EstimateFirst) => eigenvalues::sum(self.scratch.lambda[k], |l| l),
         }
     }
+}
+
+/// The bases of after a refresh, where there has been one in this step.
+fn bases_in_force<'a, T>(refreshed: &Refreshed, new: &'a [&mut [T]; MAX_ORDER], old: &'a [&mut [T]; MAX_ORDER]) -> [&'a [T]; MAX_ORDER] {
+    core::array::from_fn(|k| if refreshed.modes[k] { &*new[k] } else { &*old[k] })
 }

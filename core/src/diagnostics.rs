@@ -1,12 +1,11 @@
 //! How well a slice's state describes its gradients, computed from the state when asked for; a step pays nothing for it.
 
-use core::ops::Range;
-
 use crate::config::{Direction, FirstStep};
-use crate::direction::{Correction, von_neumann_scales};
+use crate::direction::{Correction, trace_scales};
 use crate::linalg::{LinAlg, LinAlgError};
-use crate::optimizer::{Optimizer, StepError, StepErrorKind};
+use crate::optimizer::Optimizer;
 use crate::plan::Piece;
+use crate::report::{StepError, StepErrorKind};
 use crate::rows::{Tables, for_each_row, weighted_square_sum};
 use crate::shape::MAX_ORDER;
 use crate::staleness::Staleness;
@@ -54,7 +53,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         let fail = |kind| StepError { tensor, slice, kind };
         let (layout, header, state) = self.slice(tensor, slice)?;
         let entry = &self.tensors()[tensor];
-        let config = self.config(entry);
+        let config = entry.config(self.groups());
         if config.direction == Direction::Momentum {
             return Err(fail(StepErrorKind::NoSuchState));
         }
@@ -196,17 +195,15 @@ impl<T: Scalar> Reading<'_, T> {
         let shape = self.layout.shape();
         let plan = entry.plan();
         check(self.layout, self.config, self.header, self.state, &|f| plan.for_each_run(piece, |run, _| f(&grad[run])))?;
-        let together = plan.is_contiguous(piece);
-        let (copy, scratch) = scratch.split_at_mut(if together { 0 } else { shape.elements() });
-        let mut whole: Range<usize> = 0..0;
-        plan.for_each_run(piece, |run, at| {
-            if together {
-                whole = run;
-            } else {
-                copy[at].copy_from_slice(&grad[run]);
+        let together = plan.range(piece);
+        let (copy, scratch) = scratch.split_at_mut(if together.is_some() { 0 } else { shape.elements() });
+        let grad = match together {
+            Some(range) => &grad[range],
+            None => {
+                plan.gather(piece, grad, copy);
+                &*copy
             }
-        });
-        let grad = if together { &grad[whole] } else { &*copy };
+        };
 
         let regions = self.layout.regions();
         let mut scratch = self.layout.split_scratch(scratch);
@@ -249,7 +246,7 @@ impl<T: Scalar> Reading<'_, T> {
             Mode::Diagonal | Mode::Identity => eigenvalues::sum(lambda[k], |l| l),
         };
         let scales = match self.config.direction {
-            Direction::TraceScaled => von_neumann_scales(shape, trace),
+            Direction::TraceScaled => trace_scales(shape, trace),
             _ => [T::ONE; MAX_ORDER],
         };
         for (k, out) in out.iter_mut().enumerate() {

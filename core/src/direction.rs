@@ -87,7 +87,7 @@ impl<T: Scalar> Correction<T> {
 
 /// VN-Shampoo's scale, mode by mode so that no product leaves the range: factors whose product over the preconditioned modes k is
 /// `tau^{1/2}`, `tau = prod_k Tr(S_k)^{-(K'-1)/K'} / prod d_j` over them and the other modes j.
-pub(crate) fn von_neumann_scales<T: Scalar>(shape: &Shape, trace: impl Fn(usize) -> T) -> [T; MAX_ORDER] {
+pub(crate) fn trace_scales<T: Scalar>(shape: &Shape, trace: impl Fn(usize) -> T) -> [T; MAX_ORDER] {
     let modes = T::from_usize(shape.preconditioned_modes());
     let exponent = T::exp2i(-1) * (modes - T::ONE) / modes;
     let mut others =

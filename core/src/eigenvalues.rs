@@ -38,10 +38,11 @@ pub(crate) fn set<T: Scalar>(
     *counter = counter.saturating_add(count);
 }
 
-/// What eigenvalues that are read off a factor cannot be told from: the rounding of the largest of them. A direction in which there has
-/// been no gradient has such a one, and its sign is an accident.
-pub(crate) fn noise<T: Scalar>(lambda: &[T]) -> T {
-    T::EPSILON * lambda.iter().fold(T::ZERO, |largest, &l| largest.max(l))
+/// Bounds eigenvalues that have just been read off a factor: as [`set`], and at least what they cannot be told from, the rounding of the
+/// largest of them. A direction in which there has been no gradient has such a one, and its sign is an accident.
+pub(crate) fn settle<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: &mut [T], header: &mut SliceHeader) {
+    let noise = T::EPSILON * lambda.iter().fold(T::ZERO, |largest, &l| largest.max(l));
+    set(config, shape, k, lambda, header, |_, value| value.max(noise));
 }
 
 /// `lambda^p`.

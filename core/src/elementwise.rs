@@ -10,7 +10,7 @@ use crate::magnitude::{Magnitude, Norm};
 use crate::measure::Measure;
 use crate::rows::{Tables, for_each_row};
 use crate::step::{SliceStep, tables};
-use crate::{Config, Scalar, Shape, graft};
+use crate::{Config, Scalar, Shape, SliceHeader, graft};
 
 /// Elements of a block: small enough for a microcontroller's stack, large enough to vectorise.
 const BLOCK: usize = 32;
@@ -36,7 +36,16 @@ struct Blocks<'a, T> {
     grad: &'a [T],
 }
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
+    /// The blocks, and what they are written to.
+    fn blocks<'s>(&'s mut self, grad: &'s [T]) -> (Blocks<'s, T>, &'s mut State<'a, T>, &'s mut SliceHeader) {
+        let eps = self.root_eigenvalues();
+        let (shape, config, preconditions) = (self.layout.shape(), self.config, self.preconditions());
+        let correction = Correction::new(config, &self.header);
+        let roots = tables(shape, &self.scratch.weight);
+        (Blocks { shape, config, correction, roots, eps, preconditions, grad }, &mut self.state, &mut self.header)
+    }
+
     /// Whether the update at learning rate `lr` stays in range. Directions do at any rate that is not absurd, so only such a rate is worth
     /// the pass.
     pub(crate) fn elementwise_stays_finite(&mut self, grad: &[T], lr: T) -> bool {
@@ -44,13 +53,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         if lr.exponent() < ABSURD_LOG2 {
             return true;
         }
-        let (shape, config) = (self.layout.shape(), self.config);
-        let eps = self.root_eigenvalues();
-        let correction = Correction::new(config, &self.header);
-        let roots = tables(shape, &self.scratch.weight);
-        let blocks = Blocks { shape, config, correction, roots, eps, preconditions: self.preconditions(), grad };
+        let (blocks, state, _) = self.blocks(grad);
         let mut finite = true;
-        blocks.for_each(&mut self.state, |range, block, _| {
+        blocks.for_each(state, |range, block, _| {
             for part in [&block.direction[..range.len()], &block.graft[..range.len()]] {
                 finite &= Magnitude::of(part).is_ok_and(|part| part.stays_finite(lr));
             }
@@ -61,22 +66,19 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// Moments, direction and parameter. Where the direction's length depends on all of it, a first pass measures it.
     pub(crate) fn commit_elementwise(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>) {
         let (shape, config) = (self.layout.shape(), self.config);
-        let eps = self.root_eigenvalues();
-        let correction = Correction::new(config, &self.header);
-        let roots = tables(shape, &self.scratch.weight);
-        let blocks = Blocks { shape, config, correction, roots, eps, preconditions: self.preconditions(), grad };
+        let (blocks, state, header) = self.blocks(grad);
         let mut factor = T::ONE;
         if config.graft != Graft::None || config.rms_cap.is_some() {
             let (mut natural, mut grafted) = (Norm::ZERO, Norm::ZERO);
-            blocks.for_each(&mut self.state, |range, block, _| {
+            blocks.for_each(state, |range, block, _| {
                 natural.add(&block.direction[..range.len()]);
                 grafted.add(&block.graft[..range.len()]);
             });
             let grafted = (config.graft != Graft::None).then_some(grafted);
-            factor = graft::length_factor(config, shape.elements(), natural, grafted, &mut self.header);
+            factor = graft::length_factor(config, shape.elements(), natural, grafted, header);
         }
         let mut measure = config.measure.then(Measure::new);
-        blocks.for_each(&mut self.state, |range, block, state| {
+        blocks.for_each(state, |range, block, state| {
             let n = range.len();
             if let Some(measure) = &mut measure {
                 measure.add(&block.direction[..n], &grad[range.clone()]);
@@ -87,7 +89,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             decay.update(&mut param[range], &block.direction[..n], factor);
         });
         if let Some(measure) = measure {
-            measure.write(factor, &mut self.header);
+            measure.write(factor, header);
         }
     }
 }

@@ -101,12 +101,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 &**product
             };
             unfolded_product(self.linalg, shape, k, alpha, (x, x), delta[k])?;
-            let step = shape.dim(k) + 1;
-            for (out, &diagonal) in self.scratch.lambda[k].iter_mut().zip(self.scratch.delta[k].iter().step_by(step)) {
-                *out = diagonal;
-            }
         } else {
             self.diagonal(k, alpha, grad);
+        }
+        if full {
+            let Scratch { lambda, delta, .. } = &mut self.scratch;
+            for (out, &diagonal) in lambda[k].iter_mut().zip(delta[k].iter().step_by(shape.dim(k) + 1)) {
+                *out = diagonal;
+            }
         }
         Ok(())
     }
@@ -142,11 +144,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
             return Ok(());
         }
-        unfolded_product(self.linalg, shape, k, alpha, (&**aside, y), delta[k])?;
-        for (out, &diagonal) in lambda[k].iter_mut().zip(delta[k].iter().step_by(shape.dim(k) + 1)) {
-            *out = diagonal;
-        }
-        Ok(())
+        unfolded_product(self.linalg, shape, k, alpha, (&**aside, y), delta[k])
     }
 
     /// The eigenvalues of after this step, before any refresh; `diag(Delta~_k)` comes in in their place.
@@ -167,8 +165,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 for (new, (&delta, s)) in new.iter_mut().zip(deltas.zip(&mut diagonal)) {
                     *new = (kept * s + fresh * delta) * correction;
                 }
-                let noise = eigenvalues::noise(new);
-                eigenvalues::set(config, shape, k, new, header, |_, value| value.max(noise));
+                eigenvalues::settle(config, shape, k, new, header);
             }
             _ => eigenvalues::set(config, shape, k, new, header, |i, diagonal| kept * old[i] + fresh * diagonal),
         }

@@ -3,7 +3,8 @@
 use heapless::Vec;
 
 use crate::linalg::LinAlg;
-use crate::optimizer::{Optimizer, StepError, StepReport};
+use crate::optimizer::Optimizer;
+use crate::report::{StepError, StepReport};
 use crate::tensor::Totals;
 use crate::{Config, ModeReport, Scalar, SliceHeader, StatePart, TableError, Tensor, TensorSpec};
 

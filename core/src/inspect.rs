@@ -1,7 +1,8 @@
 //! Reading a slice's state in the caller's coordinates, and setting its eigenbasis from outside.
 
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
-use crate::optimizer::{Optimizer, StepError, StepErrorKind};
+use crate::optimizer::Optimizer;
+use crate::report::{StepError, StepErrorKind};
 use crate::shape::MAX_ORDER;
 use crate::step::SliceError;
 use crate::unfold::{Rotate, Start, mode_product, rotate};

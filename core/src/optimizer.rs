@@ -2,10 +2,11 @@
 
 use core::ops::Range;
 
+use crate::job::Jobs;
 use crate::linalg::LinAlg;
-use crate::magnitude::{GradientFault, Visit};
-use crate::plan::{Piece, Plan};
-use crate::step::{Slice, SliceError, check, step};
+use crate::magnitude::Visit;
+use crate::report::{StepError, StepErrorKind, StepReport};
+use crate::step::check;
 use crate::{BadGradient, Config, ConfigError, Layout, Scalar, SliceHeader, TableError, Tensor};
 
 /// An optimizer over borrowed memory: groups, resolved tensors, one header per slice and one state buffer.
@@ -18,74 +19,6 @@ pub struct Optimizer<'a, T> {
     tensors: &'a [Tensor],
     headers: &'a mut [SliceHeader],
     state: &'a mut [T],
-}
-
-/// Why a step was refused or failed, and where. Nothing of the named slice was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StepError {
-    /// Index of the tensor; 0 where the error concerns the whole call.
-    pub tensor: usize,
-    /// Slice of that tensor; where slices are cut, `slice * pieces + piece`.
-    pub slice: usize,
-    /// What went wrong.
-    pub kind: StepErrorKind,
-}
-
-/// See [`StepError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepErrorKind {
-    /// The learning rate is negative or not finite, or its product with the group's scale or weight decay is not finite.
-    LearningRate,
-    /// Not as many parameters or gradients as tensors.
-    TensorCount,
-    /// There is no such tensor, slice or mode.
-    NoSuchIndex,
-    /// A parameter or gradient buffer does not have the tensor's length.
-    BufferLength,
-    /// The scratch is shorter than the table needs.
-    ScratchTooShort,
-    /// The slice was not stepped.
-    Slice(SliceError),
-    /// The slice has no basis yet: it has not seen a non-zero gradient.
-    NotStarted,
-    /// The mode has no eigenbasis, factor or eigenvalues to read or set.
-    NoSuchState,
-    /// The given basis is not orthogonal.
-    NotOrthogonal,
-}
-
-impl core::fmt::Display for StepError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "tensor {}, slice {}: ", self.tensor, self.slice)?;
-        f.write_str(match self.kind {
-            StepErrorKind::LearningRate => "the learning rate must be finite and at least 0",
-            StepErrorKind::TensorCount => "not as many parameters or gradients as tensors",
-            StepErrorKind::NoSuchIndex => "no such tensor, slice or mode",
-            StepErrorKind::BufferLength => "the buffer does not have the tensor's length",
-            StepErrorKind::ScratchTooShort => "the scratch is shorter than the table needs",
-            StepErrorKind::Slice(SliceError::Gradient(GradientFault::NotFinite)) => "the gradient has a NaN or an infinity",
-            StepErrorKind::Slice(SliceError::Gradient(GradientFault::TooLarge)) => "the gradient is too large for the arithmetic",
-            StepErrorKind::Slice(SliceError::EstimateNotFinite) => "the estimate of a factor left the range of the arithmetic",
-            StepErrorKind::Slice(SliceError::UpdateNotFinite) => "the update came out not finite",
-            StepErrorKind::Slice(SliceError::LinAlg(_)) => "a matrix product failed",
-            StepErrorKind::NotStarted => "no non-zero gradient has been seen yet",
-            StepErrorKind::NoSuchState => "this mode does not have that state",
-            StepErrorKind::NotOrthogonal => "the basis is not orthogonal",
-        })
-    }
-}
-
-impl core::error::Error for StepError {}
-
-/// What a step did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StepReport {
-    /// Slices stepped; where slices are cut, pieces of them.
-    pub stepped: usize,
-    /// Slices (pieces) without a gradient in this call.
-    pub frozen: usize,
-    /// Slices (pieces) left alone because of their gradient ([`BadGradient::Skip`]).
-    pub skipped: usize,
 }
 
 /// The caller's parameters and gradients, by tensor.
@@ -126,167 +59,6 @@ impl<T> Buffers<T> for OneTensor<'_, T> {
 
     fn pair(&mut self, _: usize) -> Option<(&mut [T], &[T])> {
         Some((self.param, self.grad))
-    }
-}
-
-/// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
-pub struct Job<'a, T> {
-    index: usize,
-    slice: usize,
-    tensor: &'a Tensor,
-    lr: T,
-    config: Config<T>,
-    headers: &'a mut [SliceHeader],
-    state: &'a mut [T],
-    phase: u64,
-}
-
-impl<T: Scalar> Job<'_, T> {
-    /// Index of its tensor.
-    pub fn tensor(&self) -> usize {
-        self.index
-    }
-
-    /// How many pieces it steps, with a header each.
-    pub fn pieces(&self) -> usize {
-        self.headers.len()
-    }
-
-    /// The slice's elements in the tensor's parameter and gradient.
-    pub fn range(&self) -> Range<usize> {
-        self.tensor.slice_range(self.slice)
-    }
-
-    /// Makes the step on the slice's own `param` and `grad` (both [`Self::range`] long), and counts in `report`.
-    ///
-    /// # Errors
-    /// The first [`StepError`] of the slice's pieces: such a piece's parameter and state are as before, the others have been stepped.
-    /// A `scratch` below [`crate::Totals::scratch_len`] is an error too.
-    pub fn run<L: LinAlg<T>>(
-        self,
-        param: &mut [T],
-        grad: &[T],
-        scratch: &mut [T],
-        linalg: &mut L,
-        report: &mut StepReport,
-    ) -> Result<(), StepError> {
-        let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state, phase } = self;
-        let first = slice * entry.pieces();
-        let fail = |slice, kind| StepError { tensor, slice, kind };
-        let len = entry.slice_range(0).len();
-        if param.len() != len || grad.len() != len {
-            return Err(fail(first, StepErrorKind::BufferLength));
-        }
-        if scratch.len() < entry.scratch_len() {
-            return Err(fail(first, StepErrorKind::ScratchTooShort));
-        }
-        let mut first_error = None;
-        let mut hands = Hands { param, grad, lr, scratch, linalg };
-        for (i, header) in headers.iter_mut().enumerate() {
-            let piece = entry.piece(i);
-            let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
-            state = rest;
-            let work = Slice { layout: piece.layout, config, header, state: own, phase };
-            match step_piece(work, entry.plan(), &piece, &mut hands) {
-                Ok(true) => report.stepped += 1,
-                Ok(false) => report.skipped += 1,
-                Err(error) => first_error = first_error.or(Some(fail(first + i, StepErrorKind::Slice(error)))),
-            }
-        }
-        first_error.map_or(Ok(()), Err)
-    }
-}
-
-/// The caller's memory and what a step of it is made with.
-struct Hands<'a, T, L> {
-    param: &'a mut [T],
-    grad: &'a [T],
-    lr: T,
-    scratch: &'a mut [T],
-    linalg: &'a mut L,
-}
-
-/// Steps one piece of a slice; `false` if its gradient is unusable and the group's rule is to skip.
-fn step_piece<T: Scalar, L: LinAlg<T>>(
-    mut work: Slice<'_, T>,
-    plan: &Plan,
-    piece: &Piece,
-    hands: &mut Hands<'_, T, L>,
-) -> Result<bool, SliceError> {
-    let grad = hands.grad;
-    let visit: Visit<'_, T> = &|f| plan.for_each_run(piece, |run, _| f(&grad[run]));
-    let skips = work.config.bad_gradient == BadGradient::Skip;
-    let usable = if skips { check(&work.layout, &work.config, work.header, work.state, visit) } else { Ok(()) };
-    // With L2 decay the gradient of the penalty is seen in the step itself.
-    match usable.map_err(SliceError::from).and_then(|()| step_in_place(&mut work, plan, piece, hands)) {
-        Err(SliceError::Gradient(_)) if skips => {
-            work.header.skipped = work.header.skipped.saturating_add(1);
-            Ok(false)
-        }
-        result => result.map(|()| true),
-    }
-}
-
-/// Steps one piece where it lies, or as a copy.
-fn step_in_place<T: Scalar, L: LinAlg<T>>(
-    work: &mut Slice<'_, T>,
-    plan: &Plan,
-    piece: &Piece,
-    hands: &mut Hands<'_, T, L>,
-) -> Result<(), SliceError> {
-    let Hands { param, grad, lr, scratch, linalg } = hands;
-    if plan.is_contiguous(piece) {
-        let mut whole = 0..0;
-        plan.for_each_run(piece, |run, _| whole = run);
-        return step(work, scratch, *linalg, &mut param[whole.clone()], &grad[whole], *lr);
-    }
-    let n = piece.layout.shape().elements();
-    let (own_param, scratch) = scratch.split_at_mut(n);
-    let (own_grad, scratch) = scratch.split_at_mut(n);
-    plan.for_each_run(piece, |run, at| {
-        own_param[at.clone()].copy_from_slice(&param[run.clone()]);
-        own_grad[at].copy_from_slice(&grad[run]);
-    });
-    step(work, scratch, *linalg, own_param, own_grad, *lr)?;
-    plan.for_each_run(piece, |run, at| param[run].copy_from_slice(&own_param[at]));
-    Ok(())
-}
-
-/// The jobs of one step, in table order; see [`Optimizer::jobs`].
-pub struct Jobs<'a, T> {
-    groups: &'a [Config<T>],
-    tensors: &'a [Tensor],
-    headers: &'a mut [SliceHeader],
-    state: &'a mut [T],
-    tensor: usize,
-    slice: usize,
-    last: usize,
-    lr: T,
-    /// Of the whole table.
-    refresh_flops: u64,
-}
-
-impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
-    type Item = Job<'a, T>;
-
-    fn next(&mut self) -> Option<Job<'a, T>> {
-        if self.tensor >= self.last {
-            return None;
-        }
-        let tensor = &self.tensors[self.tensor];
-        let (headers, rest) = core::mem::take(&mut self.headers).split_at_mut(tensor.pieces());
-        self.headers = rest;
-        let (state, rest) = core::mem::take(&mut self.state).split_at_mut(tensor.state_range(0).len());
-        self.state = rest;
-        let config = tensor.config(self.groups);
-        let lr = self.lr * config.lr_scale;
-        let phase = tensor.phase(self.slice, &config, self.refresh_flops);
-        let job = Job { index: self.tensor, slice: self.slice, tensor, lr, config, headers, state, phase };
-        self.slice += 1;
-        if self.slice == tensor.slices() {
-            (self.tensor, self.slice) = (self.tensor + 1, 0);
-        }
-        Some(job)
     }
 }
 
@@ -347,11 +119,6 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     /// See [`Tensor::predicted_flops`].
     pub fn predicted_flops(&self, t: u64) -> u64 {
         Tensor::predicted_flops(self.tensors, self.groups, t)
-    }
-
-    /// The configuration that a tensor of the table is stepped with.
-    pub(crate) fn config(&self, tensor: &Tensor) -> Config<T> {
-        tensor.config(self.groups)
     }
 
     /// One step of the whole table: `params[i]` and `grads[i]` belong to tensor `i`; `None` freezes it. `lr` is multiplied by the

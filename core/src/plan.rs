@@ -150,6 +150,20 @@ impl Plan {
         self.run(piece).1 == piece.layout.shape().elements()
     }
 
+    /// The piece's elements in the slice, if they lie together.
+    pub(crate) fn range(&self, piece: &Piece) -> Option<Range<usize>> {
+        let mut whole = None;
+        if self.is_contiguous(piece) {
+            self.for_each_run(piece, |run, _| whole = Some(run));
+        }
+        whole
+    }
+
+    /// Copies the piece's elements of a slice together.
+    pub(crate) fn gather<T: Copy>(&self, piece: &Piece, slice: &[T], out: &mut [T]) {
+        self.for_each_run(piece, |run, at| out[at].copy_from_slice(&slice[run]));
+    }
+
     /// Elements of scratch that a step of the piece needs: with room for copies of its parameter and gradient if they do not lie together.
     pub(crate) const fn scratch_len(&self, piece: &Piece) -> Option<usize> {
         let own = piece.layout.scratch_len();

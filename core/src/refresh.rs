@@ -119,8 +119,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         for (lambda, &x) in lambda[k].iter_mut().zip(delta[k].iter().step_by(shape.dim(k) + 1)) {
             *lambda = correction * x;
         }
-        let noise = eigenvalues::noise(lambda[k]);
-        eigenvalues::set(self.config, shape, k, lambda[k], &mut self.header, |_, value| value.max(noise));
+        eigenvalues::settle(self.config, shape, k, lambda[k], &mut self.header);
     }
 }
 

@@ -111,12 +111,17 @@ impl TensorSpec {
         self.order == 1 && self.modes[0].is_none() && !matches!(group.estimator, Estimator::None)
     }
 
+    /// What a group's configuration means for this tensor.
+    const fn own_config<T: Scalar>(&self, group: &Config<T>) -> Config<T> {
+        if self.is_plain_vector(group) { group.for_vectors() } else { *group }
+    }
+
     /// What becomes of a slice in a group of this configuration, also in constants.
     ///
     /// # Errors
     /// [`ShapeError`].
     pub const fn plan<T: Scalar>(&self, group: &Config<T>) -> Result<Plan, ShapeError> {
-        let config = if self.is_plain_vector(group) { group.for_vectors() } else { *group };
+        let config = self.own_config(group);
         let mut plan = Plan {
             order: 0,
             dims: [1; MAX_ORDER],
@@ -188,7 +193,7 @@ impl TensorSpec {
             Ok(plan) => plan,
             Err(error) => return Err(error),
         };
-        let config = if self.is_plain_vector(group) { group.for_vectors() } else { *group };
+        let config = self.own_config(group);
         let pieces = plan.pieces();
         let (mut i, mut totals) = (0, Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, refresh_flops: 0 });
         while i < pieces {

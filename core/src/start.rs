@@ -67,9 +67,10 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                     diagonal_factor(state.factor[k], values, weight);
                     if config.eigenvalues != Eigenvalues::Average && self.layout.has_lambda(k) {
                         let correction = Correction::new(config, &self.header).factor;
-                        let noise = weight * correction * eigenvalues::noise(values);
-                        let lambda = &mut *state.lambda[k];
-                        eigenvalues::set(config, shape, k, lambda, &mut self.header, |i, _| (weight * correction * values[i]).max(noise));
+                        for (lambda, &value) in state.lambda[k].iter_mut().zip(&*values) {
+                            *lambda = weight * correction * value;
+                        }
+                        eigenvalues::settle(config, shape, k, state.lambda[k], &mut self.header);
                     }
                 } else {
                     unfolded_product(self.linalg, shape, k, weight, (x, x), scratch.delta[k])?;

@@ -204,13 +204,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             self.direct(grad, lr, rests)?;
         }
         if self.due && turned {
-            self.header.last_refresh = self.header.step;
             self.refresh();
         }
         if order == StepOrder::EstimateFirst {
-            if self.due {
-                self.header.last_refresh = self.header.step;
-            }
             self.direct(grad, lr, rests)?;
         }
         self.commit(param, grad, lr, rests);
@@ -291,15 +287,6 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             }
         }
         eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
-    }
-}
-
-/// `out_k = f(lambda_k)` for every mode with eigenvalues.
-pub(crate) fn map_lambda<T: Scalar>(lambda: &[&mut [T]; MAX_ORDER], out: &mut [&mut [T]; MAX_ORDER], f: impl Fn(T) -> T) {
-    for (out, lambda) in out.iter_mut().zip(lambda) {
-        for (out, &l) in out.iter_mut().zip(&**lambda) {
-            *out = f(l);
-        }
     }
 }
 

@@ -86,8 +86,8 @@ impl Totals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tensor {
     plan: Plan,
-    /// Of the first piece.
-    layout: Layout,
+    /// The first piece: of a slice that is not cut, all of it.
+    first: Piece,
     elements: usize,
     pieces: usize,
     group: usize,
@@ -114,8 +114,8 @@ impl Tensor {
         let config = groups.get(spec.group).ok_or(TableError::Group)?;
         config.validate()?;
         let plan = spec.plan(config)?;
-        let layout = spec.layout(config)?;
-        if config.estimator == Estimator::OneSided && layout.shape().preconditioned_modes() > 1 {
+        let first = plan.piece(0)?;
+        if config.estimator == Estimator::OneSided && first.layout.shape().preconditioned_modes() > 1 {
             return Err(TableError::OneSided);
         }
         if spec.slices == 0 {
@@ -135,7 +135,7 @@ impl Tensor {
         bounded(slices.and_then(|n| n.checked_mul(size_of::<SliceHeader>())))?;
         let tensor = Self {
             plan,
-            layout,
+            first,
             elements,
             pieces: plan.pieces(),
             group: spec.group,
@@ -166,7 +166,7 @@ impl Tensor {
 
     /// Sizes of the first piece of a slice: of the slice, if it is not cut.
     pub const fn layout(&self) -> &Layout {
-        &self.layout
+        &self.first.layout
     }
 
     /// Sizes of the piece that [`Self::pieces`] counts as `piece` (of any slice).
@@ -176,6 +176,10 @@ impl Tensor {
 
     /// A piece of a slice; its sizes have been computed before, so they fit.
     pub(crate) const fn piece(&self, index: usize) -> Piece {
+        // Nearly every slice is one piece, and every step asks for it.
+        if index == 0 {
+            return self.first;
+        }
         match self.plan.piece(index) {
             Ok(piece) => piece,
             Err(_) => unreachable!(),
