@@ -2,7 +2,7 @@
 //!
 //! In f32 a run passes the rule of `golden/README.md`; in f64 it stays within [`F64_TOLERANCE`], state included.
 
-use crate::golden::{self, Case, Collection, Entry, Start, rel_error};
+use crate::golden::{self, Case, Collection, Start, rel_error};
 use crate::harness::{Driver, Number, converted, widened};
 use klshampoo::{Config, Convention, Direction, Eigenvalues, Estimator, FactorInit, Graft, LambdaInit, Mode, Refresh, StatePart};
 
@@ -68,7 +68,7 @@ const GROUPS: [Group; 14] = [
 pub fn golden<T: Number, D: Driver<T>>(collection: Collection, algorithm: &str) {
     let known = |group: &&Group| group.collection == collection && group.algorithm == algorithm;
     let group = GROUPS.iter().find(known).expect("a group of the manifests");
-    let cases = cases(collection, group.cases, |entry| entry.algorithm.starts_with(algorithm));
+    let cases = collection.cases(group.cases, |entry| entry.algorithm.starts_with(algorithm));
     run_group::<T, D>(&format!("{collection:?} {algorithm}"), &cases, group.unseeded);
 }
 
@@ -101,24 +101,16 @@ macro_rules! golden_tests {
     )*};
 }
 
-/// The manifest's cases for which `wanted` holds; their number is asserted, so that none is skipped in silence.
-fn cases(collection: Collection, count: usize, wanted: impl Fn(&Entry) -> bool) -> Vec<Case> {
-    let entries = collection.entries().unwrap();
-    let cases: Vec<Case> = entries.iter().filter(|entry| wanted(entry)).map(|entry| entry.load().unwrap()).collect();
-    assert_eq!(cases.len(), count);
-    cases
-}
-
 fn run_group<T: Number, D: Driver<T>>(name: &str, cases: &[Case], unseeded_runs: usize) {
     let (mut seeded, mut unseeded) = (Worst::default(), Worst::default());
     for case in cases {
         run::<T, D>(case, true, &mut seeded);
         // The reference's float32 runs from `p_1` are all from the published bases: there is nothing to hold others against.
-        if !case.must_seed_basis && (is_f64::<T>() || !takes_first_parameter(case)) {
+        if !case.must_seed_basis && (is_f64::<T>() || !case.takes_first_parameter()) {
             run::<T, D>(case, false, &mut unseeded);
         }
     }
-    let left_out = if is_f64::<T>() { 0 } else { cases.iter().filter(|case| takes_first_parameter(case)).count() };
+    let left_out = if is_f64::<T>() { 0 } else { cases.iter().filter(|case| case.takes_first_parameter()).count() };
     assert_eq!(unseeded.runs, unseeded_runs - left_out);
     seeded.report(&format!("{name}, seeded"));
     unseeded.report(&format!("{name}, unseeded"));
@@ -235,15 +227,10 @@ fn is_f64<T: Number>() -> bool {
     T::EPSILON.to_f64() == f64::EPSILON
 }
 
-/// The family's KL-SOAP takes a first step that is rounding noise and that the library leaves out: its runs begin at `p_1`.
-fn takes_first_parameter(case: &Case) -> bool {
-    case.collection == Collection::Family && case.algorithm.starts_with("klsoap")
-}
-
 /// Runs a case; `seeded` overwrites the bases at the end of step 1.
 fn run<T: Number, D: Driver<T>>(case: &Case, seeded: bool, worst: &mut Worst) {
     let config = config::<T>(case);
-    let first_parameter = takes_first_parameter(case);
+    let first_parameter = case.takes_first_parameter();
     // The reference's own float32 run that this one is held against.
     let start = if first_parameter && case.has_f32_run(Start::FirstParameter) {
         Start::FirstParameter

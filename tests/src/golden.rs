@@ -43,6 +43,16 @@ impl Collection {
         Ok(entries)
     }
 
+    /// The manifest's cases for which `wanted` holds, loaded.
+    ///
+    /// # Panics
+    /// If their number is not `count`, so that none is skipped in silence, or if a file is missing or malformed.
+    pub fn cases(self, count: usize, wanted: impl Fn(&Entry) -> bool) -> Vec<Case> {
+        let cases: Vec<Case> = self.entries().unwrap().iter().filter(|entry| wanted(entry)).map(|entry| entry.load().unwrap()).collect();
+        assert_eq!(cases.len(), count);
+        cases
+    }
+
     /// Loads one case by name.
     ///
     /// # Errors
@@ -205,6 +215,11 @@ pub struct Case {
 impl Case {
     /// The largest [`Case::rel_update`] a float64 run may have.
     pub const F64_TOLERANCE: f64 = 1e-11;
+
+    /// Whether the run begins at `p_1`: the family's KL-SOAP takes a first step that is rounding noise and that the library leaves out.
+    pub fn takes_first_parameter(&self) -> bool {
+        self.collection == Collection::Family && self.algorithm.starts_with("klsoap")
+    }
 
     /// Number of elements of the parameter.
     pub fn len(&self) -> usize {

@@ -33,14 +33,6 @@ impl Worst {
     }
 }
 
-/// The manifest's cases for which `wanted` holds, loaded; their number is asserted, so that none is skipped in silence.
-fn cases(collection: Collection, count: usize, wanted: impl Fn(&Entry) -> bool) -> Vec<Case> {
-    let entries = collection.entries().unwrap();
-    let cases: Vec<Case> = entries.iter().filter(|entry| wanted(entry)).map(|entry| entry.load().unwrap()).collect();
-    assert_eq!(cases.len(), count);
-    cases
-}
-
 fn kinds(case: &Case) -> Vec<ModeKind> {
     let kind = |name: &String| match name.as_str() {
         "Full" => ModeKind::Full,
@@ -137,14 +129,9 @@ fn family_options(hyper: &golden::Hyper) -> Options {
     }
 }
 
-/// The family's KL-SOAP takes a first step that the textbook, like every convention of the library, leaves out.
-fn takes_first_parameter(case: &Case) -> bool {
-    case.collection == Collection::Family && case.algorithm.starts_with("klsoap")
-}
-
 /// Runs a case and compares parameters and final state; `seeded` overwrites the bases at the end of step 1.
 fn run(case: &Case, seeded: bool, worst: &mut Worst) {
-    let seeded_parameter = takes_first_parameter(case);
+    let seeded_parameter = case.takes_first_parameter();
     let tolerance = if seeded_parameter && case.shape.len() == 2 { 1e-10 } else { Case::F64_TOLERANCE };
     let mut optimizer = KlShampoo::new(&case.shape, &kinds(case), options(case));
     let mut p = case.p0_f64();
@@ -253,34 +240,34 @@ fn run_group(name: &str, cases: &[Case]) -> Worst {
 
 #[test]
 fn published_klshampoo_matrices() {
-    let cases = cases(Collection::Published, 44, |entry| entry.algorithm == "klshampoo" && entry.shape.len() == 2);
+    let cases = Collection::Published.cases(44, |entry| entry.algorithm == "klshampoo" && entry.shape.len() == 2);
     let unseeded = run_group("klshampoo, matrices", &cases);
     assert_eq!(unseeded.runs, 39);
 }
 
 #[test]
 fn published_klshampoo_order_three() {
-    let cases = cases(Collection::Published, 6, |entry| entry.algorithm == "klshampoo" && entry.shape.len() == 3);
+    let cases = Collection::Published.cases(6, |entry| entry.algorithm == "klshampoo" && entry.shape.len() == 3);
     run_group("klshampoo, order 3", &cases);
 }
 
 #[test]
 fn published_klsoap() {
-    let cases = cases(Collection::Published, 50, |entry| entry.algorithm == "klsoap");
+    let cases = Collection::Published.cases(50, |entry| entry.algorithm == "klsoap");
     let unseeded = run_group("klsoap", &cases);
     assert_eq!(unseeded.runs, 45);
 }
 
 #[test]
 fn published_soap() {
-    let cases = cases(Collection::Published, 11, |entry| entry.algorithm == "soap");
+    let cases = Collection::Published.cases(11, |entry| entry.algorithm == "soap");
     let unseeded = run_group("soap", &cases);
     assert_eq!(unseeded.runs, 10);
 }
 
 #[test]
 fn published_shampoo() {
-    let cases = cases(Collection::Published, 16, |entry| entry.algorithm == "shampoo");
+    let cases = Collection::Published.cases(16, |entry| entry.algorithm == "shampoo");
     // There are no bases to seed: the first one is the identity.
     assert!(cases.iter().all(|case| !case.must_seed_basis && case.first_basis(0).is_none()));
     run_group("shampoo", &cases);
@@ -288,7 +275,7 @@ fn published_shampoo() {
 
 #[test]
 fn published_adamw() {
-    let cases = cases(Collection::Published, 12, |entry| entry.algorithm == "adamw");
+    let cases = Collection::Published.cases(12, |entry| entry.algorithm == "adamw");
     assert_eq!(cases.iter().filter(|case| case.shape.len() == 2).count(), 8);
     // As a method of the family without factors, and on its own.
     run_group("adamw of the family", &cases);
@@ -313,7 +300,7 @@ fn published_adamw() {
 /// The family's cases whose names begin with one of `prefixes`.
 fn family(group: &str, count: usize, prefixes: &[&str]) {
     let named = |entry: &Entry| prefixes.iter().any(|prefix| entry.algorithm.starts_with(prefix));
-    run_group(group, &cases(Collection::Family, count, named));
+    run_group(group, &Collection::Family.cases(count, named));
 }
 
 #[test]
