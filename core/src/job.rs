@@ -128,7 +128,7 @@ fn step_in_place<T: Scalar, L: LinAlg<T>>(
     Ok(())
 }
 
-/// The jobs of one step, in table order; see [`Optimizer::jobs`].
+/// The jobs of one step, in table order; see [`crate::Optimizer::jobs`].
 pub struct Jobs<'a, T> {
     pub(crate) groups: &'a [Config<T>],
     pub(crate) tensors: &'a [Tensor],

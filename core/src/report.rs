@@ -67,6 +67,6 @@ pub struct StepReport {
     pub stepped: usize,
     /// Slices (pieces) without a gradient in this call.
     pub frozen: usize,
-    /// Slices (pieces) left alone because of their gradient ([`BadGradient::Skip`]).
+    /// Slices (pieces) left alone because of their gradient ([`crate::BadGradient::Skip`]).
     pub skipped: usize,
 }
