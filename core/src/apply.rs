@@ -1,7 +1,7 @@
 //! The direction of a tensor that a basis turns: divided in the eigenbasis, rotated back, given its length.
 
 use crate::config::{Damping, Direction, FirstBasis, Graft, Momentum, StepOrder};
-use crate::direction::{Correction, Root, average, normalise, trace_scales};
+use crate::direction::{Correction, Root, average, trace_scales};
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::magnitude::Norm;
@@ -25,15 +25,17 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             core::mem::swap(gradient, momentum);
         }
         let (kept, fresh) = (self.config.beta1, T::ONE - self.config.beta1);
-        for (g, &m) in momentum.iter_mut().zip(&*self.state.momentum) {
-            *g = kept * m + fresh * *g;
-        }
+        self.linalg.vectorise(|_| {
+            for (g, &m) in momentum.iter_mut().zip(&*self.state.momentum) {
+                *g = kept * m + fresh * *g;
+            }
+        });
     }
 
     /// `D' = beta2 D + (1 - beta2) G~^2`, both in the basis in force.
     pub(crate) fn average_second_moment(&mut self) {
         let Scratch { gradient, second_moment, .. } = &mut self.scratch;
-        average(self.config.beta2, second_moment, gradient.iter().map(|&g| g * g));
+        self.linalg.vectorise(|_| average(self.config.beta2, second_moment, gradient.iter().map(|&g| g * g)));
     }
 
     /// `U = (M~ . prod_k lambda_k^{-p}) x_k Q_k`, or with another denominator, with the eigenvalues and bases that the convention's order
@@ -71,9 +73,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         if self.config.momentum == Momentum::Nesterov {
             let (kept, fresh) = (self.config.beta1, T::ONE - self.config.beta1);
             let Scratch { gradient, momentum, .. } = &mut self.scratch;
-            for (g, &m) in gradient.iter_mut().zip(&**momentum) {
-                *g = kept * m + fresh * *g;
-            }
+            self.linalg.vectorise(|_| {
+                for (g, &m) in gradient.iter_mut().zip(&**momentum) {
+                    *g = kept * m + fresh * *g;
+                }
+            });
         }
     }
 
@@ -100,17 +104,19 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         }
         let Scratch { update, product, .. } = &mut self.scratch;
         let old = &*self.state.graft_moment;
-        for start in (0..grad.len()).step_by(BLOCK) {
-            let block = start..grad.len().min(start + BLOCK);
-            let mut v = [T::ZERO; BLOCK];
-            if !old.is_empty() {
-                for (v, (&old, &g)) in v.iter_mut().zip(old[block.clone()].iter().zip(&grad[block.clone()])) {
-                    *v = graft::moment(config, old, g);
+        self.linalg.vectorise(|linalg| {
+            for start in (0..grad.len()).step_by(BLOCK) {
+                let block = start..grad.len().min(start + BLOCK);
+                let mut v = [T::ZERO; BLOCK];
+                if !old.is_empty() {
+                    for (v, (&old, &g)) in v.iter_mut().zip(old[block.clone()].iter().zip(&grad[block.clone()])) {
+                        *v = graft::moment(config, old, g);
+                    }
                 }
+                let parts = (&update[block.clone()], &grad[block.clone()], &v[..block.len()]);
+                graft::direction(linalg, config, correction, parts, &mut product[block]);
             }
-            let v = &v[..block.len()];
-            graft::direction(config, correction, &update[block.clone()], &grad[block.clone()], v, &mut product[block]);
-        }
+        });
         Ok(Some(Norm::of(product)))
     }
 
@@ -121,13 +127,16 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let Scratch { gradient, momentum, second_moment, product, update, weight, .. } = &mut self.scratch;
         let numerator = if config.momentum == Momentum::Average { &**momentum } else { &**gradient };
         let start = if chain_starts_in_second(shape) { &mut **product } else { &mut **update };
-        if config.direction == Direction::SecondMoment {
-            return normalise(eps, correction.numerator, correction.second, numerator, second_moment, start);
-        }
+        let (second, normaliser) = (config.direction == Direction::SecondMoment, correction.normaliser(eps));
         let roots = tables(shape, weight);
-        for_each_row(shape, &roots, |row, _, prefix| {
-            let root = Root { prefix, last: roots[shape.order() - 1] };
-            root.precondition(eps, correction.numerator, &numerator[row.clone()], &mut start[row]);
+        self.linalg.vectorise(|linalg| {
+            if second {
+                return normaliser.divide(linalg, numerator, second_moment, start);
+            }
+            for_each_row(shape, &roots, |row, _, prefix| {
+                let root = Root { prefix, last: roots[shape.order() - 1] };
+                root.precondition(eps, correction.numerator, &numerator[row.clone()], &mut start[row]);
+            });
         });
     }
 
@@ -138,7 +147,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         }
         let update = &mut *self.scratch.update;
         let factor = graft::length_factor(self.config, update.len(), Norm::of(update), grafted, &mut self.header);
-        update.iter_mut().for_each(|u| *u *= factor);
+        self.linalg.vectorise(|_| update.iter_mut().for_each(|u| *u *= factor));
     }
 
     /// The tables whose product over the modes is the denominator, from the eigenvalues that the direction sees: those from before this

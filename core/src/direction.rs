@@ -1,6 +1,7 @@
 //! From numerator to parameter: denominators, bias correction and weight decay, per element.
 
 use crate::config::{BiasCorrection, FactorInit, FirstStep, Momentum, WeightDecay};
+use crate::linalg::LinAlg;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::{Config, Scalar, SliceHeader};
 
@@ -12,6 +13,7 @@ pub(crate) struct Root<'a, T> {
 
 impl<T: Scalar> Root<'_, T> {
     /// `out = correction m / (prod_k lambda_k^p + eps)`; the denominator is at least the floor.
+    #[inline(always)]
     pub fn precondition(&self, eps: T, correction: T, m: &[T], out: &mut [T]) {
         match self.last {
             Some(last) => {
@@ -29,14 +31,28 @@ impl<T: Scalar> Root<'_, T> {
     }
 }
 
-/// `out = correction m / (sqrt(second d) + eps)`; the denominator is at least the floor.
-pub(crate) fn normalise<T: Scalar>(eps: T, correction: T, second: T, m: &[T], d: &[T], out: &mut [T]) {
-    for ((out, &m), &d) in out.iter_mut().zip(m).zip(d) {
-        *out = m * correction / ((d * second).sqrt().max(T::FLOOR) + eps);
+/// How second moments divide.
+#[derive(Clone, Copy)]
+pub(crate) struct Normaliser<T> {
+    pub eps: T,
+    /// Factor on the numerator.
+    pub correction: T,
+    /// Factor on the second moment.
+    pub second: T,
+}
+
+impl<T: Scalar> Normaliser<T> {
+    /// `out = correction m / (sqrt(second d) + eps)`; the denominator is at least the floor.
+    #[inline(always)]
+    pub fn divide(self, linalg: &impl LinAlg<T>, m: &[T], d: &[T], out: &mut [T]) {
+        for ((out, &m), &d) in out.iter_mut().zip(m).zip(d) {
+            *out = m * self.correction / (linalg.sqrt(d * self.second).max(T::FLOOR) + self.eps);
+        }
     }
 }
 
 /// `x <- beta x + (1 - beta) y`.
+#[inline(always)]
 pub(crate) fn average<T: Scalar>(beta: T, x: &mut [T], y: impl Iterator<Item = T>) {
     let fresh = T::ONE - beta;
     for (x, y) in x.iter_mut().zip(y) {
@@ -83,6 +99,11 @@ impl<T: Scalar> Correction<T> {
             }
         }
     }
+
+    /// Division by second moments with these corrections.
+    pub fn normaliser(&self, eps: T) -> Normaliser<T> {
+        Normaliser { eps, correction: self.numerator, second: self.second }
+    }
 }
 
 /// VN-Shampoo's scale, mode by mode so that no product leaves the range: factors whose product over the preconditioned modes k is
@@ -119,6 +140,7 @@ impl<T: Scalar> Decay<T> {
     }
 
     /// `theta <- theta - lr (factor direction + decay)`.
+    #[inline(always)]
     pub fn update(&self, theta: &mut [T], direction: &[T], factor: T) {
         let rate = self.lr * factor;
         for (theta, &direction) in theta.iter_mut().zip(direction) {

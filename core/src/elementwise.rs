@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::config::{Direction, Graft, Momentum};
-use crate::direction::{Correction, Decay, Root, normalise};
+use crate::direction::{Correction, Decay, Root};
 use crate::layout::State;
 use crate::linalg::LinAlg;
 use crate::magnitude::{Magnitude, Norm};
@@ -38,12 +38,12 @@ struct Blocks<'a, T> {
 
 impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
     /// The blocks, and what they are written to.
-    fn blocks<'s>(&'s mut self, grad: &'s [T]) -> (Blocks<'s, T>, &'s mut State<'a, T>, &'s mut SliceHeader) {
+    fn blocks<'s>(&'s mut self, grad: &'s [T]) -> (Blocks<'s, T>, &'s L, &'s mut State<'a, T>, &'s mut SliceHeader) {
         let eps = self.root_eigenvalues();
         let (shape, config, preconditions) = (self.layout.shape(), self.config, self.preconditions());
         let correction = Correction::new(config, &self.header);
         let roots = tables(shape, &self.scratch.weight);
-        (Blocks { shape, config, correction, roots, eps, preconditions, grad }, &mut self.state, &mut self.header)
+        (Blocks { shape, config, correction, roots, eps, preconditions, grad }, &*self.linalg, &mut self.state, &mut self.header)
     }
 
     /// Whether the update at learning rate `lr` stays in range. Directions do at any rate that is not absurd, so only such a rate is worth
@@ -53,9 +53,9 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
         if lr.exponent() < ABSURD_LOG2 {
             return true;
         }
-        let (blocks, state, _) = self.blocks(grad);
+        let (blocks, linalg, state, _) = self.blocks(grad);
         let mut finite = true;
-        blocks.for_each(state, |range, block, _| {
+        blocks.for_each(linalg, state, |range, block, _| {
             for part in [&block.direction[..range.len()], &block.graft[..range.len()]] {
                 finite &= Magnitude::of(part).is_ok_and(|part| part.stays_finite(lr));
             }
@@ -66,11 +66,11 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
     /// Moments, direction and parameter. Where the direction's length depends on all of it, a first pass measures it.
     pub(crate) fn commit_elementwise(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>) {
         let (shape, config) = (self.layout.shape(), self.config);
-        let (blocks, state, header) = self.blocks(grad);
+        let (blocks, linalg, state, header) = self.blocks(grad);
         let mut factor = T::ONE;
         if config.graft != Graft::None || config.rms_cap.is_some() {
             let (mut natural, mut grafted) = (Norm::ZERO, Norm::ZERO);
-            blocks.for_each(state, |range, block, _| {
+            blocks.for_each(linalg, state, |range, block, _| {
                 natural.add(&block.direction[..range.len()]);
                 grafted.add(&block.graft[..range.len()]);
             });
@@ -78,7 +78,7 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
             factor = graft::length_factor(config, shape.elements(), natural, grafted, header);
         }
         let mut measure = config.measure.then(Measure::new);
-        blocks.for_each(state, |range, block, state| {
+        blocks.for_each(linalg, state, |range, block, state| {
             let n = range.len();
             if let Some(measure) = &mut measure {
                 measure.add(&block.direction[..n], &grad[range.clone()]);
@@ -103,20 +103,23 @@ fn store<T: Scalar>(part: &mut [T], range: &Range<usize>, block: &[T; BLOCK]) {
 
 impl<T: Scalar> Blocks<'_, T> {
     /// Forms each block from the state of before the step and hands it to `f` with that state.
-    fn for_each(&self, state: &mut State<'_, T>, mut f: impl FnMut(Range<usize>, &Block<T>, &mut State<'_, T>)) {
+    fn for_each<L: LinAlg<T>>(&self, linalg: &L, state: &mut State<'_, T>, mut f: impl FnMut(Range<usize>, &Block<T>, &mut State<'_, T>)) {
         let zeros = [T::ZERO; BLOCK];
         let mut block = Block { momentum: zeros, second_moment: zeros, graft_moment: zeros, direction: zeros, graft: zeros };
-        for_each_row(self.shape, &self.roots, |row, _, prefix| {
-            for start in row.clone().step_by(BLOCK) {
-                let range = start..row.end.min(start + BLOCK);
-                let last = self.roots[self.shape.order() - 1].map(|roots| &roots[start - row.start..range.end - row.start]);
-                self.form(&range, Root { prefix, last }, state, &mut block);
-                f(range, &block, state);
-            }
+        linalg.vectorise(|linalg| {
+            for_each_row(self.shape, &self.roots, |row, _, prefix| {
+                for start in row.clone().step_by(BLOCK) {
+                    let range = start..row.end.min(start + BLOCK);
+                    let last = self.roots[self.shape.order() - 1].map(|roots| &roots[start - row.start..range.end - row.start]);
+                    self.form(linalg, &range, Root { prefix, last }, state, &mut block);
+                    f(range, &block, state);
+                }
+            });
         });
     }
 
-    fn form(&self, range: &Range<usize>, root: Root<'_, T>, state: &State<'_, T>, block: &mut Block<T>) {
+    #[inline(always)]
+    fn form(&self, linalg: &impl LinAlg<T>, range: &Range<usize>, root: Root<'_, T>, state: &State<'_, T>, block: &mut Block<T>) {
         let (config, n, grad) = (self.config, range.len(), &self.grad[range.clone()]);
         let mut look_ahead = [T::ZERO; BLOCK];
         let (kept, fresh) = (config.beta1, T::ONE - config.beta1);
@@ -142,7 +145,7 @@ impl<T: Scalar> Blocks<'_, T> {
                 for ((new, &d), &g) in block.second_moment.iter_mut().zip(&state.second_moment[range.clone()]).zip(grad) {
                     *new = kept * d + fresh * (g * g);
                 }
-                normalise(self.eps, self.correction.numerator, self.correction.second, numerator, &block.second_moment[..n], out);
+                self.correction.normaliser(self.eps).divide(linalg, numerator, &block.second_moment[..n], out);
             }
             _ if !self.preconditions || config.direction == Direction::Momentum => {
                 for (out, &m) in out.iter_mut().zip(numerator) {
@@ -158,7 +161,7 @@ impl<T: Scalar> Blocks<'_, T> {
                 *new = graft::moment(config, v, g);
             }
         }
-        graft::direction(config, &self.correction, numerator, grad, &block.graft_moment[..n], &mut block.graft[..n]);
+        graft::direction(linalg, config, &self.correction, (numerator, grad, &block.graft_moment[..n]), &mut block.graft[..n]);
         if !self.preconditions && config.graft != Graft::None {
             block.direction = block.graft;
         }

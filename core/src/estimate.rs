@@ -97,7 +97,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             } else {
                 let mut weights = tables(shape, weight);
                 weights[k] = None;
-                scale(shape, &weights, gradient, product);
+                self.linalg.vectorise(|_| scale(shape, &weights, gradient, product));
                 &**product
             };
             unfolded_product(self.linalg, shape, k, alpha, (x, x), delta[k])?;
@@ -120,7 +120,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let mut weights = if self.config.estimator.is_unweighted() { [None; MAX_ORDER] } else { tables(shape, weight) };
         weights[k] = None;
         let projected = if shape.full_modes() > 0 { &**gradient } else { grad };
-        sums_of_squares(shape, &weights, k, projected, lambda[k]);
+        self.linalg.vectorise(|_| sums_of_squares(shape, &weights, k, projected, lambda[k]));
         lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
     }
 
@@ -132,7 +132,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let mut weights = tables(shape, weight);
         (0..MAX_ORDER).filter(|&j| j == k || shape.is_full(j)).for_each(|j| weights[j] = None);
         let y = if weights.iter().any(Option::is_some) {
-            scale(shape, &weights, gradient, product);
+            self.linalg.vectorise(|_| scale(shape, &weights, gradient, product));
             &**product
         } else {
             &**gradient

@@ -1,11 +1,13 @@
 //! Grafting: the direction of a method without factors, for its length.
 
 use crate::config::Graft;
-use crate::direction::{Correction, normalise};
+use crate::direction::{Correction, Normaliser};
+use crate::linalg::LinAlg;
 use crate::magnitude::Norm;
 use crate::{Config, Scalar, SliceHeader};
 
 /// The second moment of after this step for one element.
+#[inline(always)]
 pub(crate) fn moment<T: Scalar>(config: &Config<T>, v: T, g: T) -> T {
     match config.graft {
         Graft::None | Graft::Sgd => v,
@@ -17,12 +19,19 @@ pub(crate) fn moment<T: Scalar>(config: &Config<T>, v: T, g: T) -> T {
 
 /// The grafted method's direction. `numerator` is the direction's own, in the parameter's coordinates (Adam's is the same); `v` is the
 /// second moment of after this step.
-pub(crate) fn direction<T: Scalar>(config: &Config<T>, correction: &Correction<T>, numerator: &[T], grad: &[T], v: &[T], out: &mut [T]) {
+#[inline(always)]
+pub(crate) fn direction<T: Scalar>(
+    linalg: &impl LinAlg<T>,
+    config: &Config<T>,
+    correction: &Correction<T>,
+    (numerator, grad, v): (&[T], &[T], &[T]),
+    out: &mut [T],
+) {
     match config.graft {
         Graft::None => {}
         Graft::Sgd => out.copy_from_slice(grad),
-        Graft::Adam => normalise(config.eps, correction.numerator, correction.second, numerator, v, out),
-        Graft::RmsProp | Graft::AdaGrad => normalise(config.eps, T::ONE, T::ONE, grad, v, out),
+        Graft::Adam => correction.normaliser(config.eps).divide(linalg, numerator, v, out),
+        Graft::RmsProp | Graft::AdaGrad => Normaliser { eps: config.eps, correction: T::ONE, second: T::ONE }.divide(linalg, grad, v, out),
     }
 }
 

@@ -25,16 +25,26 @@ impl Magnitude {
     ///
     /// # Errors
     /// [`GradientFault::NotFinite`].
+    #[inline(always)]
     pub(crate) fn of<T: Scalar>(x: &[T]) -> Result<Self, GradientFault> {
-        // The largest |x| decides; comparing magnitudes would ignore a NaN, so finiteness is gathered beside it, without a branch.
-        let (mut largest, mut finite) = (T::ZERO, true);
-        for &x in x {
-            finite &= x.is_finite_bits();
-            largest = largest.max(x.abs());
-        }
-        if !finite {
+        const LANES: usize = 16;
+        // The largest |x| decides; comparing magnitudes would ignore a NaN, so finiteness is gathered beside it, without a branch: zero
+        // times anything finite is zero. Lanes, because neither a maximum nor a sum is vectorised across them otherwise.
+        let (mut largest, mut finite) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        let mut see = |chunk: &[T]| {
+            for ((largest, finite), &x) in largest.iter_mut().zip(&mut finite).zip(chunk) {
+                *largest = largest.max(x.abs());
+                *finite += x * T::ZERO;
+            }
+        };
+        let mut chunks = x.chunks_exact(LANES);
+        // A known length, so that the lanes stay in registers.
+        chunks.by_ref().for_each(|chunk| see(&chunk[..LANES]));
+        see(chunks.remainder());
+        if !finite.iter().all(|sum| sum.is_finite_bits()) {
             return Err(GradientFault::NotFinite);
         }
+        let largest = largest.into_iter().fold(T::ZERO, T::max);
         Ok(Self { exponent: (largest != T::ZERO).then(|| largest.exponent()) })
     }
 

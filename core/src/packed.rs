@@ -19,6 +19,7 @@ pub const fn triangle_len(d: usize) -> Option<usize> {
 }
 
 /// `S <- beta S + (1 - beta) Delta` on the lower triangle; `delta` is a `d x d` square whose upper part is not read.
+#[inline(always)]
 pub(crate) fn average<T: Scalar>(packed: &mut [T], delta: &[T], d: usize, beta: T) {
     let fresh = T::ONE - beta;
     let mut rest = packed;
@@ -32,6 +33,7 @@ pub(crate) fn average<T: Scalar>(packed: &mut [T], delta: &[T], d: usize, beta: 
 }
 
 /// Turns the `Delta` in a square into the averaged factor, both triangles filled.
+#[inline(always)]
 pub(crate) fn average_into_square<T: Scalar>(packed: &[T], square: &mut [T], d: usize, beta: T) {
     let fresh = T::ONE - beta;
     let mut rest = packed;
@@ -46,6 +48,7 @@ pub(crate) fn average_into_square<T: Scalar>(packed: &[T], square: &mut [T], d: 
 }
 
 /// Expands a triangle into a symmetric square.
+#[inline(always)]
 pub(crate) fn unpack<T: Scalar>(packed: &[T], square: &mut [T], d: usize) {
     let mut rest = packed;
     for (i, row) in square.chunks_exact_mut(d).enumerate() {
@@ -57,6 +60,7 @@ pub(crate) fn unpack<T: Scalar>(packed: &[T], square: &mut [T], d: usize) {
 }
 
 /// Stores the lower triangle of a square.
+#[inline(always)]
 pub(crate) fn pack<T: Scalar>(packed: &mut [T], square: &[T], d: usize) {
     let mut rest = packed;
     for (i, row) in square.chunks_exact(d).enumerate() {

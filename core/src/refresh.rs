@@ -44,7 +44,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     fn refresh_mode(&mut self, k: usize) -> Outcome {
         let (shape, config, scratch) = (self.layout.shape(), self.config, &mut self.scratch);
         let d = shape.dim(k);
-        packed::average_into_square(self.state.factor[k], scratch.delta[k], d, config.beta2);
+        self.linalg.vectorise(|_| packed::average_into_square(self.state.factor[k], scratch.delta[k], d, config.beta2));
         if config.staleness > T::ZERO && Staleness::of(scratch.delta[k], d).mean <= config.staleness {
             self.eigenvalues_of_factor(k);
             return Outcome::NotStale;

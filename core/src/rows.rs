@@ -12,6 +12,7 @@ pub(crate) type Tables<'a, T> = [Option<&'a [T]>; MAX_ORDER];
 /// the tables of all earlier modes there. The last mode's table is the caller's to apply, in a loop that vectorises.
 ///
 /// Tables are multiplied mode by mode, never as one product of eigenvalues, which would leave the floating-point range (ALGORITHMS: floors).
+#[inline(always)]
 pub(crate) fn for_each_row<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, mut f: impl FnMut(Range<usize>, &[usize; MAX_ORDER], T)) {
     let last = shape.order() - 1;
     let row_len = shape.dim(last);
@@ -37,6 +38,7 @@ pub(crate) fn for_each_row<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, mut
 }
 
 /// `out = x . prod_k table_k`, broadcast.
+#[inline(always)]
 pub(crate) fn scale<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, x: &[T], out: &mut [T]) {
     let last = shape.order() - 1;
     for_each_row(shape, tables, |row, _, prefix| {
@@ -57,6 +59,7 @@ pub(crate) fn scale<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, x: &[T], o
 }
 
 /// `sums[i] = sum over all elements with index i in mode k of (x . prod_{j != k} table_j)^2`; `tables[k]` must be `None`.
+#[inline(always)]
 pub(crate) fn sums_of_squares<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, k: usize, x: &[T], sums: &mut [T]) {
     debug_assert!(tables[k].is_none());
     let last = shape.order() - 1;
@@ -89,6 +92,7 @@ pub(crate) fn sums_of_products<T: Scalar>(shape: &Shape, k: usize, x: &[T], y: &
 }
 
 /// `sum_j (x_j prefix w_j)^2` with eight running sums: a fixed order that vectorises.
+#[inline(always)]
 pub(crate) fn weighted_square_sum<T: Scalar>(row: &[T], prefix: T, table: Option<&[T]>) -> T {
     const LANES: usize = 8;
     let mut lanes = [T::ZERO; LANES];

@@ -226,7 +226,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             (true, true) => true,
             (true, false) => {
                 self.apply(grad)?;
-                Magnitude::of(self.scratch.update).is_ok_and(|update| update.stays_finite(lr))
+                let update = &*self.scratch.update;
+                self.linalg.vectorise(|_| Magnitude::of(update)).is_ok_and(|update| update.stays_finite(lr))
             }
             (false, _) => self.elementwise_stays_finite(grad, lr),
         };
@@ -265,12 +266,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                     measure.add(self.scratch.update, grad);
                     measure.write(T::ONE, &mut self.header);
                 }
-                decay.update(param, self.scratch.update, T::ONE);
+                let update = &*self.scratch.update;
+                self.linalg.vectorise(|_| decay.update(param, update, T::ONE));
             }
         } else {
             self.commit_elementwise(param, grad, &decay);
         }
-        let Self { state, scratch, .. } = self;
+        let Self { state, scratch, linalg, .. } = self;
         for k in 0..shape.order() {
             if self.layout.has_lambda(k) {
                 state.lambda[k].copy_from_slice(scratch.lambda[k]);
@@ -283,7 +285,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 (false, _) => {}
                 // A refresh leaves the factor of after this step in the square, also when it fails or is not needed.
                 (true, true) => packed::pack(state.factor[k], scratch.delta[k], d),
-                (true, false) => packed::average(state.factor[k], scratch.delta[k], d, self.config.beta2),
+                (true, false) => linalg.vectorise(|_| packed::average(state.factor[k], scratch.delta[k], d, self.config.beta2)),
             }
         }
         eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);

@@ -72,4 +72,20 @@ pub trait LinAlg<T: Scalar> {
     /// # Errors
     /// [`LinAlgError::NotFinite`], [`LinAlgError::NoConvergence`].
     fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError>;
+
+    /// Runs an elementwise pass. A backend that knows of wider vector instructions than the target's baseline compiles `pass` for them
+    /// (it is inlined into the call); the result's bits do not depend on it.
+    #[inline(always)]
+    fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R
+    where
+        Self: Sized,
+    {
+        pass(self)
+    }
+
+    /// The square root, correctly rounded, for passes: a backend may know an instruction that vectorises where [`Scalar::sqrt`] does not.
+    #[inline(always)]
+    fn sqrt(&self, x: T) -> T {
+        x.sqrt()
+    }
 }

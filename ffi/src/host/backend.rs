@@ -45,4 +45,17 @@ impl LinAlg<f32> for Backend {
     fn eigh(&mut self, a: MatMut<'_, f32>, q: MatMut<'_, f32>, values: &mut [f32], work: &mut [f32]) -> Result<(), LinAlgError> {
         each!(self, linalg => linalg.eigh(a, q, values, work))
     }
+
+    #[inline(always)]
+    fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R {
+        match self {
+            Self::Portable(_) => pass(self),
+            Self::Faer(faer) => faer.dispatch(|| pass(self)),
+        }
+    }
+
+    #[inline(always)]
+    fn sqrt(&self, x: f32) -> f32 {
+        x.sqrt()
+    }
 }

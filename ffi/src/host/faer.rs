@@ -12,6 +12,7 @@ use ::faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use ::faer::traits::RealField;
 use klshampoo::Scalar;
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
+use pulp::Arch;
 
 /// Up to this dimension the orthogonal factor comes from [`Portable`]. Microseconds on a Zen 3 core, `f32`, [`Portable`] against faer:
 /// 4.9 / 14.5 at 16, 22 / 37 at 32, 59 / 66 at 48, 123 / 103 at 64.
@@ -26,6 +27,8 @@ const SMALL_EIGH: usize = 64;
 /// Nothing is allocated after [`Faer::new`], but for a packing buffer that faer keeps for each thread from its first large product on.
 pub struct Faer {
     scratch: MemBuffer,
+    /// For elementwise passes; faer detects for itself.
+    simd: Arch,
 }
 
 /// The memory for a backend's scratch could not be had.
@@ -66,7 +69,20 @@ impl Faer {
         // Requirements need not grow with the dimension: their block sizes do not.
         let of = |d: usize| StackReq::any_of(&requirements.map(|requirement| requirement(d)));
         let scratch = (0..=max_dim).map(of).fold(StackReq::empty(), StackReq::or);
-        Ok(Self { scratch: MemBuffer::try_new(scratch).map_err(|_| OutOfMemory)? })
+        Ok(Self { scratch: MemBuffer::try_new(scratch).map_err(|_| OutOfMemory)?, simd: Arch::new() })
+    }
+
+    /// The same with elementwise passes at another SIMD level than the best of this machine, which the caller must know to have it. Their
+    /// results are the same bits at any level.
+    #[must_use]
+    pub fn with_simd(self, simd: Arch) -> Self {
+        Self { simd, ..self }
+    }
+
+    /// Runs `f` compiled for the level.
+    #[inline(always)]
+    pub(super) fn dispatch<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.simd.dispatch(f)
     }
 }
 
@@ -104,5 +120,15 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         } else {
             Portable.eigh(a, q, values, work)
         }
+    }
+
+    #[inline(always)]
+    fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R {
+        self.dispatch(|| pass(self))
+    }
+
+    #[inline(always)]
+    fn sqrt(&self, x: T) -> T {
+        ::faer::traits::math_utils::sqrt(&x)
     }
 }
