@@ -70,11 +70,14 @@
 // They are set in the first step and by each refresh, and fixed in between.
 #define KLS_EIGENVALUES_AT_REFRESH 3
 
-// A refresh is one QR step.
+// A refresh is one QR step, from Cholesky factors, and by Householder reflections where those break down.
 #define KLS_REFRESH_QR 0
 
 // A refresh is an eigendecomposition.
 #define KLS_REFRESH_EIGENDECOMPOSITION 1
+
+// A refresh is one QR step by Householder reflections: slower, and as accurate for every factor.
+#define KLS_REFRESH_HOUSEHOLDER_QR 2
 
 // The numerator over the product of the eigenvalues to the power `power`.
 #define KLS_DIRECTION_KRONECKER_POWER 0

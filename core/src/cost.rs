@@ -1,6 +1,7 @@
 //! What a step costs, predicted before anything runs.
 
 use crate::config::{Graft, Refresh, StepOrder};
+use crate::triangular::upper_times_flops;
 use crate::{Config, Estimator, Layout, Mode, Scalar};
 
 /// Floating-point operations of products and factorisations; elementwise passes, of order N each, are not counted.
@@ -45,6 +46,10 @@ const fn qr(d: u64) -> u64 {
     times(8, cube(d)) / 3
 }
 
+const fn cholesky(d: u64) -> u64 {
+    cube(d) / 3
+}
+
 /// A symmetric eigendecomposition by tridiagonalisation and QL, with vectors.
 const fn eigh(d: u64) -> u64 {
     times(9, cube(d))
@@ -73,11 +78,16 @@ impl Layout {
                 let (product, square, triangle) = (times(2, times(n, d)), times(2, cube(d)), cube(d).saturating_add(times(d, d)));
                 all = all.saturating_add(product);
                 estimates = estimates.saturating_add(times(n, d + 1));
+                // Qhat and the factor in its basis.
+                let rotate_factor = square.saturating_add(triangle);
                 let turn = match config.refresh {
-                    Refresh::Qr => qr(d),
-                    Refresh::Eigendecomposition => eigh(d).saturating_add(times(3, square)).saturating_add(times(2, triangle)),
+                    Refresh::Qr => times(2, cholesky(d)).saturating_add(times(2, upper_times_flops(d))).saturating_add(cube(d)),
+                    Refresh::HouseholderQr => qr(d).saturating_add(rotate_factor),
+                    Refresh::Eigendecomposition => {
+                        eigh(d).saturating_add(times(3, square)).saturating_add(times(2, triangle)).saturating_add(rotate_factor)
+                    }
                 };
-                let moves = times(2, square).saturating_add(triangle).saturating_add(times(moving, product));
+                let moves = square.saturating_add(times(moving, product));
                 refresh = refresh.saturating_add(turn).saturating_add(moves);
             }
             if matches!(config.estimator, Estimator::FrobeniusFactor) && !matches!(shape.mode(k), Mode::Identity) {

@@ -143,7 +143,8 @@ impl<T: Scalar> Optimizer<'_, T> {
         packed::unpack(state.factor[k], factor, d);
         conjugate(linalg, d, rotation, factor, scratch.square).map_err(linalg_error)?;
         if !state.momentum.is_empty() {
-            mode_product(linalg, layout.shape(), k, rotation, Rotate::OutOf, state.momentum, scratch.product).map_err(linalg_error)?;
+            let rotation = MatRef::row_major(rotation, d, d);
+            mode_product(linalg, layout.shape(), k, rotation, state.momentum, scratch.product).map_err(linalg_error)?;
             state.momentum.copy_from_slice(scratch.product);
         }
         packed::pack(state.factor[k], factor, d);

@@ -35,6 +35,7 @@
 pub mod linalg;
 
 mod apply;
+mod cholesky_qr;
 mod config;
 mod cost;
 mod diagnostics;
@@ -64,6 +65,7 @@ mod staleness;
 mod start;
 mod step;
 mod tensor;
+mod triangular;
 mod unfold;
 mod window;
 

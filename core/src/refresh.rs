@@ -1,6 +1,7 @@
 //! The refresh: the eigenbasis is turned towards the factor, and everything that lives in it moves along (ALGORITHMS section 2).
 
 use crate::Scalar;
+use crate::cholesky_qr::cholesky_qr;
 use crate::config::{Eigenvalues, Refresh, StepOrder};
 use crate::direction::Correction;
 use crate::layout::Scratch;
@@ -8,7 +9,7 @@ use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::shape::Shape;
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
-use crate::unfold::{Rotate, mode_product};
+use crate::unfold::mode_product;
 use crate::{eigenvalues, eigenvectors, packed};
 
 /// Every so many refreshes the basis takes one Newton-Schulz step back to orthogonality. In `f32` the product `Q Qhat` drifts by about
@@ -70,14 +71,12 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         };
         let turn = Turn {
             rule: config.refresh,
-            order: sorts.then_some(&*old_diagonal),
+            diagonal: old_diagonal,
+            sorts,
             polish: (u64::from(self.header.refreshes) / shape.full_modes() as u64 + 1).is_multiple_of(POLISH_PERIOD),
         };
         if turn.make(self.linalg, shape, k, self.state.basis[k], buffers).is_err() {
-            packed::mirror_down(scratch.delta[k], d);
-            for (i, &x) in old_diagonal.iter().enumerate() {
-                scratch.delta[k][i * d + i] = x;
-            }
+            turn.restore(scratch.delta[k], d);
             return Outcome::Failed;
         }
         if !scratch.momentum.is_empty() {
@@ -140,9 +139,26 @@ fn permute_mode<T: Scalar>(shape: &Shape, k: usize, key: &[T], x: &[T], out: &mu
     }
 }
 
+/// What of a square is put in order.
+enum Along {
+    Rows,
+    Columns,
+}
+
+/// `to = from` with its rows or columns in descending order of `key`.
+fn permute<T: Scalar>(from: &[T], to: &mut [T], d: usize, key: &[T], along: Along) {
+    for j in 0..d {
+        let place = rank(key, j);
+        match along {
+            Along::Rows => to[place * d..][..d].copy_from_slice(&from[j * d..][..d]),
+            Along::Columns => (0..d).for_each(|i| to[i * d + place] = from[i * d + j]),
+        }
+    }
+}
+
 /// The buffers of one mode's refresh.
 struct Buffers<'a, T> {
-    /// In: `S~`, both triangles. Out: the lower triangle of `Qhat^T S~ Qhat`.
+    /// In: `S~`, both triangles. Out: the lower triangle of `Qhat^T S~ Qhat`. The strict upper triangle is not written.
     factor: &'a mut [T],
     /// Out: `Q Qhat`.
     basis: &'a mut [T],
@@ -157,48 +173,57 @@ struct Buffers<'a, T> {
 /// What kind of refresh.
 struct Turn<'a, T> {
     rule: Refresh,
-    /// The numbers in whose descending order the columns are taken, where they are sorted.
-    order: Option<&'a [T]>,
+    /// The diagonal of `S~`.
+    diagonal: &'a [T],
+    /// Whether the columns are taken in descending order of it.
+    sorts: bool,
     polish: bool,
 }
 
 impl<T: Scalar> Turn<'_, T> {
-    /// `S~ P = Qhat R` or `S~ = Qhat diag Qhat^T`; `Q <- Q Qhat; M~ <- M~ x_k Qhat^T; S~ <- Qhat^T S~ Qhat`; the factor is overwritten
-    /// last. A permutation `P` of the columns is part of `Qhat`, so only what is not rotated has to be permuted by the caller.
-    fn make<L: LinAlg<T>>(&self, linalg: &mut L, shape: &Shape, k: usize, old_basis: &[T], b: Buffers<'_, T>) -> Result<(), LinAlgError> {
+    /// `S~ P = Qhat R` or `S~ = Qhat diag Qhat^T`; `S~ <- Qhat^T S~ Qhat; Q <- Q Qhat; M~ <- M~ x_k Qhat^T`. A permutation `P` of the columns
+    /// is part of `Qhat`, so only what is not rotated has to be permuted by the caller. The diagonal of the new `S~` is not a copy of `old_diagonal`.
+    fn make<L: LinAlg<T>>(
+        &self,
+        linalg: &mut L,
+        shape: &Shape,
+        k: usize,
+        old_basis: &[T],
+        mut b: Buffers<'_, T>,
+    ) -> Result<(), LinAlgError> {
         let d = shape.dim(k);
-        match (self.rule, self.order) {
-            (Refresh::Qr, Some(key)) => {
-                for j in 0..d {
-                    let to = rank(key, j);
-                    for i in 0..d {
-                        b.square[i * d + to] = b.factor[i * d + j];
-                    }
-                }
+        let by_cholesky = match self.rule {
+            Refresh::Qr => match self.by_cholesky(linalg, d, &mut b) {
+                Err(LinAlgError::NotPositive) => false,
+                result => result.map(|()| true)?,
+            },
+            Refresh::HouseholderQr | Refresh::Eigendecomposition => false,
+        };
+        let rotation = match self.rule {
+            // The columns of Cholesky's orthogonal factor are contiguous; sorting has put them in order on the way.
+            Refresh::Qr if by_cholesky && !self.sorts => MatRef::row_major(b.square, d, d).t(),
+            Refresh::Qr if by_cholesky => MatRef::row_major(b.rotation, d, d),
+            Refresh::Qr | Refresh::HouseholderQr => {
+                self.by_reflections(linalg, d, &mut b)?;
+                MatRef::row_major(b.rotation, d, d)
             }
-            _ => b.square.copy_from_slice(b.factor),
-        }
-        let (square, rotation) = (MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d));
-        match self.rule {
-            Refresh::Qr => linalg.qr(square, rotation, b.work)?,
             Refresh::Eigendecomposition => {
-                linalg.eigh(square, rotation, b.values, b.work)?;
+                b.square.copy_from_slice(b.factor);
+                linalg.eigh(MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d), b.values, b.work)?;
                 let (s, q) = (MatRef::row_major(b.factor, d, d), MatRef::row_major(b.rotation, d, d));
                 linalg.matmul(MatMut::row_major(b.square, d, d), false, s, q)?;
                 linalg.matmul_lower(MatMut::row_major(b.basis, d, d), false, T::ONE, q.t(), MatRef::row_major(b.square, d, d))?;
                 eigenvectors::refine(linalg, d, b.rotation, b.basis, b.square)?;
+                rotate_factor(linalg, d, &mut b)?;
+                MatRef::row_major(b.rotation, d, d)
             }
-        }
-        let rotation = MatRef::row_major(b.rotation, d, d);
-
+        };
         linalg.matmul(MatMut::row_major(b.basis, d, d), false, MatRef::row_major(old_basis, d, d), rotation)?;
         for (tensor, rotated) in b.moving {
             if !tensor.is_empty() {
-                mode_product(linalg, shape, k, b.rotation, Rotate::Into, tensor, rotated)?;
+                mode_product(linalg, shape, k, rotation.t(), tensor, rotated)?;
             }
         }
-        linalg.matmul(MatMut::row_major(b.square, d, d), false, MatRef::row_major(b.factor, d, d), rotation)?;
-        linalg.matmul_lower(MatMut::row_major(b.factor, d, d), false, T::ONE, rotation.t(), MatRef::row_major(b.square, d, d))?;
         if self.polish {
             // A failed polish leaves a basis that is as good as before it, so it is no failure of the refresh. The rotation is not
             // needed any more and receives the polished basis.
@@ -208,4 +233,49 @@ impl<T: Scalar> Turn<'_, T> {
         }
         Ok(())
     }
+
+    /// `Qhat` and `Qhat^T S~ Qhat` from Cholesky factors of `P^T S~ P`, whose orthogonal factor is `P^T Qhat`.
+    fn by_cholesky<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
+        if self.sorts {
+            // Columns first, into the rotation's place, then rows.
+            permute(b.factor, b.rotation, d, self.diagonal, Along::Columns);
+            permute(b.rotation, b.square, d, self.diagonal, Along::Rows);
+        } else {
+            b.square.copy_from_slice(b.factor);
+        }
+        cholesky_qr(linalg, d, b.square, [b.rotation, b.basis], b.factor, b.work)?;
+        if self.sorts {
+            for j in 0..d {
+                let from = rank(self.diagonal, j);
+                (0..d).for_each(|i| b.rotation[j * d + i] = b.square[i * d + from]);
+            }
+        }
+        Ok(())
+    }
+
+    /// `Qhat` of `S~ P = Qhat R` by reflections, and `Qhat^T S~ Qhat`.
+    fn by_reflections<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
+        if self.sorts {
+            permute(b.factor, b.square, d, self.diagonal, Along::Columns);
+        } else {
+            b.square.copy_from_slice(b.factor);
+        }
+        linalg.qr(MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d), b.work)?;
+        rotate_factor(linalg, d, b)
+    }
+
+    /// Brings the lower triangle of a factor back from its upper one and its old diagonal.
+    fn restore(&self, factor: &mut [T], d: usize) {
+        packed::mirror_down(factor, d);
+        for (i, &x) in self.diagonal.iter().enumerate() {
+            factor[i * d + i] = x;
+        }
+    }
+}
+
+/// `S~ <- Qhat^T S~ Qhat`, with both triangles of `S~` in the factor's place before.
+fn rotate_factor<T: Scalar, L: LinAlg<T>>(linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
+    let rotation = MatRef::row_major(b.rotation, d, d);
+    linalg.matmul(MatMut::row_major(b.square, d, d), false, MatRef::row_major(b.factor, d, d), rotation)?;
+    linalg.matmul_lower(MatMut::row_major(b.factor, d, d), false, T::ONE, rotation.t(), MatRef::row_major(b.square, d, d))
 }

@@ -2,11 +2,11 @@
 
 use crate::config::{Divisor, Eigenvalues, FactorInit, FirstBasis, FirstStep, LambdaInit};
 use crate::direction::Correction;
-use crate::linalg::{LinAlg, LinAlgError, MatMut};
+use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::magnitude::Magnitude;
 use crate::shape::Shape;
 use crate::step::SliceStep;
-use crate::unfold::{Rotate, mode_product, unfolded_product};
+use crate::unfold::{mode_product, unfolded_product};
 use crate::{Config, Scalar, eigenvalues, eigenvectors, packed};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
@@ -47,7 +47,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             let decomposed = self.linalg.eigh(a, MatMut::row_major(basis, d, d), values, scratch.work).is_ok();
             if decomposed {
                 // The gradient seen in the basis tells small eigenvalues from rounding better than its square did.
-                mode_product(self.linalg, shape, k, basis, Rotate::Into, x, scratch.gradient)?;
+                mode_product(self.linalg, shape, k, MatRef::row_major(basis, d, d).t(), x, scratch.gradient)?;
                 let y = &*scratch.gradient;
                 unfolded_product(self.linalg, shape, k, T::ONE, (y, y), scratch.delta[k])?;
                 for (value, &diagonal) in values.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {

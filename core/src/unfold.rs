@@ -14,26 +14,23 @@ pub(crate) enum Rotate {
     OutOf,
 }
 
-/// One mode product `out = x x_k Q^T` (or `Q`).
+/// One mode product `out = x x_k A`, with the fibres of mode `k` multiplied from the left.
 pub(crate) fn mode_product<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
     shape: &Shape,
     k: usize,
-    basis: &[T],
-    direction: Rotate,
+    a: MatRef<'_, T>,
     x: &[T],
     out: &mut [T],
 ) -> Result<(), LinAlgError> {
     let d = shape.dim(k);
     let (left, right) = shape.around(k);
-    let q = MatRef::row_major(basis, d, d);
-    let left_factor = if direction == Rotate::Into { q.t() } else { q };
     if right == 1 {
-        // The rows of a (left x d) matrix are the fibres: Y = X Q, the transpose of the general case, in one product.
-        return linalg.matmul(MatMut::row_major(out, left, d), false, MatRef::row_major(x, left, d), left_factor.t());
+        // The rows of a (left x d) matrix are the fibres: Y = X A^T, the transpose of the general case, in one product.
+        return linalg.matmul(MatMut::row_major(out, left, d), false, MatRef::row_major(x, left, d), a.t());
     }
     for (x, out) in x.chunks_exact(d * right).zip(out.chunks_exact_mut(d * right)) {
-        linalg.matmul(MatMut::row_major(out, d, right), false, left_factor, MatRef::row_major(x, d, right))?;
+        linalg.matmul(MatMut::row_major(out, d, right), false, a, MatRef::row_major(x, d, right))?;
     }
     Ok(())
 }
@@ -73,7 +70,9 @@ pub(crate) fn rotate<T: Scalar, L: LinAlg<T>>(
     };
     for (k, basis) in bases.into_iter().enumerate().filter(|(_, basis)| !basis.is_empty()) {
         let input = external.take().unwrap_or(source);
-        mode_product(linalg, shape, k, basis, direction, input, target)?;
+        let basis = MatRef::row_major(basis, shape.dim(k), shape.dim(k));
+        let basis = if direction == Rotate::Into { basis.t() } else { basis };
+        mode_product(linalg, shape, k, basis, input, target)?;
         core::mem::swap(&mut source, &mut target);
     }
     Ok(())

@@ -10,6 +10,7 @@
 
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef, work_len};
 use crate::magnitude::Magnitude;
+use crate::rows::dot;
 use crate::{Scalar, packed};
 
 /// Most rounds of the alternation for the Kullback-Leibler factors and of the power iteration.
@@ -150,12 +151,6 @@ pub fn window_similarity<T: Scalar, L: LinAlg<T>>(
     let window = Window { grads, rows, cols, count, scale: magnitude.normaliser(), x, y, linalg };
     let factor = Factor { square, vectors, values, work };
     Comparison { window, factor, norm: T::ONE }.run(gram, [left_0, left, last_left], [right_0, right, best, inverse])
-}
-
-/// `<A, B>`, row by row: one running sum would lose digits.
-fn dot<T: Scalar>(a: &[T], b: &[T]) -> T {
-    let block = |(a, b): (&[T], &[T])| a.iter().zip(b).fold(T::ZERO, |sum, (&a, &b)| sum + a * b);
-    a.chunks(64).zip(b.chunks(64)).map(block).fold(T::ZERO, |sum, x| sum + x)
 }
 
 /// Scales a matrix to norm 1.

@@ -37,10 +37,12 @@ pub const KLS_EIGENVALUES_INSTANTANEOUS_AFTER_REFRESH: i32 = 2;
 /// They are set in the first step and by each refresh, and fixed in between.
 pub const KLS_EIGENVALUES_AT_REFRESH: i32 = 3;
 
-/// A refresh is one QR step.
+/// A refresh is one QR step, from Cholesky factors, and by Householder reflections where those break down.
 pub const KLS_REFRESH_QR: i32 = 0;
 /// A refresh is an eigendecomposition.
 pub const KLS_REFRESH_EIGENDECOMPOSITION: i32 = 1;
+/// A refresh is one QR step by Householder reflections: slower, and as accurate for every factor.
+pub const KLS_REFRESH_HOUSEHOLDER_QR: i32 = 2;
 
 /// The numerator over the product of the eigenvalues to the power `power`.
 pub const KLS_DIRECTION_KRONECKER_POWER: i32 = 0;
@@ -250,7 +252,14 @@ pairs!(
     KLS_EIGENVALUES_INSTANTANEOUS_AFTER_REFRESH = Eigenvalues::InstantaneousAfterRefresh,
     KLS_EIGENVALUES_AT_REFRESH = Eigenvalues::AtRefresh
 );
-pairs!(refresh_to_c, refresh, Refresh, KLS_REFRESH_QR = Refresh::Qr, KLS_REFRESH_EIGENDECOMPOSITION = Refresh::Eigendecomposition);
+pairs!(
+    refresh_to_c,
+    refresh,
+    Refresh,
+    KLS_REFRESH_QR = Refresh::Qr,
+    KLS_REFRESH_EIGENDECOMPOSITION = Refresh::Eigendecomposition,
+    KLS_REFRESH_HOUSEHOLDER_QR = Refresh::HouseholderQr
+);
 pairs!(
     graft_to_c,
     graft,

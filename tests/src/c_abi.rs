@@ -91,6 +91,7 @@ pub fn config_to_c(config: &Config<f32>) -> kls_config {
     c.refresh = match config.refresh {
         Refresh::Qr => KLS_REFRESH_QR,
         Refresh::Eigendecomposition => KLS_REFRESH_EIGENDECOMPOSITION,
+        Refresh::HouseholderQr => KLS_REFRESH_HOUSEHOLDER_QR,
     };
     (c.direction, c.power) = match config.direction {
         Direction::KroneckerPower(p) => (KLS_DIRECTION_KRONECKER_POWER, p),

@@ -1,6 +1,6 @@
 //! One tensor's optimizer behind one trait, so that the same test runs on every face of the library and every backend.
 
-use klshampoo::linalg::{LinAlg, Portable};
+use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 use klshampoo::{Config, Convention, Mode, Optimizer, Scalar, SliceHeader, StatePart, StepError, StepReport, Tensor, TensorSpec, Totals};
 use klshampoo_ffi::host::Faer;
 
@@ -105,6 +105,49 @@ impl Make for Portable {
 impl Make for Faer {
     fn make() -> Self {
         Faer::sized_for::<f64>(96).expect("a little memory")
+    }
+}
+
+/// A backend whose Cholesky factorisations break down, so that every refresh by QR is made by reflections.
+#[derive(Clone, Debug)]
+pub struct Reflections<L>(L);
+
+impl<L: Make> Make for Reflections<L> {
+    fn make() -> Self {
+        Self(L::make())
+    }
+}
+
+impl<T: Scalar, L: LinAlg<T>> LinAlg<T> for Reflections<L> {
+    fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        self.0.matmul(c, accumulate, a, b)
+    }
+
+    fn matmul_lower(
+        &mut self,
+        c: MatMut<'_, T>,
+        accumulate: bool,
+        alpha: T,
+        a: MatRef<'_, T>,
+        b: MatRef<'_, T>,
+    ) -> Result<(), LinAlgError> {
+        self.0.matmul_lower(c, accumulate, alpha, a, b)
+    }
+
+    fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError> {
+        self.0.qr(a, q, work)
+    }
+
+    fn cholesky(&mut self, _: MatMut<'_, T>) -> Result<(), LinAlgError> {
+        Err(LinAlgError::NotPositive)
+    }
+
+    fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        self.0.solve_lower(x, l)
+    }
+
+    fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {
+        self.0.eigh(a, q, values, work)
     }
 }
 

@@ -32,7 +32,10 @@ pub fn options<T: Number>(config: &Config<T>) -> Options {
         factor_init: same!(FactorInit, config.factor_init; Zero, Lambda),
         first_basis: same!(FirstBasis, config.first_basis; Gradient, Identity),
         first_step: same!(FirstStep, config.first_step; Full, FactorsOnly),
-        refresh: same!(Refresh, config.refresh; Qr, Eigendecomposition),
+        refresh: match config.refresh {
+            Refresh::Qr | Refresh::HouseholderQr => textbook::Refresh::Qr,
+            Refresh::Eigendecomposition => textbook::Refresh::Eigendecomposition,
+        },
         sort: config.sort,
         period: u64::from(config.refresh_period),
         refresh_offset: u64::from(config.refresh_offset),

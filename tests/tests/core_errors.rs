@@ -682,6 +682,22 @@ impl LinAlg<f32> for Failing {
         Portable.qr(a, q, work)
     }
 
+    fn cholesky(&mut self, mut a: MatMut<'_, f32>) -> Result<(), LinAlgError> {
+        if self.fails() || self.no_qr {
+            spoil(&mut a, true);
+            return Err(if self.no_qr { LinAlgError::NotPositive } else { LinAlgError::Backend });
+        }
+        Portable.cholesky(a)
+    }
+
+    fn solve_lower(&mut self, mut x: MatMut<'_, f32>, l: MatRef<'_, f32>) -> Result<(), LinAlgError> {
+        if self.fails() {
+            spoil(&mut x, false);
+            return Err(LinAlgError::Backend);
+        }
+        Portable.solve_lower(x, l)
+    }
+
     fn eigh(&mut self, mut a: MatMut<'_, f32>, mut q: MatMut<'_, f32>, values: &mut [f32], work: &mut [f32]) -> Result<(), LinAlgError> {
         assert!(work.len() >= work_len(a.rows()) && values.len() == a.rows());
         if self.fails() {

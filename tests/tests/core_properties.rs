@@ -66,7 +66,13 @@ fn config() -> impl Strategy<Value = Config<f32>> {
         Eigenvalues::InstantaneousAfterRefresh,
         Eigenvalues::AtRefresh,
     ]);
-    let refresh = (prop::sample::select(vec![Refresh::Qr, Refresh::Eigendecomposition]), any::<bool>(), 1u32..8, 0u32..2, 0u32..20);
+    let refresh = (
+        prop::sample::select(vec![Refresh::Qr, Refresh::HouseholderQr, Refresh::Eigendecomposition]),
+        any::<bool>(),
+        1u32..8,
+        0u32..2,
+        0u32..20,
+    );
     let staleness = prop_oneof![Just(0f32), 1e-4f32..0.5];
     let direction = prop_oneof![
         (0.05f32..=1.0).prop_map(Direction::KroneckerPower),

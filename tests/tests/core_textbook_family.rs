@@ -163,7 +163,7 @@ fn eigenvalues_and_refreshes() {
     let mut worst = Worst::default();
     for (base, config) in bases().into_iter().filter(|(_, config)| config.estimator != Estimator::None) {
         for eigenvalues in rules {
-            for refresh in [Refresh::Qr, Refresh::Eigendecomposition] {
+            for refresh in [Refresh::Qr, Refresh::HouseholderQr, Refresh::Eigendecomposition] {
                 for (sort, staleness) in [(false, 0.0), (true, 0.0), (false, 0.02)] {
                     let config = Config { eigenvalues, refresh, sort, staleness, factor_init: FactorInit::Lambda, ..config };
                     let name = format!("{base}, {eigenvalues:?}, {refresh:?}, sort {sort}, staleness {staleness}");

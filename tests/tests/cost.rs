@@ -1,7 +1,7 @@
 //! The predicted cost is what a backend that counts is asked for, and KL-Shampoo's step is at its floor of 2.5 P.
 
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
-use klshampoo::{Config, Convention, Graft, Mode, Momentum, Tensor, TensorSpec, Totals};
+use klshampoo::{Config, Convention, Graft, Mode, Momentum, Refresh, Tensor, TensorSpec, Totals};
 use klshampoo_tests::cases::Gradients;
 use klshampoo_tests::harness::{Core, Driver, Make};
 
@@ -37,6 +37,16 @@ impl LinAlg<f64> for Counting {
     fn qr(&mut self, a: MatMut<'_, f64>, q: MatMut<'_, f64>, work: &mut [f64]) -> Result<(), LinAlgError> {
         self.flops += 8 * (a.rows() as u64).pow(3) / 3;
         Portable.qr(a, q, work)
+    }
+
+    fn cholesky(&mut self, a: MatMut<'_, f64>) -> Result<(), LinAlgError> {
+        self.flops += (a.rows() as u64).pow(3) / 3;
+        Portable.cholesky(a)
+    }
+
+    fn solve_lower(&mut self, x: MatMut<'_, f64>, l: MatRef<'_, f64>) -> Result<(), LinAlgError> {
+        self.flops += (x.rows() * l.rows() * l.rows()) as u64;
+        Portable.solve_lower(x, l)
     }
 
     fn eigh(&mut self, a: MatMut<'_, f64>, q: MatMut<'_, f64>, values: &mut [f64], work: &mut [f64]) -> Result<(), LinAlgError> {
@@ -75,6 +85,7 @@ fn the_prediction_is_what_is_asked_for() {
         C::kl_soap(),
         C::soap_reference(),
         C::shampoo(),
+        C { refresh: Refresh::HouseholderQr, ..C::kl_shampoo() },
         C { graft: Graft::Adam, ..C::vn_shampoo_2() },
         C::f_shampoo_1(),
         C::idealized_f_1().in_convention(Convention::ReferenceKl),
@@ -82,8 +93,10 @@ fn the_prediction_is_what_is_asked_for() {
         C::adafactor(),
         C::adamw(),
     ];
-    let shapes: [(&[usize], &[Option<Mode>]); 4] = [
+    let shapes: [(&[usize], &[Option<Mode>]); 5] = [
         (&[12, 7], &[None, None]),
+        // Several blocks of a triangular product.
+        (&[70, 65], &[None, None]),
         (&[5, 6, 4], &[None, None, None]),
         (&[9, 8], &[Some(Mode::Diagonal), None]),
         (&[4, 3, 5], &[Some(Mode::Identity), None, Some(Mode::Diagonal)]),

@@ -380,6 +380,65 @@ fn factors_of_full_rank<T: Element, L: LinAlg<T>>(linalg: &mut L) {
     }
 }
 
+/// `A = L L^T` and `X L^T = B`, without a look at the strict upper triangle.
+fn cholesky<T: Element, L: LinAlg<T>>(linalg: &mut L) {
+    let mut noise = Noise(9);
+    for d in SIZES.into_iter().chain([300]) {
+        for grade in [0.0, 9.0] {
+            let w: Dense<T> = noise.matrix(d, 2 * d);
+            let gram = w.times(&w.t());
+            let scale = |i: usize| 10f64.powf(-grade * i as f64 / d as f64);
+            let a: Dense<T> = Dense::from_fn(d, d, |i, j| gram.at(i, j) * scale(i) * scale(j));
+            let mut a_stored = Dense::<T>::from_fn(d, d, |i, j| if i >= j { a.at(i, j) } else { f64::NAN }).stored(Storage::Columns);
+            linalg.cholesky(a.view_mut(&mut a_stored)).unwrap();
+            let l = a.load(&a_stored);
+            assert!((0..d).all(|i| (i + 1..d).all(|j| l.at(i, j) == 0.0)), "not zero above the diagonal");
+            let (product, tolerance) = (l.times(&l.t()), (d as f64 + 8.0) * eps::<T>());
+            for i in 0..d {
+                assert!(l.at(i, i) > 0.0);
+                for j in 0..=i {
+                    // Backward stable element by element: |A - L L^T| is bounded by the diagonal's geometric mean.
+                    let error = (product.at(i, j) - a.at(i, j)).abs() / (a.at(i, i) * a.at(j, j)).sqrt();
+                    assert!(error <= tolerance, "cholesky {d} {grade} ({i}, {j}): {error:e}");
+                }
+            }
+            for rows in [1, 3, d, d + 5] {
+                let b: Dense<T> = noise.matrix(rows, d);
+                let mut x = b.stored(Storage::Columns);
+                linalg.solve_lower(b.view_mut(&mut x), a.view(&a_stored)).unwrap();
+                let x = b.load(&x);
+                let back = x.times(&l.t());
+                for i in 0..rows {
+                    for j in 0..d {
+                        let size: f64 = (0..=j).map(|k| (x.at(i, k) * l.at(j, k)).abs()).sum();
+                        let error = (back.at(i, j) - b.at(i, j)).abs();
+                        assert!(error <= tolerance * size.max(b.at(i, j).abs()), "solve {rows} {d} {grade} ({i}, {j}): {error:e}");
+                    }
+                }
+            }
+        }
+        for kind in ["negative", "zero", "rank 1"] {
+            let a: Dense<T> = square(kind, d, &mut noise);
+            let a: Dense<T> = if kind == "rank 1" { Dense::from_fn(d, d, |i, j| -(a.at(i, 0) * a.at(j, 0))) } else { a };
+            let mut stored = a.stored(Storage::Columns);
+            assert_eq!(linalg.cholesky(a.view_mut(&mut stored)), Err(LinAlgError::NotPositive), "{kind} {d}");
+        }
+        let nan: Dense<T> = Dense::from_fn(d, d, |i, j| {
+            if i == j {
+                1.0
+            } else if (i, j) == (d - 1, 0) {
+                f64::NAN
+            } else {
+                0.0
+            }
+        });
+        if d > 1 {
+            let mut stored = nan.stored(Storage::Columns);
+            assert!(linalg.cholesky(nan.view_mut(&mut stored)).is_err(), "a NaN in {d}");
+        }
+    }
+}
+
 fn symmetric<T: Element>(kind: &str, d: usize, noise: &mut Noise) -> Dense<T> {
     let a: Dense<T> = square(kind, d, noise);
     Dense::from_fn(d, d, |i, j| if i >= j { a.at(i, j) } else { a.at(j, i) })
@@ -560,6 +619,10 @@ macro_rules! backend {
                 super::factors_of_full_rank::<$t, _>(&mut $linalg);
             }
             #[test]
+            fn cholesky() {
+                super::cholesky::<$t, _>(&mut $linalg);
+            }
+            #[test]
             fn eigen() {
                 super::eigen::<$t, _>(&mut $linalg);
             }
@@ -581,5 +644,5 @@ macro_rules! backend {
 
 backend!(portable_f32, f32, Portable);
 backend!(portable_f64, f64, Portable);
-backend!(faer_f32, f32, Faer::new(150).unwrap());
-backend!(faer_f64, f64, Faer::sized_for::<f64>(150).unwrap());
+backend!(faer_f32, f32, Faer::new(300).unwrap());
+backend!(faer_f64, f64, Faer::sized_for::<f64>(300).unwrap());

@@ -39,8 +39,10 @@ pub enum Eigenvalues {
 /// How a refresh turns the eigenbasis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refresh {
-    /// One QR step of the orthogonal iteration: `Q <- qr(S Q)`.
+    /// One QR step of the orthogonal iteration: `Q <- qr(S Q)`, from Cholesky factors, and by reflections where those break down.
     Qr,
+    /// The same by Householder reflections, always.
+    HouseholderQr,
     /// The eigenvectors of `S`, eigenvalues descending.
     Eigendecomposition,
 }

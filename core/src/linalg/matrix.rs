@@ -1,5 +1,7 @@
 //! Borrowed strided matrices: the shape language between the step and its linear algebra.
 
+use core::ops::Range;
+
 /// A read-only `rows x cols` matrix over a slice; element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 ///
 /// Row-major with leading dimension `ld` is `row_stride = ld, col_stride = 1`.
@@ -82,12 +84,25 @@ impl<'a, T> MatRef<'a, T> {
     pub fn data(&self) -> &'a [T] {
         self.data
     }
+
+    /// A block of the matrix: the given rows and columns.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>, cols: Range<usize>) -> Self {
+        let start = rows.start * self.row_stride + cols.start * self.col_stride;
+        Self::strided(&self.data[start.min(self.data.len())..], rows.len(), cols.len(), self.row_stride, self.col_stride)
+    }
 }
 
 impl<'a, T> MatMut<'a, T> {
     /// A shorter-lived view of the same matrix.
     pub fn reborrow(&mut self) -> MatMut<'_, T> {
         MatMut { data: self.data, rows: self.rows, cols: self.cols, row_stride: self.row_stride, col_stride: self.col_stride }
+    }
+
+    /// A block of the matrix: the given rows and columns.
+    pub fn part(&mut self, rows: Range<usize>, cols: Range<usize>) -> MatMut<'_, T> {
+        let start = (rows.start * self.row_stride + cols.start * self.col_stride).min(self.data.len());
+        MatMut::strided(&mut self.data[start..], rows.len(), cols.len(), self.row_stride, self.col_stride)
     }
 
     /// A read-only view of the same matrix.

@@ -13,6 +13,8 @@ use crate::Scalar;
 pub enum LinAlgError {
     /// An input was NaN or infinite, or the computation overflowed.
     NotFinite,
+    /// A matrix is not positive definite to working precision.
+    NotPositive,
     /// An iteration did not converge within its limit.
     NoConvergence,
     /// The backend itself failed (a device, a callback).
@@ -23,6 +25,7 @@ impl core::fmt::Display for LinAlgError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::NotFinite => "linear algebra: a value is not finite",
+            Self::NotPositive => "linear algebra: a matrix is not positive definite",
             Self::NoConvergence => "linear algebra: an iteration did not converge",
             Self::Backend => "linear algebra: the backend failed",
         })
@@ -64,6 +67,19 @@ pub trait LinAlg<T: Scalar> {
     /// # Errors
     /// [`LinAlgError::NotFinite`] when `A` has such an element.
     fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError>;
+
+    /// `A = L L^T` with `diag L > 0`: the lower triangle of the d x d matrix `A`, whose columns are contiguous, becomes `L`. The strict
+    /// upper triangle is not read, and zero afterwards.
+    ///
+    /// # Errors
+    /// [`LinAlgError::NotFinite`], or [`LinAlgError::NotPositive`] when a pivot is not positive; `A` is then half done.
+    fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError>;
+
+    /// `X <- X L^-T`. `X` is m x d, `L` d x d and lower triangular (its strict upper triangle is not read); columns are contiguous.
+    ///
+    /// # Errors
+    /// [`LinAlgError::Backend`] only; NaN and infinity propagate.
+    fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError>;
 
     /// Eigenvectors (columns of `Q`) and eigenvalues (descending) of the symmetric matrix whose lower triangle is in `A`.
     ///

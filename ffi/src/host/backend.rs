@@ -42,6 +42,14 @@ impl LinAlg<f32> for Backend {
         each!(self, linalg => linalg.qr(a, q, work))
     }
 
+    fn cholesky(&mut self, a: MatMut<'_, f32>) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.cholesky(a))
+    }
+
+    fn solve_lower(&mut self, x: MatMut<'_, f32>, l: MatRef<'_, f32>) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.solve_lower(x, l))
+    }
+
     fn eigh(&mut self, a: MatMut<'_, f32>, q: MatMut<'_, f32>, values: &mut [f32], work: &mut [f32]) -> Result<(), LinAlgError> {
         each!(self, linalg => linalg.eigh(a, q, values, work))
     }

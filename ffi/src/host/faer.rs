@@ -3,6 +3,7 @@
 //! faer picks its kernels by the processor's features at run time, so a result is the same for the same features only.
 //! Small problems, and layouts that faer has no kernel for, go to [`Portable`].
 
+mod cholesky;
 mod columns;
 mod eigen;
 mod factor;
@@ -65,7 +66,8 @@ impl Faer {
     /// # Errors
     /// When the memory for its scratch cannot be had.
     pub fn sized_for<T: RealField>(max_dim: usize) -> Result<Self, OutOfMemory> {
-        let requirements: [fn(usize) -> StackReq; 3] = [product::scratch::<T>, factor::scratch::<T>, eigen::scratch::<T>];
+        let requirements: [fn(usize) -> StackReq; 4] =
+            [product::scratch::<T>, factor::scratch::<T>, eigen::scratch::<T>, cholesky::scratch::<T>];
         // Requirements need not grow with the dimension: their block sizes do not.
         let of = |d: usize| StackReq::any_of(&requirements.map(|requirement| requirement(d)));
         let scratch = (0..=max_dim).map(of).fold(StackReq::empty(), StackReq::or);
@@ -110,6 +112,14 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         } else {
             Portable.qr(a, q, work)
         }
+    }
+
+    fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError> {
+        cholesky::cholesky(a, MemStack::new(&mut self.scratch))
+    }
+
+    fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        cholesky::solve_lower(x, l)
     }
 
     fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {

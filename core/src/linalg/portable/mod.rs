@@ -2,6 +2,7 @@
 //!
 //! Every sum has one fixed order and there is no fused multiply-add, so neither tile sizes nor vector widths show in a result.
 
+mod cholesky;
 mod eigh;
 mod householder;
 mod product;
@@ -41,6 +42,15 @@ impl<T: Scalar> LinAlg<T> for Portable {
 
     fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError> {
         qr::qr(a, q, work)
+    }
+
+    fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError> {
+        cholesky::cholesky(a)
+    }
+
+    fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        cholesky::solve_lower(x, l);
+        Ok(())
     }
 
     fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {

@@ -1,0 +1,44 @@
+//! Products with a triangular factor, as products of blocks: the zeros are left out, and what is left is large.
+
+use crate::Scalar;
+use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
+
+/// Rows of a block: fewer blocks make larger products, more leave out more zeros.
+const fn block(d: usize) -> usize {
+    if d >= 512 { 128 } else { 32 }
+}
+
+/// The lower triangle of `C = U B`, which is symmetric or of which only that is wanted. `U` is upper triangular, with zeros below its
+/// diagonal; all are d x d. The strict upper triangle of `C` is left as it was.
+pub(crate) fn upper_times<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    u: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    c: &mut MatMut<'_, T>,
+) -> Result<(), LinAlgError> {
+    let d = u.rows();
+    for start in (0..d).step_by(block(d)) {
+        let rows = block(d).min(d - start);
+        let left = u.part(start..start + rows, start..d);
+        if start > 0 {
+            linalg.matmul(c.part(start..start + rows, 0..start), false, left, b.part(start..d, 0..start))?;
+        }
+        let columns = start..start + rows;
+        linalg.matmul_lower(c.part(columns.clone(), columns.clone()), false, T::ONE, left, b.part(start..d, columns))?;
+    }
+    Ok(())
+}
+
+/// Floating-point operations of [`upper_times`], about `d^3 / 3`.
+pub(crate) const fn upper_times_flops(d: u64) -> u64 {
+    let size = block(d as usize) as u64;
+    let (mut start, mut sum) = (0, 0u64);
+    while start < d {
+        let rows = if size < d - start { size } else { d - start };
+        // 2 rows start depth in the rectangle, rows (rows + 1) depth in the triangle.
+        let each = (2 * start).saturating_add(rows + 1);
+        sum = sum.saturating_add(rows.saturating_mul(d - start).saturating_mul(each));
+        start += size;
+    }
+    sum
+}
