@@ -23,7 +23,9 @@ def cargo(*arguments: str) -> list[dict]:
 
 
 def target_folder() -> Path:
-    described = subprocess.run(["cargo", "metadata", "--format-version=1", "--no-deps"], cwd=ROOT, check=True, capture_output=True, text=True)
+    described = subprocess.run(
+        ["cargo", "metadata", "--format-version=1", "--no-deps"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     return Path(json.loads(described.stdout)["target_directory"])
 
 

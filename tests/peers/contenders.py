@@ -35,12 +35,13 @@ def ours(name: str, method: str, **more: object) -> Contender:
 
 def heavyball() -> list[Contender]:
     """Each with its functions compiled, as they are by default, and not."""
-    instantaneous = "eigenvalues are the factor's diagonal, not an average; sorts; factors balanced every step; bias-corrected factors"
+    start = "factors bias-corrected; sorts for its QR; of tensors with three dims, the factors are Shampoo's"
+    kl_shampoo = "eigenvalues are the factor's diagonal in the eigenbasis, not an average; factors balanced every step; " + start
     variants = [
-        ("KLShampoo", "KL-Shampoo", instantaneous),
-        ("HeavyKLShampoo", "KL-Shampoo", instantaneous + "; pseudo-inverses"),
-        ("KLSOAP", "KL-SOAP", "eigenvalues are the factor's diagonal; sorts; bias-corrected factors"),
-        ("SOAP", "SOAP", "bias-corrected factors"),
+        ("KLShampoo", "KL-Shampoo", kl_shampoo),
+        ("HeavyKLShampoo", "KL-Shampoo", kl_shampoo + "; pseudo-inverses"),
+        ("KLSOAP", "KL-SOAP", "eigenvalues are the factor's diagonal in the eigenbasis; " + start),
+        ("SOAP", "SOAP", "factors bias-corrected"),
     ]
     return [
         Contender(
@@ -65,7 +66,15 @@ def fig13() -> list[Contender]:
         (", stacked, compiled", {"stacked": True, "compiled": True}, "both"),
     ]
     return [
-        Contender(f"PyTorch Figure 13{suffix}", "KL-Shampoo", "fig13", options, None, f"lambda_0 = 0.1; no staggering; {what}", bool(options.get("compiled")))
+        Contender(
+            f"PyTorch Figure 13{suffix}",
+            "KL-Shampoo",
+            "fig13",
+            options,
+            None,
+            f"lambda_0 = 0.1; no staggering; {what}",
+            bool(options.get("compiled")),
+        )
         for suffix, options, what in variants
     ]
 
@@ -73,12 +82,18 @@ def fig13() -> list[Contender]:
 def pytorch_optimizer() -> list[Contender]:
     variants = [
         ("SOAP", "SOAP", "sorts and bias-corrects as SOAP's authors do; first step sets bases only"),
-        ("Shampoo", "Shampoo", "factors are sums, not averages; inverse roots by SVD"),
+        ("Shampoo", "Shampoo", "factors are sums, not averages; inverse roots by SVD; momentum before the preconditioner"),
         ("ScalableShampoo", "Shampoo", "inverse roots by Schur-Newton iteration; no grafting, no blocks, Nesterov off"),
-        ("DASH", "Shampoo", "inverse roots by Newton-Denman-Beavers iteration on stacks of equal blocks, here whole matrices; Adam's graft"),
+        (
+            "DASH",
+            "Shampoo",
+            "inverse roots by Newton-Denman-Beavers iteration on stacks of equal blocks, here whole matrices; Adam's graft",
+        ),
     ]
     return [
-        Contender(f"pytorch-optimizer {optimizer}", method, "pytorch_optimizer", {"optimizer": optimizer}, "pytorch-optimizer", differs, True)
+        Contender(
+            f"pytorch-optimizer {optimizer}", method, "pytorch_optimizer", {"optimizer": optimizer}, "pytorch-optimizer", differs, True
+        )
         for optimizer, method, differs in variants
     ]
 
@@ -97,10 +112,10 @@ def emerging_optimizers() -> list[Contender]:
 
 
 def distributed_shampoo() -> list[Contender]:
-    start = "no preconditioner before step T; bias-corrected"
+    start = "no preconditioner before step T; moments bias-corrected"
     variants = [
-        ("KL-Shampoo", "KL-Shampoo", start + "; power 1/4 and no division by d; bases by its QR algorithm, until its criterion holds"),
-        ("SOAP", "SOAP", start + "; bases by its QR algorithm, until its criterion holds"),
+        ("KL-Shampoo", "KL-Shampoo", start + "; power 1/4 (its default for matrices), no division by d, eigenvalues set at refreshes only"),
+        ("SOAP", "SOAP", start),
         ("Shampoo", "Shampoo", start + "; inverse roots by eigendecomposition"),
     ]
     return [

@@ -28,9 +28,13 @@ class Environment:
             subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
         elif not self.python.exists():
             raise SetupError(f"{self.folder} is there and is no virtual environment; give another --venv")
-        version = subprocess.run([self.python, "-c", "import sys; print(sys.version_info[:2])"], check=True, capture_output=True, text=True).stdout
+        version = subprocess.run(
+            [self.python, "-c", "import sys; print(sys.version_info[:2])"], check=True, capture_output=True, text=True
+        ).stdout
         if version.strip() != str(sys.version_info[:2]):
-            raise SetupError(f"{self.folder} was made by Python {version.strip()}, this is {sys.version_info[:2]}: remove it or give another --venv")
+            raise SetupError(
+                f"{self.folder} was made by Python {version.strip()}, this is {sys.version_info[:2]}: remove it or give another --venv"
+            )
         print("installing what the measurement needs", flush=True)
         failure = self.pip(["-r", str(HARNESS)], self.folder / "pip-harness.log")
         if failure:
@@ -60,8 +64,9 @@ class Environment:
         log.write_text(done.stdout + done.stderr)
         if done.returncode == 0:
             return ""
-        errors = [line.strip() for line in done.stderr.splitlines() if re.match(r"\s*(ERROR|error|fatal):", line)]
-        return f"pip: {' '.join(errors) or f'exit status {done.returncode}'} ({log})"
+        print(f"pip failed; all it said is in {log}", flush=True)
+        errors = dict.fromkeys(line.strip() for line in done.stderr.splitlines() if re.match(r"\s*(ERROR|fatal):", line))
+        return " ".join(errors) or f"pip ended with {done.returncode}"
 
 
 def peer_requirements(replaced: dict[str, str], known: set[str]) -> dict[str, str]:

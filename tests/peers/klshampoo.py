@@ -113,7 +113,9 @@ class Library:
         return self.dll.kls_version().decode()
 
     def config(self, method: str) -> Config:
-        return self._filled(Config, lambda at, size: self.dll.kls_config_init(at, size, METHODS[method], CONVENTION_FIGURE13), "kls_config_init")
+        return self._filled(
+            Config, lambda at, size: self.dll.kls_config_init(at, size, METHODS[method], CONVENTION_FIGURE13), "kls_config_init"
+        )
 
     def options(self) -> Options:
         return self._filled(Options, self.dll.kls_options_init, "kls_options_init")
@@ -162,7 +164,9 @@ def declare(dll: ctypes.CDLL) -> None:
 class Optimizer:
     """One group of tensors. `params` and `grads` are the addresses of their elements, which the caller keeps alive."""
 
-    def __init__(self, library: Library, config: Config, threads: int, shapes: Sequence[Sequence[int]], params: list[int], grads: list[int]):
+    def __init__(
+        self, library: Library, config: Config, threads: int, shapes: Sequence[Sequence[int]], params: list[int], grads: list[int]
+    ):
         self.library, self.dll, self.count = library, library.dll, len(shapes)
         tensors = (Tensor * self.count)()
         for tensor, shape in zip(tensors, shapes, strict=True):
@@ -176,7 +180,9 @@ class Optimizer:
         library.check(created, "kls_optimizer_create")
 
     def step(self, learning_rate: float) -> None:
-        self.library.check(self.dll.kls_optimizer_step(self.handle, self.params, self.grads, self.count, learning_rate), "kls_optimizer_step")
+        self.library.check(
+            self.dll.kls_optimizer_step(self.handle, self.params, self.grads, self.count, learning_rate), "kls_optimizer_step"
+        )
 
     def refreshes(self) -> int:
         """Of all eigenbases so far. One that failed is an error: its time would be another's."""

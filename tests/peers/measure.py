@@ -45,7 +45,9 @@ class Gradients:
 class Entry:
     """A contender at work on a set. It keeps its state over the rounds, so that only the warm-up sees a first step."""
 
-    def __init__(self, contender: Contender, tensor_set: TensorSet, gradients: Gradients, start: list[torch.Tensor], more: dict[str, object]):
+    def __init__(
+        self, contender: Contender, tensor_set: TensorSet, gradients: Gradients, start: list[torch.Tensor], more: dict[str, object]
+    ):
         self.contender, self.tensor_set, self.gradients, self.start = contender, tensor_set, gradients, start
         self.row = Row(contender.name)
         self.steps: list[list[float]] = []
@@ -210,7 +212,9 @@ def main() -> None:
     # torch.compile's way out of too many compiled versions is to stop compiling without a word.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     measurement = Measurement(job)
-    packages = {contender.package for contender in CONTENDERS if contender.adapter in job.adapters and contender.package} - set(job.unavailable)
+    packages = {contender.package for contender in CONTENDERS if contender.adapter in job.adapters and contender.package} - set(
+        job.unavailable
+    )
     versions = measurement.versions | {package: metadata.version(package) for package in sorted(packages)}
     notes = [agreement.check(measurement.library, job.threads), *measurement.library.notes]
     result = Result(job.threads, job.steps, job.rounds, versions, notes)

@@ -47,7 +47,9 @@ def thread_counts(text: str) -> list[int]:
 def periods(text: str) -> int:
     steps = at_least_1(text)
     if steps % settings.PERIOD:
-        raise argparse.ArgumentTypeError(f"{steps} is not a multiple of {settings.PERIOD}, the refresh period: rounds would differ in refreshes")
+        raise argparse.ArgumentTypeError(
+            f"{steps} is not a multiple of {settings.PERIOD}, the refresh period: rounds would differ in refreshes"
+        )
     return steps
 
 
@@ -92,7 +94,9 @@ def parse(target: Path) -> Options:
     parser.add_argument("--threads", type=thread_counts, default=[1, 2], metavar="N,M", help="one process for each of these numbers (1,2)")
     parser.add_argument("--steps", type=periods, default=30, help="timed steps of a round, a multiple of the refresh period (%(default)s)")
     parser.add_argument("--rounds", type=at_least_1, default=3, help="rounds in which all take turns; the best one counts (%(default)s)")
-    parser.add_argument("--limit", type=seconds, default=300.0, metavar="SECONDS", help="most time for one contender's steps in a round (%(default)s)")
+    parser.add_argument(
+        "--limit", type=seconds, default=300.0, metavar="SECONDS", help="most time for one contender's steps in a round (%(default)s)"
+    )
     parser.add_argument("--peers", type=names(ADAPTERS, "peer"), default=ADAPTERS, metavar="P,Q", help=f"of {', '.join(ADAPTERS)} (all)")
     parser.add_argument("--csv", type=file_to_write, help="write all rows here too")
     parser.add_argument("--venv", type=Path, default=target / "peers-venv", help="virtual environment, made if it is missing (%(default)s)")

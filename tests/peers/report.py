@@ -5,6 +5,7 @@ import csv
 import platform
 import time
 from pathlib import Path
+from textwrap import shorten
 
 from tabulate import tabulate
 
@@ -13,6 +14,7 @@ from contenders import CONTENDERS, PLAIN, REFERENCE, Contender
 from job import MEASURED, Result, Row, SetResult
 from tensor_sets import SETS
 
+REASON = 90  # characters of a reason in a table; the list below it has all of them
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
 
 
@@ -89,7 +91,9 @@ def set_table(result: Result, one: SetResult) -> str:
                 ]
             )
         else:
-            shown.append([line["contender"], line["method"], "-", "-", "-", "-", f"{line['status'].upper()}: {line['reason']}"])
+            shown.append(
+                [line["contender"], line["method"], "-", "-", "-", "-", f"{line['status'].upper()}: {shorten(line['reason'], REASON)}"]
+            )
     headers = ["contender", "method", "ms/step", "spread", "/ our KL-Shampoo", "/ ours, same method", "not measured because"]
     return tabulate(shown, headers, tablefmt="github", disable_numparse=True, colalign=["left", "left"] + ["right"] * 4 + ["left"])
 
@@ -103,7 +107,9 @@ def fastest_peers(results: list[Result]) -> str:
             peers = [row for row in one.rows if row.status == MEASURED and not BY_NAME[row.contender].ours]
             for kind, rows in {
                 "KL-Shampoo": [row for row in peers if BY_NAME[row.contender].method == "KL-Shampoo"],
-                "published KL-Shampoo": [row for row in peers if BY_NAME[row.contender].method == "KL-Shampoo" and BY_NAME[row.contender].package],
+                "published KL-Shampoo": [
+                    row for row in peers if BY_NAME[row.contender].method == "KL-Shampoo" and BY_NAME[row.contender].package
+                ],
             }.items():
                 if not reference or SETS[one.name].worst_step:
                     continue
@@ -150,10 +156,32 @@ def worst_step_table(results: list[Result]) -> str:
     for result in results:
         for one in (one for one in result.sets if SETS[one.name].worst_step):
             row = measured(one, REFERENCE)
-            figures = [f"{1e3 * best(row):.3f}", f"{min(row.bursts):.3f}", f"{row.phase_burst:.3f}", f"{row.flop_burst:.3f}"] if row else ["not measured"] * 4
+            figures = (
+                [f"{1e3 * best(row):.3f}", f"{min(row.bursts):.3f}", f"{row.phase_burst:.3f}", f"{row.flop_burst:.3f}"]
+                if row
+                else ["not measured"] * 4
+            )
             shown.append([result.threads, one.name, SETS[one.name].title, *figures])
-    headers = ["threads", "set", "tensors", "mean step, ms", "worst / mean, best round", "worst / mean phase of the period, medians", "worst / mean in flops"]
+    headers = [
+        "threads",
+        "set",
+        "tensors",
+        "mean step, ms",
+        "worst / mean, best round",
+        "worst / mean phase of the period, medians",
+        "worst / mean in flops",
+    ]
     return tabulate(shown, headers, tablefmt="github", disable_numparse=True)
+
+
+def not_measured(results: list[Result]) -> list[str]:
+    """Every cell that is missing, equal reasons together."""
+    cells: dict[tuple[str, str], list[str]] = {}
+    for line in (line for result in results for line in lines(result) if line["status"] != MEASURED):
+        cells.setdefault((line["contender"], f"{line['status'].upper()}: {line['reason']}"), []).append(
+            f"{line['set']} x {line['threads']}"
+        )
+    return [f"- {contender} ({', '.join(where)}): {reason}" for (contender, reason), where in cells.items()]
 
 
 def differences(results: list[Result]) -> str:
@@ -164,13 +192,18 @@ def differences(results: list[Result]) -> str:
 
 def processor() -> str:
     described = Path("/proc/cpuinfo")
-    models = [line.partition(":")[2].strip() for line in described.read_text().splitlines() if line.startswith("model name")] if described.exists() else []
+    models = (
+        [line.partition(":")[2].strip() for line in described.read_text().splitlines() if line.startswith("model name")]
+        if described.exists()
+        else []
+    )
     return f"{len(models)} cores of {models[0]}" if models else platform.machine()
 
 
 def print_all(results: list[Result]) -> None:
     first = results[0]
-    print(f"\n{time.strftime('%Y-%m-%d')}, {processor()}, float32, T = {settings.PERIOD}, best of {first.rounds} round(s) of {first.steps} steps")
+    print(f"\n{time.strftime('%Y-%m-%d')}, {processor()}, float32, T = {settings.PERIOD}")
+    print(f"best of {first.rounds} round(s) of {first.steps} steps")
     print(", ".join(f"{name} {version}" for name, version in first.versions.items()))
     for note in dict.fromkeys(note for result in results for note in result.notes):
         print(note)
@@ -186,6 +219,9 @@ def print_all(results: list[Result]) -> None:
         print(f"\n## Our KL-Shampoo against the floor of its products\n\n{floor_table(results)}")
     if any(SETS[name].worst_step for name in present):
         print(f"\n## The worst of our steps\n\n{worst_step_table(results)}")
+    missing = not_measured(results)
+    if missing:
+        print("\n## Not measured (set x threads)\n", *missing, sep="\n")
     print(f"\n## What peers do differently\n\n{differences(results)}")
 
 

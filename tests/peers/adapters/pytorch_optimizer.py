@@ -33,5 +33,7 @@ OPTIONS = {
 
 
 def make(params: list[torch.nn.Parameter], gradients: list[torch.Tensor], optimizer: str) -> Stepper:
-    made = getattr(pytorch_optimizer, optimizer)(params, lr=settings.LEARNING_RATE, weight_decay=settings.WEIGHT_DECAY, **OPTIONS[optimizer])
+    made = getattr(pytorch_optimizer, optimizer)(
+        params, lr=settings.LEARNING_RATE, weight_decay=settings.WEIGHT_DECAY, **OPTIONS[optimizer]
+    )
     return TorchStepper(made, params, gradients)
