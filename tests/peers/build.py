@@ -40,3 +40,10 @@ def library() -> Path:
 def product_rate() -> Path:
     programs = [artifact["executable"] for artifact in cargo("--example", "product_rate") if artifact["target"]["name"] == "product_rate"]
     return Path(programs[0])
+
+
+def mkl_as_on_intel(folder: Path) -> Path:
+    source, library = Path(__file__).with_name("mkl_as_on_intel.c"), folder / "mkl_as_on_intel.so"
+    if subprocess.run(["cc", "-shared", "-fPIC", "-O1", source, "-o", library]).returncode:
+        raise BuildError(f"{source.name} could not be compiled")
+    return library

@@ -18,6 +18,7 @@ class Job:
     unavailable: dict[str, str]  # package: why it could not be installed
     result: str
     log: str  # tracebacks
+    preload: str = ""  # a library that is loaded before MKL, see build.mkl_as_on_intel
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1))

@@ -217,6 +217,8 @@ def main() -> None:
     )
     versions = measurement.versions | {package: metadata.version(package) for package in sorted(packages)}
     notes = [agreement.check(measurement.library, job.threads), *measurement.library.notes]
+    if job.preload:
+        notes.append("torch's MKL was told that this is an Intel processor (--mkl-as-on-intel)")
     result = Result(job.threads, job.steps, job.rounds, versions, notes)
     for name in job.sets:
         result.sets.append(measurement.measure(SETS[name]))

@@ -21,6 +21,7 @@ class Options:
     venv: Path
     install: dict[str, str]
     library: Path | None
+    mkl_as_on_intel: bool
 
 
 def names(known: list[str], what: str):
@@ -109,5 +110,10 @@ def parse(target: Path) -> Options:
         help="install a peer from elsewhere: a version, a folder, an address, as pip takes them",
     )
     parser.add_argument("--library", type=existing_file, help="time this build of the shared library instead of building it")
+    parser.add_argument(
+        "--mkl-as-on-intel",
+        action="store_true",
+        help="let torch's MKL use its fastest kernels on processors of others too, which it does not do by itself (Linux)",
+    )
     chosen = parser.parse_args()
     return Options(**vars(chosen) | {"install": dict(chosen.install)})

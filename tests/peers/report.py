@@ -12,7 +12,7 @@ from tabulate import tabulate
 import settings
 from contenders import CONTENDERS, PLAIN, REFERENCE, Contender
 from job import MEASURED, Result, Row, SetResult
-from tensor_sets import SETS
+from tensor_sets import RATE_SIZE, SETS
 
 REASON = 90  # characters of a reason in a table; the list below it has all of them
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
@@ -55,6 +55,8 @@ def lines(result: Result) -> list[dict]:
                 "contender": row.contender,
                 "version": result.versions.get(contender.package or ("klshampoo" if contender.ours else "torch"), ""),
                 "method": contender.method,
+                "torch_gflops": one.rates["torch"],
+                "faer_gflops": one.rates["faer"],
                 "status": row.status,
                 "reason": row.reason,
             }
@@ -190,6 +192,11 @@ def differences(results: list[Result]) -> str:
     return tabulate(shown, ["peer", "how it differs from ours of that method"], tablefmt="github")
 
 
+def rates(one: SetResult) -> str:
+    """The peers' products are torch's, ours are faer's."""
+    return f"Products of {RATE_SIZE}x{RATE_SIZE}x{RATE_SIZE}: torch {one.rates['torch']:.0f} GFLOP/s, faer {one.rates['faer']:.0f} GFLOP/s."
+
+
 def processor() -> str:
     described = Path("/proc/cpuinfo")
     models = (
@@ -210,7 +217,7 @@ def print_all(results: list[Result]) -> None:
     for result in results:
         for one in result.sets:
             if not SETS[one.name].worst_step:
-                print(f"\n## {one.name}: {SETS[one.name].title}, {result.threads} thread(s)\n\n{set_table(result, one)}")
+                print(f"\n## {one.name}: {SETS[one.name].title}, {result.threads} thread(s)\n\n{rates(one)}\n\n{set_table(result, one)}")
         if not result.finished:
             print(f"\nUNFINISHED: {result.threads} thread(s): the process ended before its last set")
     print(f"\n## The fastest peer's KL-Shampoo against ours\n\n{fastest_peers(results)}")

@@ -26,6 +26,8 @@ def measure(environment: Environment, job: Job, folder: Path) -> bool:
     threads = {name: str(job.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     # Compiling in the process itself leaves no workers behind that would run beside the clock.
     variables = os.environ | threads | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    if job.preload:
+        variables["LD_PRELOAD"] = job.preload
     # What compilers and peers say as they go is for the log.
     with open(job.log, "w") as log:
         done = subprocess.run([environment.python, HERE / "measure.py", job_file], env=variables, stderr=log)
@@ -51,6 +53,7 @@ def main() -> int:
 
     folder = target / "peers"
     folder.mkdir(parents=True, exist_ok=True)
+    preload = str(build.mkl_as_on_intel(folder)) if chosen.mkl_as_on_intel else ""
     results, complete = [], True
     for threads in chosen.threads:
         result = folder / f"result-{threads}.json"
@@ -67,6 +70,7 @@ def main() -> int:
             unavailable=unavailable,
             result=str(result),
             log=str(folder / f"log-{threads}.txt"),
+            preload=preload,
         )
         complete &= measure(environment, job, folder)
         if result.exists():

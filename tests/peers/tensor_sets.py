@@ -5,6 +5,7 @@ from math import prod
 
 Shape = tuple[int, ...]
 
+RATE_SIZE = 768  # of the products that the machine's rate is measured with
 LARGE: list[Shape] = [(2304, 768), (768, 768), (3072, 768), (768, 3072)]
 LAYERS, CHANNELS = 4, 128  # of the default job of bindings-c/examples/gpt
 
