@@ -87,7 +87,7 @@ def pytorch_optimizer() -> list[Contender]:
         (
             "DASH",
             "Shampoo",
-            "inverse roots by Newton-Denman-Beavers iteration on stacks of equal blocks, here whole matrices; Adam's graft",
+            "inverse roots by Newton-Denman-Beavers iteration on stacks of equal blocks, here whole matrices; Adam's graft; three dims are flattened to two",
         ),
     ]
     return [

@@ -18,6 +18,7 @@ import tensor_sets
 from adapters.stepper import DoesNotApply, Stepper
 from contenders import CONTENDERS, REFERENCE, Contender
 from job import DOES_NOT_APPLY, FAILED, MEASURED, NOT_AVAILABLE, TOO_SLOW, Job, Result, Row, SetResult
+from limit import OverLimit, limited
 from product_rate import faer_rate, torch_rate
 from tensor_sets import SETS, TensorSet
 
@@ -26,6 +27,10 @@ SETTLE = 0.05  # seconds before the clock starts: threads that still wait for wo
 
 class WrongWork(Exception):
     """The steps were not those that were to be timed."""
+
+
+class TooSlow(Exception):
+    """The steps that are to be timed would take longer than the limit."""
 
 
 class Gradients:
@@ -69,8 +74,7 @@ class Entry:
         last = self.timed_steps(settings.WARMUP + (settings.PERIOD if self.contender.long_warm_up else 0))[-1]
         self.check_parameters()
         if last * job.steps > job.limit:
-            self.row.status = TOO_SLOW
-            self.row.reason = f"a step of the warm-up took {last:.3g} s; {job.steps} of them may take {job.limit:.0f} s (--limit)"
+            raise TooSlow(f"a step of the warm-up took {last:.3g} s; {job.steps} of them may take {job.limit:g} s (--limit)")
 
     def window(self, count: int) -> None:
         before = self.refreshes()
@@ -141,7 +145,12 @@ class Measurement:
     def attempt(self, row: Row, action: str, work: object) -> object:
         """Runs a piece of work of one contender; what goes wrong becomes its row's reason, not the end of the run."""
         try:
-            return work()
+            with limited(self.job.limit):
+                return work()
+        except TooSlow as reason:
+            row.status, row.reason = TOO_SLOW, str(reason)
+        except OverLimit:
+            row.status, row.reason = TOO_SLOW, f"{action} took more than {self.job.limit:g} s (--limit)"
         except DoesNotApply as reason:
             row.status, row.reason = DOES_NOT_APPLY, str(reason)
         except Exception as error:
@@ -149,8 +158,7 @@ class Measurement:
             row.status, row.reason = FAILED, f"{action}: {type(error).__name__}: {first_line[:200]}"
             with open(self.job.log, "a") as log:
                 log.write(f"== {self.job.threads} threads, {row.contender}, {action}\n{traceback.format_exc()}\n")
-        if row.status != MEASURED:
-            say(f"  {row.contender}: {row.status}: {row.reason}")
+        say(f"  {row.contender}: {row.status}: {row.reason}")
         return None
 
     def enter(self, contender: Contender, tensor_set: TensorSet, gradients: Gradients, start: list[torch.Tensor]) -> Entry | Row:
@@ -164,8 +172,6 @@ class Measurement:
             return row
         say(f"  warming up {contender.name}")
         self.attempt(entry.row, "warming up", lambda: entry.warm_up(self.job))
-        if entry.row.status == TOO_SLOW:
-            say(f"  {contender.name}: {entry.row.reason}")
         return entry
 
     def measure(self, tensor_set: TensorSet) -> SetResult:

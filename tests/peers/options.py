@@ -96,7 +96,11 @@ def parse(target: Path) -> Options:
     parser.add_argument("--steps", type=periods, default=30, help="timed steps of a round, a multiple of the refresh period (%(default)s)")
     parser.add_argument("--rounds", type=at_least_1, default=3, help="rounds in which all take turns; the best one counts (%(default)s)")
     parser.add_argument(
-        "--limit", type=seconds, default=300.0, metavar="SECONDS", help="most time for one contender's steps in a round (%(default)s)"
+        "--limit",
+        type=seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="most time for one contender's warm-up, and for its steps in a round (%(default)s)",
     )
     parser.add_argument("--peers", type=names(ADAPTERS, "peer"), default=ADAPTERS, metavar="P,Q", help=f"of {', '.join(ADAPTERS)} (all)")
     parser.add_argument("--csv", type=file_to_write, help="write all rows here too")
