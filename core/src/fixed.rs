@@ -6,7 +6,7 @@ use crate::linalg::LinAlg;
 use crate::optimizer::Optimizer;
 use crate::report::{StepError, StepReport};
 use crate::tensor::Totals;
-use crate::{Config, ModeReport, Scalar, SliceHeader, StatePart, TableError, Tensor, TensorSpec};
+use crate::{Config, Cost, ModeReport, Scalar, SliceHeader, StatePart, TableError, Tensor, TensorSpec};
 
 /// An optimizer with a fixed-capacity table that owns its state and scratch.
 ///
@@ -31,7 +31,7 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
         Self {
             groups: Vec::new(),
             tensors: Vec::new(),
-            totals: Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, refresh_flops: 0 },
+            totals: Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } },
             headers: [SliceHeader::NEW; SLICES],
             state: [T::ZERO; STATE],
             scratch: [T::ZERO; SCRATCH],

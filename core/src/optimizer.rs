@@ -113,7 +113,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
 
     /// Floating-point operations of one refresh of the whole table.
     fn refresh_flops(&self) -> u64 {
-        self.tensors.last().map_or(0, Tensor::refresh_flops)
+        self.tensors.last().map_or(0, |last| last.cost_up_to_here().refresh)
     }
 
     /// See [`Tensor::predicted_flops`].

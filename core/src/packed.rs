@@ -107,22 +107,30 @@ pub(crate) fn unpack_normalised<T: Scalar>(packed: &[T], square: &mut [T], d: us
     square.iter_mut().for_each(|x| *x /= norm);
 }
 
-/// Copies the lower triangle to the upper one.
-pub(crate) fn mirror_up<T: Scalar>(square: &mut [T], d: usize) {
-    for i in 1..d {
-        for j in 0..i {
-            square[j * d + i] = square[i * d + j];
+/// Calls `f(row, column)` for every element below the diagonal of a `d x d` square, tile by tile, so that the lines of the mirrored
+/// elements stay in the cache.
+#[inline(always)]
+fn below_diagonal(d: usize, mut f: impl FnMut(usize, usize)) {
+    const TILE: usize = 16;
+    for top in (0..d).step_by(TILE) {
+        for left in (0..=top).step_by(TILE) {
+            for i in top..d.min(top + TILE) {
+                for j in left..i.min(left + TILE) {
+                    f(i, j);
+                }
+            }
         }
     }
 }
 
+/// Copies the lower triangle to the upper one.
+pub(crate) fn mirror_up<T: Scalar>(square: &mut [T], d: usize) {
+    below_diagonal(d, |i, j| square[j * d + i] = square[i * d + j]);
+}
+
 /// Copies the upper triangle to the lower one.
 pub(crate) fn mirror_down<T: Scalar>(square: &mut [T], d: usize) {
-    for i in 1..d {
-        for j in 0..i {
-            square[i * d + j] = square[j * d + i];
-        }
-    }
+    below_diagonal(d, |i, j| square[i * d + j] = square[j * d + i]);
 }
 
 #[cfg(test)]

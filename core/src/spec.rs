@@ -3,7 +3,7 @@
 use crate::config::Estimator;
 use crate::plan::{MAX_PIECES, MAX_ROW_PARTS, ModeChoice, Plan};
 use crate::shape::{MAX_ORDER, ShapeError};
-use crate::{Config, Layout, Mode, Scalar, Totals};
+use crate::{Config, Cost, Layout, Mode, Scalar, Totals};
 
 /// A tensor as its owner describes it: dims, group, equal slices, parts of its rows, and modes where the automatic choice is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +195,8 @@ impl TensorSpec {
         };
         let config = self.own_config(group);
         let pieces = plan.pieces();
-        let (mut i, mut totals) = (0, Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, refresh_flops: 0 });
+        let (mut i, mut totals) =
+            (0, Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } });
         while i < pieces {
             // Pieces of one shape come in a row; a plan of one piece is the rule.
             let piece = match plan.piece(i) {
@@ -210,7 +211,7 @@ impl TensorSpec {
             if scratch_len > totals.scratch_len {
                 totals.scratch_len = scratch_len;
             }
-            totals.refresh_flops = totals.refresh_flops.saturating_add(piece.layout.cost(&config).refresh);
+            totals.cost = totals.cost.plus(piece.layout.cost(&config));
             if piece.layout.largest_full_dim() > totals.largest_full_dim {
                 totals.largest_full_dim = piece.layout.largest_full_dim();
             }
@@ -218,8 +219,8 @@ impl TensorSpec {
         }
         match (totals.state_len.checked_mul(self.slices), pieces.checked_mul(self.slices)) {
             (Some(state_len), Some(slices)) => {
-                let refresh_flops = totals.refresh_flops.saturating_mul(self.slices as u64);
-                Ok(Totals { slices, state_len, refresh_flops, ..totals })
+                let cost = totals.cost.times(self.slices as u64);
+                Ok(Totals { slices, state_len, cost, ..totals })
             }
             _ => Err(ShapeError::Overflow),
         }

@@ -71,8 +71,8 @@ pub struct Totals {
     pub scratch_len: usize,
     /// Largest dim with a full factor.
     pub largest_full_dim: usize,
-    /// Floating-point operations of one refresh of all slices.
-    pub refresh_flops: u64,
+    /// Floating-point operations of all slices.
+    pub cost: Cost,
 }
 
 impl Totals {
@@ -100,9 +100,10 @@ pub struct Tensor {
     /// State elements of one slice.
     state_len: usize,
     scratch_len: usize,
-    /// Floating-point operations of one refresh of the slices before this tensor's, and of one of its own.
-    refresh_before: u64,
-    slice_refresh: u64,
+    largest_full_dim: usize,
+    /// Floating-point operations of the slices before this tensor's, and of one of its own.
+    cost_before: Cost,
+    slice_cost: Cost,
 }
 
 impl Tensor {
@@ -146,15 +147,16 @@ impl Tensor {
             state_offset: totals.state_len,
             state_len: needs.state_len / spec.slices,
             scratch_len: needs.scratch_len,
-            refresh_before: totals.refresh_flops,
-            slice_refresh: needs.refresh_flops / spec.slices as u64,
+            largest_full_dim: needs.largest_full_dim,
+            cost_before: totals.cost,
+            slice_cost: Cost { step: needs.cost.step / spec.slices as u64, refresh: needs.cost.refresh / spec.slices as u64 },
         };
         *totals = Totals {
             slices: totals.slices + needs.slices,
             state_len,
             scratch_len: totals.scratch_len.max(needs.scratch_len),
             largest_full_dim: totals.largest_full_dim.max(needs.largest_full_dim),
-            refresh_flops: totals.refresh_flops.saturating_add(needs.refresh_flops),
+            cost: totals.cost.plus(needs.cost),
         };
         Ok(tensor)
     }
@@ -208,6 +210,11 @@ impl Tensor {
         self.pieces
     }
 
+    /// The largest dim with a full factor in any of its pieces; 0 if there is none.
+    pub const fn largest_full_dim(&self) -> usize {
+        self.largest_full_dim
+    }
+
     /// Scratch elements that a step of this tensor needs.
     pub const fn scratch_len(&self) -> usize {
         self.scratch_len
@@ -236,19 +243,25 @@ impl Tensor {
         start..start + self.state_len
     }
 
-    /// Floating-point operations of one refresh of all slices up to this tensor's last.
-    pub(crate) const fn refresh_flops(&self) -> u64 {
-        self.refresh_before.saturating_add(self.slice_refresh.saturating_mul(self.slices as u64))
+    /// What a step of one slice costs, all its pieces together.
+    pub const fn slice_cost(&self) -> Cost {
+        self.slice_cost
+    }
+
+    /// Floating-point operations of all slices up to this tensor's last.
+    pub(crate) const fn cost_up_to_here(&self) -> Cost {
+        self.cost_before.plus(self.slice_cost.times(self.slices as u64))
     }
 
     /// How many steps ahead of its period's end a slice is refreshed, in a table whose refreshes cost `total`: refreshes in table order
     /// fill the steps of a period one after another.
     pub(crate) fn phase<T: Scalar>(&self, slice: usize, config: &Config<T>, total: u64) -> u64 {
-        if !config.stagger || config.refresh_growth > 0 || total <= self.slice_refresh {
+        let own = self.slice_cost.refresh;
+        if !config.stagger || config.refresh_growth > 0 || total <= own {
             return 0;
         }
-        let before = self.refresh_before.saturating_add(self.slice_refresh.saturating_mul(slice as u64));
-        let (middle, period) = (before.saturating_add(self.slice_refresh / 2), u64::from(config.refresh_period));
+        let before = self.cost_before.refresh.saturating_add(own.saturating_mul(slice as u64));
+        let (middle, period) = (before.saturating_add(own / 2), u64::from(config.refresh_period));
         (middle / (total / period).max(1)).min(period - 1)
     }
 
@@ -256,12 +269,11 @@ impl Tensor {
     /// then and no refresh is left out. Products and factorisations are counted, see [`Cost`]. Reads no state: a plan, before anything
     /// runs.
     pub fn predicted_flops<T: Scalar>(table: &[Self], groups: &[Config<T>], t: u64) -> u64 {
-        let total = table.last().map_or(0, Self::refresh_flops);
+        let total = table.last().map_or(0, |last| last.cost_up_to_here().refresh);
         let slice_flops = |tensor: &Self, slice: usize| {
             let config = tensor.config(groups);
-            let cost = (0..tensor.pieces).fold(Cost::default(), |sum, i| sum.plus(tensor.piece_layout(i).cost(&config)));
             let refreshes = config.refresh_due_in(t, tensor.phase(slice, &config, total));
-            cost.step.saturating_add(if refreshes { cost.refresh } else { 0 })
+            tensor.slice_cost.step.saturating_add(if refreshes { tensor.slice_cost.refresh } else { 0 })
         };
         table.iter().flat_map(|tensor| (0..tensor.slices).map(move |slice| slice_flops(tensor, slice))).fold(0, u64::saturating_add)
     }

@@ -1,6 +1,6 @@
 //! What became of a tensor: the plan that the optimizer follows.
 
-use klshampoo::{Cost, Mode};
+use klshampoo::Mode;
 
 use crate::checked::{put, write_struct};
 use crate::guard::with_handle;
@@ -63,9 +63,7 @@ pub unsafe extern "C" fn kls_optimizer_plan(
                 Mode::Diagonal => KLS_MODE_DIAGONAL,
                 Mode::Identity => KLS_MODE_IDENTITY,
             };
-            let config = entry.config(parts.view.groups());
-            let slice_cost = (0..entry.pieces()).fold(Cost::default(), |sum, i| sum.plus(entry.piece_layout(i).cost(&config)));
-            let cost = slice_cost.times(entry.slices() as u64);
+            let cost = entry.slice_cost().times(entry.slices() as u64);
             let value = kls_plan {
                 struct_size: size_of::<kls_plan>() as u32,
                 order: order as u32,

@@ -24,15 +24,14 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
     let gradient = |i: usize| unsafe { pointers.gradient(i, &tensors[i]) };
     view.check(range.clone(), gradient, lr).map_err(|error| from_step(error.kind))?;
 
-    let mut jobs = view.jobs(range, lr);
     let mut first_error: Option<StepError> = None;
     #[cfg(feature = "host")]
     if let Some(host) = parts.host {
-        // SAFETY: checked pointers, fresh jobs.
-        unsafe { host.run(jobs, pointers, &mut first_error) };
+        // SAFETY: checked pointers.
+        unsafe { host.run(&mut view, range, lr, pointers, &mut first_error) };
         return first_error.map_or(Ok(()), |error| Err(from_step(error.kind)));
     }
-    for job in &mut jobs {
+    for job in view.jobs(range, lr) {
         // SAFETY: checked pointers, fresh jobs.
         if let Some(Err(error)) = unsafe { pointers.run(job, scratch, &mut portable) } {
             keep_first(&mut first_error, error);

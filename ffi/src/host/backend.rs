@@ -2,7 +2,10 @@
 
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 
+use std::sync::Arc;
+
 use super::faer::Faer;
+use super::pool::Pool;
 
 /// One of the backends, chosen once. The choice costs a branch per call, which a product does not notice.
 #[derive(Debug)]
@@ -11,6 +14,20 @@ pub enum Backend {
     Portable(Portable),
     /// faer's kernels, with SIMD by run-time detection.
     Faer(Box<Faer>),
+}
+
+impl Backend {
+    /// Whether threads can share its work on one matrix.
+    pub(super) fn shares(&self) -> bool {
+        matches!(self, Self::Faer(_))
+    }
+
+    /// See [`Faer::set_helpers`].
+    pub(super) fn set_helpers(&mut self, helpers: Option<Arc<Pool>>) {
+        if let Self::Faer(faer) = self {
+            faer.set_helpers(helpers);
+        }
+    }
 }
 
 macro_rules! each {

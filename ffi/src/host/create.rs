@@ -84,26 +84,31 @@ pub unsafe extern "C" fn kls_optimizer_create(
             unsafe { *options }
         };
         let plan = Plan::new(groups, tensors, false)?;
-        let (host, layout) = (host(&options, &plan)?, block(plan.size)?);
+        let (backend, layout) = (backend(&options)?, block(plan.size)?);
         // SAFETY: the size is not zero: the block starts with the object.
         let memory = unsafe { alloc_zeroed(layout) };
         if memory.is_null() {
             return Err(KLS_ERROR_OUT_OF_MEMORY);
         }
         // SAFETY: just allocated for this plan, and zero.
-        let made = unsafe { kls_optimizer::build(memory, plan, groups, tensors) }.inspect_err(|_| {
-            // SAFETY: allocated above with this layout; nothing was built in it.
+        let made = unsafe { kls_optimizer::build(memory, plan, groups, tensors) }.and_then(|made| {
+            // SAFETY: just built, nobody else knows of it.
+            let made_parts = unsafe { &mut *made };
+            let host = Host::new(options.num_threads as usize, made_parts.parts()?.view.tensors(), backend)?;
+            made_parts.host = Some(Box::new(host));
+            Ok(made)
+        });
+        let made = made.inspect_err(|_| {
+            // SAFETY: allocated above with this layout; what was built in it has nothing to drop before it has a host.
             unsafe { dealloc(memory, layout) };
         })?;
-        // SAFETY: just built, nobody else knows of it.
-        unsafe { (*made).host = Some(Box::new(host)) };
         // SAFETY: checked above.
         unsafe { put(optimizer, made) }
     })
 }
 
-/// The threads and backends that the options ask for.
-fn host(options: &kls_options, plan: &Plan) -> Result<Host, kls_status> {
+/// Checks the options; how a thread's backend is made for tensors of a largest dim.
+fn backend(options: &kls_options) -> Result<fn(usize) -> Result<Backend, OutOfMemory>, kls_status> {
     check_struct_size::<kls_options>(options.struct_size as usize)?;
     if options.reserved != 0 {
         return Err(KLS_ERROR_RESERVED);
@@ -111,13 +116,11 @@ fn host(options: &kls_options, plan: &Plan) -> Result<Host, kls_status> {
     if !(1..=1024).contains(&options.num_threads) {
         return Err(KLS_ERROR_THREADS);
     }
-    let largest = plan.totals.largest_full_dim;
-    let backend: fn(usize) -> Result<Backend, OutOfMemory> = match options.backend {
-        KLS_BACKEND_PORTABLE => |_| Ok(Backend::Portable(Portable)),
-        KLS_BACKEND_AUTO | KLS_BACKEND_FAER => |largest| Ok(Backend::Faer(Box::new(Faer::new(largest)?))),
-        _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
-    };
-    Host::new(options.num_threads as usize, plan.totals.scratch_len, || backend(largest))
+    match options.backend {
+        KLS_BACKEND_PORTABLE => Ok(|_| Ok(Backend::Portable(Portable))),
+        KLS_BACKEND_AUTO | KLS_BACKEND_FAER => Ok(|largest| Ok(Backend::Faer(Box::new(Faer::new(largest)?)))),
+        _ => Err(KLS_ERROR_UNKNOWN_VALUE),
+    }
 }
 
 /// Frees an optimizer that `create` made.

@@ -1,4 +1,5 @@
-//! The host's linear algebra: faer's kernels, on one thread, with all scratch memory owned up front.
+//! The host's linear algebra: faer's kernels, with all scratch memory owned up front. Large matrices are cut into tiles, which several threads
+//! may share.
 //!
 //! faer picks its kernels by the processor's features at run time, so a result is the same for the same features only.
 //! Small problems, and layouts that faer has no kernel for, go to [`Portable`].
@@ -8,12 +9,18 @@ mod columns;
 mod eigen;
 mod factor;
 mod product;
+mod tiles;
+
+use std::sync::Arc;
 
 use ::faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use ::faer::traits::RealField;
 use klshampoo::Scalar;
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 use pulp::Arch;
+
+use self::tiles::Team;
+use super::pool::Pool;
 
 /// Up to this dimension the orthogonal factor comes from [`Portable`]. Microseconds on a Zen 3 core, `f32`, [`Portable`] against faer:
 /// 4.9 / 14.5 at 16, 22 / 37 at 32, 59 / 66 at 48, 123 / 103 at 64.
@@ -30,6 +37,8 @@ pub struct Faer {
     scratch: MemBuffer,
     /// For elementwise passes; faer detects for itself.
     simd: Arch,
+    /// Threads that help with large matrices.
+    helpers: Option<Arc<Pool>>,
 }
 
 /// The memory for a backend's scratch could not be had.
@@ -71,7 +80,7 @@ impl Faer {
         // Requirements need not grow with the dimension: their block sizes do not.
         let of = |d: usize| StackReq::any_of(&requirements.map(|requirement| requirement(d)));
         let scratch = (0..=max_dim).map(of).fold(StackReq::empty(), StackReq::or);
-        Ok(Self { scratch: MemBuffer::try_new(scratch).map_err(|_| OutOfMemory)?, simd: Arch::new() })
+        Ok(Self { scratch: MemBuffer::try_new(scratch).map_err(|_| OutOfMemory)?, simd: Arch::new(), helpers: None })
     }
 
     /// The same with elementwise passes at another SIMD level than the best of this machine, which the caller must know to have it. Their
@@ -79,6 +88,16 @@ impl Faer {
     #[must_use]
     pub fn with_simd(self, simd: Arch) -> Self {
         Self { simd, ..self }
+    }
+
+    /// Has the threads of a pool, none of which is busy, help with large matrices from now on, or none. No bit of a result depends on it.
+    pub(super) fn set_helpers(&mut self, helpers: Option<Arc<Pool>>) {
+        self.helpers = helpers;
+    }
+
+    /// Who works on a large matrix, and the memory for it.
+    fn hands(&mut self) -> (Team<'_>, &mut MemStack) {
+        (self.helpers.as_deref().map_or(Team::Alone, Team::Pool), MemStack::new(&mut self.scratch))
     }
 
     /// Runs `f` compiled for the level.
@@ -90,7 +109,8 @@ impl Faer {
 
 impl<T: Scalar + RealField> LinAlg<T> for Faer {
     fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
-        product::matmul(c, accumulate, a, b, MemStack::new(&mut self.scratch))
+        let (team, stack) = self.hands();
+        product::matmul(c, accumulate, a, b, team, stack)
     }
 
     fn matmul_lower(
@@ -101,7 +121,8 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         a: MatRef<'_, T>,
         b: MatRef<'_, T>,
     ) -> Result<(), LinAlgError> {
-        product::matmul_lower(c, accumulate, alpha, a, b, MemStack::new(&mut self.scratch))
+        let (team, stack) = self.hands();
+        product::matmul_lower(c, accumulate, alpha, a, b, team, stack)
     }
 
     fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError> {
@@ -115,11 +136,12 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
     }
 
     fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError> {
-        cholesky::cholesky(a, MemStack::new(&mut self.scratch))
+        let (team, stack) = self.hands();
+        cholesky::cholesky(a, team, stack)
     }
 
     fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
-        cholesky::solve_lower(x, l)
+        cholesky::solve_lower(x, l, self.hands().0)
     }
 
     fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {

@@ -11,6 +11,8 @@ use ::faer::{Accum, Par};
 use klshampoo::Scalar;
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 
+use super::tiles::{self, Shared, Team};
+
 /// Below this many multiplications one triangle of a product comes from [`Portable`]. Nanoseconds on a Zen 3 core, `f32`,
 /// [`Portable`] against faer: 150 / 310 at 8 x 8 x 8, 250 / 370 at 10 x 10 x 10, 440 / 380 at 12 x 12 x 12. Of whole products faer's
 /// are as fast at any size.
@@ -36,20 +38,30 @@ pub(super) fn matmul<T: Scalar + RealField>(
     accumulate: bool,
     a: MatRef<'_, T>,
     b: MatRef<'_, T>,
+    team: Team<'_>,
     stack: &mut MemStack,
 ) -> Result<(), LinAlgError> {
     if c.col_stride() != 1 && c.row_stride() == 1 {
-        return matmul(c.t(), accumulate, b.t(), a.t(), stack);
+        return matmul(c.t(), accumulate, b.t(), a.t(), team, stack);
     }
-    let (Some(mut to), Some(left), Some(right)) = (view_mut(&mut c), view(a), view(b)) else {
+    let (m, n) = (c.rows(), c.cols());
+    let (Some(to), Some(left), Some(right)) = (view_mut(&mut c), view(a), view(b)) else {
         return Portable.matmul(c, accumulate, a, b);
     };
-    each_block(a, b.cols(), stack, |k, copy| {
+    let to = Shared::new(to);
+    each_block(a, b.cols(), team, stack, |k, copy| {
         let accumulate = accumulation(accumulate || k > 0);
-        match copy {
-            Some(copy) => faer_matmul(to.as_mut(), accumulate, copy, right.subrows(k, copy.ncols()), T::ONE, Par::Seq),
-            None => faer_matmul(to.as_mut(), accumulate, left, right, T::ONE, Par::Seq),
-        }
+        let (left, right) = match copy {
+            Some(copy) => (copy, right.subrows(k, copy.ncols())),
+            None => (left, right),
+        };
+        let strips = tiles::pieces(n);
+        team.run(tiles::pieces(m) * strips, |tile| {
+            let (rows, cols) = (tiles::piece(m, tile / strips), tiles::piece(n, tile % strips));
+            let (left, right) = (left.get(rows.clone(), ..), right.get(.., cols.clone()));
+            // SAFETY: tiles are disjoint, and each is computed once.
+            faer_matmul(unsafe { to.part(rows, cols) }, accumulate, left, right, T::ONE, Par::Seq);
+        });
     });
     Ok(())
 }
@@ -61,23 +73,41 @@ pub(super) fn matmul_lower<T: Scalar + RealField>(
     alpha: T,
     a: MatRef<'_, T>,
     b: MatRef<'_, T>,
+    team: Team<'_>,
     stack: &mut MemStack,
 ) -> Result<(), LinAlgError> {
     if c.rows() * c.cols() * a.cols() < SMALL_LOWER {
         return Portable.matmul_lower(c, accumulate, alpha, a, b);
     }
-    let (Some(mut to), Some(left), Some(right)) = (view_mut(&mut c), view(a), view(b)) else {
+    let d = c.rows();
+    let (Some(to), Some(left), Some(right)) = (view_mut(&mut c), view(a), view(b)) else {
         return Portable.matmul_lower(c, accumulate, alpha, a, b);
     };
+    let to = Shared::new(to);
     let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
     // Each column of the result is half as much work.
-    each_block(a, b.cols() / 2, stack, |k, copy| {
+    each_block(a, b.cols() / 2, team, stack, |k, copy| {
         let accumulate = accumulation(accumulate || k > 0);
         let (left, right) = match copy {
             Some(copy) => (copy, right.subrows(k, copy.ncols())),
             None => (left, right),
         };
-        triangular::matmul(to.as_mut(), lower, accumulate, left, full, right, full, alpha, Par::Seq);
+        let pieces = tiles::pieces(d);
+        team.run(pieces * (pieces + 1) / 2, |tile| {
+            // Tile (i, j), j <= i, is number i (i + 1) / 2 + j; rows of many tiles come first.
+            let tile = pieces * (pieces + 1) / 2 - 1 - tile;
+            let i = (0..pieces).rfind(|i| i * (i + 1) / 2 <= tile).unwrap_or(0);
+            let (rows, cols) = (tiles::piece(d, i), tiles::piece(d, tile - i * (i + 1) / 2));
+            let (left, right) = (left.get(rows.clone(), ..), right.get(.., cols.clone()));
+            let on_diagonal = rows == cols;
+            // SAFETY: tiles are disjoint, and each is computed once.
+            let to = unsafe { to.part(rows, cols) };
+            if on_diagonal {
+                triangular::matmul(to, lower, accumulate, left, full, right, full, alpha, Par::Seq);
+            } else {
+                faer_matmul(to, accumulate, left, right, alpha, Par::Seq);
+            }
+        });
     });
     Ok(())
 }
@@ -87,6 +117,7 @@ pub(super) fn matmul_lower<T: Scalar + RealField>(
 fn each_block<T: Scalar + RealField>(
     a: MatRef<'_, T>,
     columns: usize,
+    team: Team<'_>,
     stack: &mut MemStack,
     mut f: impl FnMut(usize, Option<::faer::MatRef<'_, T>>),
 ) {
@@ -98,7 +129,16 @@ fn each_block<T: Scalar + RealField>(
     let (mut buffer, _) = stack.make_with(m * ld, |_| T::ZERO);
     for k in (0..depth).step_by(DEPTH) {
         let width = DEPTH.min(depth - k);
-        transpose(&mut buffer, ld, &a.data()[k * a.col_stride()..], a.col_stride(), m, width);
+        let from = &a.data()[k * a.col_stride()..];
+        let to = Shared::new(::faer::MatMut::from_column_major_slice_mut(&mut buffer, ld, m));
+        team.run(tiles::pieces(m), |strip| {
+            let rows = tiles::piece(m, strip);
+            // SAFETY: strips are disjoint, and each is copied once. A column of `to` is a row of the copy.
+            let to = unsafe { to.part(0..ld, rows.clone()) };
+            // SAFETY: such columns follow one another.
+            let to = unsafe { std::slice::from_raw_parts_mut(to.as_ptr_mut(), ld * rows.len()) };
+            transpose(to, ld, &from[rows.start..], a.col_stride(), rows.len(), width);
+        });
         f(k, Some(::faer::MatRef::from_row_major_slice_with_stride(&buffer, m, width, ld)));
     }
 }
