@@ -107,8 +107,11 @@ pub unsafe extern "C" fn kls_optimizer_create(
     })
 }
 
+/// Makes a thread's backend for tensors of a largest dim.
+type MakeBackend = fn(usize) -> Result<Backend, OutOfMemory>;
+
 /// Checks the options; how a thread's backend is made for tensors of a largest dim.
-fn backend(options: &kls_options) -> Result<fn(usize) -> Result<Backend, OutOfMemory>, kls_status> {
+fn backend(options: &kls_options) -> Result<MakeBackend, kls_status> {
     check_struct_size::<kls_options>(options.struct_size as usize)?;
     if options.reserved != 0 {
         return Err(KLS_ERROR_RESERVED);

@@ -1,0 +1,53 @@
+//! Host results are the same bits for any number of threads and any alignment of the buffers, whether threads share a slice or not.
+
+use klshampoo_ffi::*;
+use klshampoo_tests::c_abi::{config_to_c, tensor_to_c};
+use klshampoo_tests::cases::Xorshift;
+use klshampoo_tests::harness::Number;
+
+/// The first is large enough to be shared, by any number of threads.
+const DIMS: [&[usize]; 6] = [&[500, 410], &[64, 48], &[64, 48], &[3, 40, 20], &[17], &[130, 150]];
+const STEPS: usize = 7;
+
+/// The bits of all parameters after a run, with every buffer `shift` elements off a cache line.
+fn run(method: i32, threads: u32, shift: usize) -> Vec<Vec<u32>> {
+    let mut group = config_to_c(&f32::kl_shampoo());
+    // SAFETY: a live struct of the given size.
+    assert_eq!(unsafe { kls_config_init(&mut group, size_of::<kls_config>(), method, KLS_CONVENTION_FIGURE13) }, KLS_OK);
+    group.refresh_period = 3;
+    let tensors: Vec<kls_tensor> = DIMS.iter().map(|dims| tensor_to_c(dims, &vec![None; dims.len()])).collect();
+    let options =
+        kls_options { struct_size: size_of::<kls_options>() as u32, num_threads: threads, backend: KLS_BACKEND_FAER, reserved: 0 };
+    let mut optimizer = std::ptr::null_mut();
+    // SAFETY: all pointers are to live values.
+    let status = unsafe { kls_optimizer_create(&mut optimizer, &group, 1, tensors.as_ptr(), tensors.len(), &options) };
+    assert_eq!(status, KLS_OK);
+
+    let mut random = Xorshift::for_shape(&[7]);
+    let lens: Vec<usize> = DIMS.iter().map(|dims| dims.iter().product()).collect();
+    let mut normals =
+        |len: usize| -> Vec<f32> { std::iter::repeat_n(0.0, shift).chain((0..len).map(|_| random.normal() as f32)).collect() };
+    let mut params: Vec<Vec<f32>> = lens.iter().map(|&len| vec![0.1; shift + len]).collect();
+    let param_pointers: Vec<*mut f32> = params.iter_mut().map(|param| param[shift..].as_mut_ptr()).collect();
+    for _ in 0..STEPS {
+        let grads: Vec<Vec<f32>> = lens.iter().map(|&len| normals(len)).collect();
+        let grad_pointers: Vec<*const f32> = grads.iter().map(|grad| grad[shift..].as_ptr()).collect();
+        // SAFETY: a live optimizer; the vectors are not moved.
+        let status = unsafe { kls_optimizer_step(optimizer, param_pointers.as_ptr(), grad_pointers.as_ptr(), DIMS.len(), 0.01) };
+        assert_eq!(status, KLS_OK);
+    }
+    // SAFETY: a live optimizer.
+    assert_eq!(unsafe { kls_optimizer_destroy(&mut optimizer) }, KLS_OK);
+    params.iter().map(|param| param[shift..].iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+#[test]
+fn bits_depend_neither_on_threads_nor_on_alignment() {
+    for method in [KLS_METHOD_KL_SHAMPOO, KLS_METHOD_SOAP, KLS_METHOD_SHAMPOO] {
+        let alone = run(method, 1, 0);
+        assert!(alone.iter().flatten().all(|&bits| f32::from_bits(bits).is_finite() && f32::from_bits(bits) != 0.1));
+        for (threads, shift) in [(2, 0), (3, 0), (1, 5), (2, 11)] {
+            assert!(run(method, threads, shift) == alone, "method {method}, {threads} threads, {shift} elements off");
+        }
+    }
+}
