@@ -881,6 +881,18 @@ kls_status kls_optimizer_state_bytes(const struct kls_optimizer *optimizer,
 // `optimizer` is a handle that no other thread uses.
 kls_status kls_optimizer_set_group(struct kls_optimizer *optimizer, size_t group, float lr_scale, float weight_decay);
 
+// Bounds the floating-point operations that one call of a step spends on refreshes, as kls_plan counts them (refresh_flops), from the next
+// step on: what would go beyond waits for the next step, the longest overdue first. One refresh a step is made in any case. 0: no
+// bound, the default. A slice's first step, which sets its basis, is not bounded. Together with staggered refreshes it bounds the longest step; a budget below the mean demand lengthens the periods.
+// The budget is not part of the state.
+//
+// Errors: the handle's.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses.
+kls_status kls_optimizer_set_refresh_budget(struct kls_optimizer *optimizer,
+                                            uint64_t flops);
+
 // Copies how a tensor is treated. `struct_size` is sizeof(kls_plan).
 //
 // Errors: KLS_ERROR_INDEX, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE and the handle's; `plan` is then untouched.

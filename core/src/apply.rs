@@ -165,9 +165,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             Damping::Factor => (config.eps, T::ZERO),
         };
         for (root, lambda) in self.scratch.weight.iter_mut().zip(lambda) {
-            for (root, &l) in root.iter_mut().zip(&**lambda) {
-                *root = eigenvalues::power(l + added_to_each, p);
-            }
+            eigenvalues::powers(&*self.linalg, lambda, added_to_each, p, root);
         }
         if config.direction == Direction::TraceScaled {
             self.scale_by_traces();

@@ -2,6 +2,7 @@
 
 use crate::config::{Divisor, Estimator};
 use crate::layout::State;
+use crate::linalg::LinAlg;
 use crate::magnitude::Norm;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::{Config, Scalar, SliceHeader};
@@ -55,6 +56,16 @@ pub(crate) fn power<T: Scalar>(lambda: T, p: T) -> T {
         lambda
     } else {
         lambda.powf(p)
+    }
+}
+
+/// `out = (lambda + added)^p`.
+pub(crate) fn powers<T: Scalar>(linalg: &impl LinAlg<T>, lambda: &[T], added: T, p: T, out: &mut [T]) {
+    if p == T::exp2i(-1) {
+        // Of all steps but a few methods'.
+        linalg.vectorise(|linalg| out.iter_mut().zip(lambda).for_each(|(out, &l)| *out = linalg.sqrt(l + added)));
+    } else {
+        out.iter_mut().zip(lambda).for_each(|(out, &l)| *out = power(l + added, p));
     }
 }
 

@@ -11,11 +11,13 @@ use crate::unfold::{Rotate, Start, rotate, unfolded_product};
 use crate::{Estimator, Mode, Scalar, eigenvalues, packed};
 
 /// The weights of one mode. F-Shampoo's are of unit norm, which `c_k` makes up for.
-fn weigh<T: Scalar>(estimator: Estimator, lambda: &[T], weight: &mut [T]) {
+fn weigh<T: Scalar>(linalg: &impl LinAlg<T>, estimator: Estimator, lambda: &[T], weight: &mut [T]) {
     let scale = if estimator.divisor() == Divisor::SumOfSquares && !lambda.is_empty() { eigenvalues::norm(lambda) } else { T::ONE };
-    for (w, &l) in weight.iter_mut().zip(lambda) {
-        *w = estimator.weight(l / scale);
-    }
+    linalg.vectorise(|linalg| {
+        for (w, &l) in weight.iter_mut().zip(lambda) {
+            *w = estimator.weight(linalg, l / scale);
+        }
+    });
 }
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
@@ -50,13 +52,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// The weights of all modes from the eigenvalues of before this step.
     fn weigh_all(&mut self) {
-        (0..self.layout.shape().order()).for_each(|k| weigh(self.config.estimator, self.state.lambda[k], self.scratch.weight[k]));
+        (0..self.layout.shape().order())
+            .for_each(|k| weigh(&*self.linalg, self.config.estimator, self.state.lambda[k], self.scratch.weight[k]));
     }
 
     /// The weights of one mode from its new eigenvalues.
     fn weigh_new(&mut self, k: usize) {
         let Scratch { weight, lambda, .. } = &mut self.scratch;
-        weigh(self.config.estimator, lambda[k], weight[k]);
+        weigh(&*self.linalg, self.config.estimator, lambda[k], weight[k]);
     }
 
     /// `c_k`, from the eigenvalues and factors of before this step, but for the share that F-Shampoo's normalised weights have in it.

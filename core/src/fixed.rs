@@ -17,6 +17,7 @@ pub struct FixedOptimizer<T, L, const GROUPS: usize, const TENSORS: usize, const
     groups: Vec<Config<T>, GROUPS>,
     tensors: Vec<Tensor, TENSORS>,
     totals: Totals,
+    refresh_budget: u64,
     headers: [SliceHeader; SLICES],
     state: [T; STATE],
     scratch: [T; SCRATCH],
@@ -32,6 +33,7 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
             groups: Vec::new(),
             tensors: Vec::new(),
             totals: Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } },
+            refresh_budget: u64::MAX,
             headers: [SliceHeader::NEW; SLICES],
             state: [T::ZERO; STATE],
             scratch: [T::ZERO; SCRATCH],
@@ -79,10 +81,15 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
         Ok(())
     }
 
+    /// See [`Optimizer::with_refresh_budget`]; `u64::MAX` for none.
+    pub fn set_refresh_budget(&mut self, flops: u64) {
+        self.refresh_budget = flops;
+    }
+
     /// The view, the scratch and the backend.
     fn parts(&mut self) -> (Optimizer<'_, T>, &mut [T], &mut L) {
-        let Self { groups, tensors, headers, state, scratch, linalg, .. } = self;
-        (Optimizer::over(groups, tensors, headers, state), scratch, linalg)
+        let Self { groups, tensors, headers, state, scratch, linalg, refresh_budget, .. } = self;
+        (Optimizer::over(groups, tensors, headers, state).with_refresh_budget(*refresh_budget), scratch, linalg)
     }
 
     /// See [`Optimizer::step`].

@@ -2,11 +2,12 @@
 
 use core::ops::Range;
 
+use crate::budget::Refreshes;
 use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
 use crate::plan::{Piece, Plan};
 use crate::report::{StepError, StepErrorKind, StepReport};
-use crate::step::{Slice, SliceError, check, step};
+use crate::step::{RefreshTurn, Slice, SliceError, check, step};
 use crate::{BadGradient, Config, Scalar, SliceHeader, Tensor};
 
 /// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
@@ -19,6 +20,7 @@ pub struct Job<'a, T> {
     headers: &'a mut [SliceHeader],
     state: &'a mut [T],
     phase: u64,
+    refresh: RefreshTurn,
 }
 
 impl<T: Scalar> Job<'_, T> {
@@ -50,7 +52,7 @@ impl<T: Scalar> Job<'_, T> {
         linalg: &mut L,
         report: &mut StepReport,
     ) -> Result<(), StepError> {
-        let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state, phase } = self;
+        let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state, phase, refresh } = self;
         let first = slice * entry.pieces();
         let fail = |slice, kind| StepError { tensor, slice, kind };
         let len = entry.slice_range(0).len();
@@ -66,7 +68,7 @@ impl<T: Scalar> Job<'_, T> {
             let piece = entry.piece(i);
             let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
             state = rest;
-            let work = Slice { layout: piece.layout, config, header, state: own, phase };
+            let work = Slice { layout: piece.layout, config, header, state: own, phase, refresh };
             match step_piece(work, entry.plan(), &piece, &mut hands) {
                 Ok(true) => report.stepped += 1,
                 Ok(false) => report.skipped += 1,
@@ -140,6 +142,7 @@ pub struct Jobs<'a, T> {
     pub(crate) lr: T,
     /// Of the whole table.
     pub(crate) refresh_flops: u64,
+    pub(crate) refreshes: Refreshes,
 }
 
 impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
@@ -157,7 +160,16 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
         let config = tensor.config(self.groups);
         let lr = self.lr * config.lr_scale;
         let phase = tensor.phase(self.slice, &config, self.refresh_flops);
-        let job = Job { index: self.tensor, slice: self.slice, tensor, lr, config, headers, state, phase };
+        let refresh = if self.refreshes.are_on_time() {
+            RefreshTurn::OnTime
+        } else {
+            let overdue = config.refresh_overdue(headers[0].step + 1, headers[0].last_refresh, phase);
+            // What costs nothing is no refresh of a basis.
+            let free = tensor.slice_cost().refresh == 0;
+            let granted = free || overdue.is_some_and(|overdue| self.refreshes.include(tensor.header_range(self.slice).start, overdue));
+            if granted { RefreshTurn::Granted } else { RefreshTurn::Postponed }
+        };
+        let job = Job { index: self.tensor, slice: self.slice, tensor, lr, config, headers, state, phase, refresh };
         self.slice += 1;
         if self.slice == tensor.slices() {
             (self.tensor, self.slice) = (self.tensor + 1, 0);

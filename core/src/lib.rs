@@ -35,6 +35,7 @@
 pub mod linalg;
 
 mod apply;
+mod budget;
 mod cholesky_qr;
 mod config;
 mod cost;
@@ -69,6 +70,7 @@ mod triangular;
 mod unfold;
 mod window;
 
+pub use budget::Refreshes;
 pub use config::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit,
     FirstBasis, FirstStep, Graft, LambdaInit, Momentum, Parts, Refresh, StepOrder, WeightDecay,

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use crate::budget::{Due, Refreshes};
 use crate::job::Jobs;
 use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
@@ -19,6 +20,8 @@ pub struct Optimizer<'a, T> {
     tensors: &'a [Tensor],
     headers: &'a mut [SliceHeader],
     state: &'a mut [T],
+    /// Floating-point operations of a step's refreshes.
+    refresh_budget: u64,
 }
 
 /// The caller's parameters and gradients, by tensor.
@@ -98,7 +101,17 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
 
     /// A view over a table and memory that are known to match.
     pub(crate) fn over(groups: &'a [Config<T>], tensors: &'a [Tensor], headers: &'a mut [SliceHeader], state: &'a mut [T]) -> Self {
-        Self { groups, tensors, headers, state }
+        Self { groups, tensors, headers, state, refresh_budget: u64::MAX }
+    }
+
+    /// The same view, whose steps spend at most `flops` floating-point operations on refreshes, as [`Cost::refresh`](crate::Cost) counts
+    /// them: what would go beyond waits for the next step, the longest overdue first. One refresh a step is made in any case; a slice's first step, which sets its basis, is
+    /// not bounded. The budget
+    /// is that of a call: of a step of the whole table, or of one tensor. A slice without a gradient counts as if it had one.
+    #[must_use]
+    pub fn with_refresh_budget(mut self, flops: u64) -> Self {
+        self.refresh_budget = flops;
+        self
     }
 
     /// The groups.
@@ -212,9 +225,29 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         Ok(())
     }
 
+    /// Which refreshes the next step of a range of tensors makes. Ask before any of its jobs runs.
+    pub fn refreshes(&self, tensors: Range<usize>) -> Refreshes {
+        if self.refresh_budget == u64::MAX {
+            return Refreshes::ON_TIME;
+        }
+        let total = self.refresh_flops();
+        let entries = self.tensors.get(tensors).unwrap_or_default();
+        Refreshes::within(self.refresh_budget, || {
+            entries.iter().flat_map(move |tensor| {
+                let (config, cost) = (tensor.config(self.groups), tensor.slice_cost().refresh);
+                (0..tensor.slices()).filter_map(move |slice| {
+                    let place = tensor.header_range(slice).start;
+                    let header = &self.headers[place];
+                    let overdue = config.refresh_overdue(header.step + 1, header.last_refresh, tensor.phase(slice, &config, total))?;
+                    (cost > 0).then_some(Due { place, overdue, cost })
+                })
+            })
+        })
+    }
+
     /// The jobs of one step over a range of tensors, for callers that run them on threads of their own.
     /// Call [`Self::check`] first: jobs check nothing but what their group skips.
-    pub fn jobs(&mut self, tensors: Range<usize>, lr: T) -> Jobs<'_, T> {
+    pub fn jobs(&mut self, tensors: Range<usize>, lr: T, refreshes: Refreshes) -> Jobs<'_, T> {
         let last = tensors.end.min(self.tensors.len());
         let (header, state) = match self.tensors.get(tensors.start) {
             Some(first) => (first.header_range(0).start, first.state_range(0).start),
@@ -231,6 +264,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             last,
             lr,
             refresh_flops,
+            refreshes,
         }
     }
 
@@ -248,7 +282,8 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             return Err(StepError { tensor, slice: 0, kind: StepErrorKind::ScratchTooShort });
         }
         let (mut report, mut first_error) = (StepReport::default(), None);
-        for job in self.jobs(tensors, lr) {
+        let refreshes = self.refreshes(tensors.clone());
+        for job in self.jobs(tensors, lr, refreshes) {
             let range = job.range();
             let Some((param, grad)) = buffers.pair(job.tensor()) else {
                 report.frozen += job.pieces();

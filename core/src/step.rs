@@ -47,6 +47,18 @@ pub(crate) struct Slice<'a, T> {
     pub state: &'a mut [T],
     /// Steps that its refreshes come ahead of the period's end.
     pub phase: u64,
+    pub refresh: RefreshTurn,
+}
+
+/// Whether a slice may refresh in this step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefreshTurn {
+    /// In the steps that its period says.
+    OnTime,
+    /// It may, on time or late: refreshes are on a budget.
+    Granted,
+    /// It has to wait.
+    Postponed,
 }
 
 /// Whether a refresh was due in this step, and which modes were turned.
@@ -115,7 +127,7 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
     grad: &[T],
     lr: T,
 ) -> Result<(), SliceError> {
-    let Slice { layout, config, header, state, phase } = slice;
+    let Slice { layout, config, header, state, phase, refresh } = slice;
     let (layout, config, phase) = (*layout, *config, *phase);
     let mut scratch = layout.split_scratch(scratch);
     let penalised = core::mem::take(&mut scratch.penalised);
@@ -137,8 +149,13 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
         scratch,
         linalg,
         starting,
-        // The basis has just been set: one that is ahead of its time waits for the next.
-        due: config.refresh_due(header.step + 1, header.last_refresh, if starting { 0 } else { phase }),
+        due: match refresh {
+            // The basis has just been set: one that is ahead of its time waits for the next.
+            _ if starting => config.refresh_due(header.step + 1, header.last_refresh, 0),
+            RefreshTurn::OnTime => config.refresh_due(header.step + 1, header.last_refresh, phase),
+            RefreshTurn::Granted => config.refresh_overdue(header.step + 1, header.last_refresh, phase).is_some(),
+            RefreshTurn::Postponed => false,
+        },
         refreshed: Refreshed::default(),
     };
     let result = if starting { step.first(param, grad, lr) } else { step.advance(param, grad, lr) };

@@ -23,6 +23,8 @@ pub struct kls_optimizer {
     block: *mut u8,
     poisoned: bool,
     plan: Plan,
+    /// Floating-point operations of a step's refreshes.
+    pub(crate) refresh_budget: u64,
     #[cfg(feature = "host")]
     pub(crate) host: Option<Box<crate::host::Host>>,
 }
@@ -113,6 +115,7 @@ impl kls_optimizer {
             block: memory,
             poisoned: false,
             plan,
+            refresh_budget: u64::MAX,
             #[cfg(feature = "host")]
             host: None,
         };
@@ -182,7 +185,7 @@ impl kls_optimizer {
             )
         };
         Ok(Parts {
-            view: Optimizer::new(groups, tensors, headers, state).map_err(from_table)?,
+            view: Optimizer::new(groups, tensors, headers, state).map_err(from_table)?.with_refresh_budget(self.refresh_budget),
             scratch,
             portable: Portable,
             #[cfg(feature = "host")]

@@ -147,3 +147,23 @@ pub unsafe extern "C" fn kls_optimizer_set_group(
         })
     }
 }
+
+/// Bounds the floating-point operations that one call of a step spends on refreshes, as kls_plan counts them (refresh_flops), from the next
+/// step on: what would go beyond waits for the next step, the longest overdue first. One refresh a step is made in any case. 0: no
+/// bound, the default. A slice's first step, which sets its basis, is not bounded. Together with staggered refreshes it bounds the longest step; a budget below the mean demand lengthens the periods.
+/// The budget is not part of the state.
+///
+/// Errors: the handle's.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_set_refresh_budget(optimizer: *mut kls_optimizer, flops: u64) -> kls_status {
+    // SAFETY: the caller vouches for the handle.
+    unsafe {
+        with_handle(optimizer, |optimizer| {
+            optimizer.refresh_budget = if flops == 0 { u64::MAX } else { flops };
+            Ok(())
+        })
+    }
+}

@@ -31,7 +31,8 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
         unsafe { host.run(&mut view, range, lr, pointers, &mut first_error) };
         return first_error.map_or(Ok(()), |error| Err(from_step(error.kind)));
     }
-    for job in view.jobs(range, lr) {
+    let refreshes = view.refreshes(range.clone());
+    for job in view.jobs(range, lr, refreshes) {
         // SAFETY: checked pointers, fresh jobs.
         if let Some(Err(error)) = unsafe { pointers.run(job, scratch, &mut portable) } {
             keep_first(&mut first_error, error);

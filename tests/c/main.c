@@ -13,6 +13,7 @@ int main(void) {
         {"inspection errors", test_inspection_errors},
         {"host errors", test_host_errors},
         {"freezing and groups", test_freezing_and_groups},
+        {"refresh budget", test_refresh_budget},
         {"diagnostics", test_diagnostics},
         {"window similarity", test_window_similarity},
         {"methods", test_methods},

@@ -192,8 +192,10 @@ fn wrong_counts_and_lengths_are_refused() {
         let unknown = StepError { tensor: 5, slice: 0, kind: StepErrorKind::NoSuchIndex };
         assert_eq!(optimizer.step_tensor(5, &mut params[0], &grads[0], LR, scratch, linalg), Err(unknown));
         assert_eq!(optimizer.check(0..6, |_| None, LR), Err(unknown));
-        assert_eq!(optimizer.jobs(5..6, LR).count(), 0);
-        assert_eq!(optimizer.jobs(7..9, LR).count(), 0);
+        for beyond in [5..6, 7..9] {
+            let refreshes = optimizer.refreshes(beyond.clone());
+            assert_eq!(optimizer.jobs(beyond, LR, refreshes).count(), 0);
+        }
         assert_eq!(snapshot(&core, &params), before);
     }
 }

@@ -84,13 +84,13 @@ impl Host {
         pointers: Pointers<'_>,
         first_error: &mut Option<StepError>,
     ) {
-        let together = &*self.together;
+        let (together, refreshes) = (&*self.together, view.refreshes(tensors.clone()));
         if together[tensors.clone()].contains(&true) {
             let helpers = Arc::clone(&self.pool);
             let Worker { scratch, backend } = self.workers[0].get_mut().expect(POISONED);
             backend.set_helpers(Some(helpers));
             // A panic leaves the helpers set, and poisons the optimizer.
-            for job in view.jobs(tensors.clone(), lr).filter(|job| together[job.tensor()]) {
+            for job in view.jobs(tensors.clone(), lr, refreshes).filter(|job| together[job.tensor()]) {
                 // SAFETY: checked pointers and fresh jobs, by the caller's word; the iterator gives each job out once.
                 if let Some(Err(error)) = unsafe { pointers.run(job, scratch, backend) } {
                     keep_first(first_error, error);
@@ -98,7 +98,7 @@ impl Host {
             }
             backend.set_helpers(None);
         }
-        let mut alone = view.jobs(tensors.clone(), lr).filter(|job| !together[job.tensor()]).peekable();
+        let mut alone = view.jobs(tensors.clone(), lr, refreshes).filter(|job| !together[job.tensor()]).peekable();
         if alone.peek().is_none() {
             return;
         }
