@@ -348,8 +348,9 @@ typedef struct kls_mode_report {
 typedef struct kls_options {
   // sizeof(kls_options), set by kls_options_init.
   uint32_t struct_size;
-  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Each has a scratch of its own,
-  // as long as the largest tensor slice needs.
+  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Slices that are a large part of a
+  // step are worked on by all threads together, the others by one each. Each thread has a scratch of its own, as long as the largest
+  // slice needs that it works on alone; the calling one's is as long as the largest of all needs.
   uint32_t num_threads;
   // KLS_BACKEND_*.
   int32_t backend;

@@ -13,7 +13,7 @@ use crate::step::{SliceStep, tables};
 use crate::{Config, Scalar, Shape, SliceHeader, graft};
 
 /// Elements of a block: small enough for a microcontroller's stack, large enough to vectorise.
-const BLOCK: usize = 32;
+const BLOCK: usize = if cfg!(target_pointer_width = "64") { 128 } else { 32 };
 
 /// What one block of elements becomes.
 struct Block<T> {

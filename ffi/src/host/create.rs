@@ -26,8 +26,9 @@ pub const KLS_BACKEND_FAER: i32 = 2;
 pub struct kls_options {
     /// sizeof(kls_options), set by kls_options_init.
     pub struct_size: u32,
-    /// Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Each has a scratch of its own,
-    /// as long as the largest tensor slice needs.
+    /// Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Slices that are a large part of a
+    /// step are worked on by all threads together, the others by one each. Each thread has a scratch of its own, as long as the largest
+    /// slice needs that it works on alone; the calling one's is as long as the largest of all needs.
     pub num_threads: u32,
     /// KLS_BACKEND_*.
     pub backend: i32,

@@ -83,8 +83,18 @@ impl Faer {
         Ok(Self { scratch: MemBuffer::try_new(scratch).map_err(|_| OutOfMemory)?, simd: Arch::new(), helpers: None })
     }
 
-    /// The same with elementwise passes at another SIMD level than the best of this machine, which the caller must know to have it. Their
-    /// results are the same bits at any level.
+    /// The SIMD levels of this machine, from the target's baseline to the best.
+    pub fn simd_levels() -> Vec<Arch> {
+        let mut levels = vec![Arch::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        levels.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        if !matches!(Arch::new(), Arch::Scalar) {
+            levels.push(Arch::new());
+        }
+        levels
+    }
+
+    /// The same with elementwise passes at one of [`Self::simd_levels`] instead of the best. Their results are the same bits at any of them.
     #[must_use]
     pub fn with_simd(self, simd: Arch) -> Self {
         Self { simd, ..self }
