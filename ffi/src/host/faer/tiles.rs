@@ -41,7 +41,7 @@ impl Team<'_> {
 
 /// Longest side of a tile of a side of `n`.
 const fn longest(n: usize) -> usize {
-    if n >= 1536 { 384 } else { 192 }
+    if n >= 1536 { 384 } else if n > 512 { 192 } else { 256 }
 }
 
 /// How many pieces `0..n` is cut into.
@@ -51,7 +51,7 @@ pub(super) const fn pieces(n: usize) -> usize {
 
 /// Piece `i` of `0..n`: as long as the others, but for the last, and whole vectors.
 pub(super) fn piece(n: usize, i: usize) -> Range<usize> {
-    let side = n.div_ceil(pieces(n)).next_multiple_of(16);
+    let side = n.div_ceil(pieces(n)).next_multiple_of(64);
     n.min(i * side)..n.min((i + 1) * side)
 }
 
