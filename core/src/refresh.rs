@@ -139,19 +139,16 @@ fn permute_mode<T: Scalar>(shape: &Shape, k: usize, key: &[T], x: &[T], out: &mu
     }
 }
 
-/// What of a square is put in order.
-enum Along {
-    Rows,
-    Columns,
-}
-
-/// `to = from` with its rows or columns in descending order of `key`.
-fn permute<T: Scalar>(from: &[T], to: &mut [T], d: usize, key: &[T], along: Along) {
-    for j in 0..d {
-        let place = rank(key, j);
-        match along {
-            Along::Rows => to[place * d..][..d].copy_from_slice(&from[j * d..][..d]),
-            Along::Columns => (0..d).for_each(|i| to[i * d + place] = from[i * d + j]),
+/// Calls `f(row, column, place)` for all elements of a `d x d` square, with the column's place in descending order of `key`: a few columns at
+/// a time, so that a line of the cache serves several of them.
+fn for_each_in_order<T: Scalar>(d: usize, key: &[T], mut f: impl FnMut(usize, usize, usize)) {
+    const COLUMNS: usize = 16;
+    for first in (0..d).step_by(COLUMNS) {
+        let places: [usize; COLUMNS] = core::array::from_fn(|c| if first + c < d { rank(key, first + c) } else { 0 });
+        for row in 0..d {
+            for (c, &place) in places.iter().enumerate().take(d - first) {
+                f(row, first + c, place);
+            }
         }
     }
 }
@@ -182,7 +179,7 @@ struct Turn<'a, T> {
 
 impl<T: Scalar> Turn<'_, T> {
     /// `S~ P = Qhat R` or `S~ = Qhat diag Qhat^T`; `S~ <- Qhat^T S~ Qhat; Q <- Q Qhat; M~ <- M~ x_k Qhat^T`. A permutation `P` of the columns
-    /// is part of `Qhat`, so only what is not rotated has to be permuted by the caller. The diagonal of the new `S~` is not a copy of `old_diagonal`.
+    /// is part of `Qhat`, so only what is not rotated has to be permuted by the caller.
     fn make<L: LinAlg<T>>(
         &self,
         linalg: &mut L,
@@ -238,17 +235,17 @@ impl<T: Scalar> Turn<'_, T> {
     fn by_cholesky<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
         if self.sorts {
             // Columns first, into the rotation's place, then rows.
-            permute(b.factor, b.rotation, d, self.diagonal, Along::Columns);
-            permute(b.rotation, b.square, d, self.diagonal, Along::Rows);
+            for_each_in_order(d, self.diagonal, |i, j, place| b.rotation[i * d + place] = b.factor[i * d + j]);
+            for (i, row) in b.rotation.chunks_exact(d).enumerate() {
+                b.square[rank(self.diagonal, i) * d..][..d].copy_from_slice(row);
+            }
         } else {
             b.square.copy_from_slice(b.factor);
         }
         cholesky_qr(linalg, d, b.square, [b.rotation, b.basis], b.factor, b.work)?;
         if self.sorts {
-            for j in 0..d {
-                let from = rank(self.diagonal, j);
-                (0..d).for_each(|i| b.rotation[j * d + i] = b.square[i * d + from]);
-            }
+            // Its rows back to where they came from; its columns are contiguous.
+            for_each_in_order(d, self.diagonal, |i, j, place| b.rotation[j * d + i] = b.square[i * d + place]);
         }
         Ok(())
     }
@@ -256,7 +253,7 @@ impl<T: Scalar> Turn<'_, T> {
     /// `Qhat` of `S~ P = Qhat R` by reflections, and `Qhat^T S~ Qhat`.
     fn by_reflections<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
         if self.sorts {
-            permute(b.factor, b.square, d, self.diagonal, Along::Columns);
+            for_each_in_order(d, self.diagonal, |i, j, place| b.square[i * d + place] = b.factor[i * d + j]);
         } else {
             b.square.copy_from_slice(b.factor);
         }

@@ -41,7 +41,13 @@ impl Team<'_> {
 
 /// Longest side of a tile of a side of `n`.
 const fn longest(n: usize) -> usize {
-    if n >= 1536 { 384 } else if n > 512 { 192 } else { 256 }
+    if n >= 1536 {
+        384
+    } else if n > 512 {
+        192
+    } else {
+        256
+    }
 }
 
 /// How many pieces `0..n` is cut into.
