@@ -13,34 +13,23 @@ mod common;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use common::{Spec, Stepper};
 use klshampoo_bench::{PERIOD, RATE_SIZE, Table, cells, product_rate};
 use klshampoo_ffi::{KLS_FIRST_BASIS_IDENTITY, KLS_METHOD_KL_SHAMPOO};
 
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Growth {
-    /// One n x n matrix, one thread
-    Size,
-    /// 64x64 matrices, one thread
-    Count,
-    /// Some of both, by threads
-    Threads,
-}
-
 /// Time of a KL-Shampoo step by size, number of matrices and threads.
 #[derive(Debug, Parser)]
 struct Options {
-    /// The tables to make [default: all]
-    #[arg(value_enum)]
-    tables: Vec<Growth>,
+    /// Makes only tables with this in their names: scaling/size, scaling/count, scaling/threads
+    filter: Option<String>,
     /// Largest side of a matrix
     #[arg(long, default_value_t = 4096)]
     largest: usize,
     /// Numbers of threads
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
     threads: Vec<usize>,
-    /// Two steps of everything instead of as many as fit into half a second
+    /// Two timed steps of everything instead of as many as fit into half a second
     #[arg(long, alias = "test")]
     quick: bool,
     /// What cargo gives to every benchmark
@@ -206,15 +195,15 @@ fn main() {
     let options = Options::parse();
     let enough = if options.quick { Duration::ZERO } else { Duration::from_millis(500) };
     let mut measurements = Measurements { enough, times: HashMap::new(), rates: HashMap::new() };
-    let wanted = |table| options.tables.is_empty() || options.tables.contains(&table);
-    if wanted(Growth::Size) {
+    let wanted = |name: &str| options.filter.as_ref().is_none_or(|filter| name.contains(filter));
+    if wanted("scaling/size") {
         let table = by_size(&mut measurements, options.largest);
         println!("One n x n matrix, one thread; exponent: of the time, over the last two octaves\n{table}\n");
     }
-    if wanted(Growth::Count) {
+    if wanted("scaling/count") {
         println!("64x64 matrices, one thread\n{}\n", by_count(&mut measurements));
     }
-    if wanted(Growth::Threads) {
+    if wanted("scaling/threads") {
         let table = by_threads(&mut measurements, &options.threads, options.largest);
         println!("By threads; gain: over the first number of threads\n{table}\n");
     }

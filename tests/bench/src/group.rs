@@ -28,13 +28,15 @@ pub struct Group<'c> {
     group: BenchmarkGroup<'c, WallTime>,
     name: String,
     threads: usize,
+    /// The largest product rate seen, 0 if none was measured.
+    rate: f64,
     measured: Vec<Measured>,
 }
 
 impl<'c> Group<'c> {
     /// A group of benchmarks that run on that many threads.
     pub fn new(criterion: &'c mut Criterion, name: String, threads: usize) -> Self {
-        Self { group: criterion.benchmark_group(&name), name, threads, measured: Vec::new() }
+        Self { group: criterion.benchmark_group(&name), name, threads, rate: 0.0, measured: Vec::new() }
     }
 
     /// Measures `run`, which is given a number of iterations and returns the time that they took. `work` is that of one iteration; of
@@ -50,7 +52,12 @@ impl<'c> Group<'c> {
     ) -> Option<S> {
         let (mut state, mut least) = (None, f64::INFINITY);
         self.group.throughput(work.clone()).bench_function(name, |bencher| {
-            let state = state.get_or_insert_with(&mut make);
+            let state = state.get_or_insert_with(|| {
+                if self.rate == 0.0 {
+                    self.rate = product_rate(RATE_SIZE, self.threads);
+                }
+                make()
+            });
             bencher.iter_custom(|iterations| {
                 let time = run(state, iterations);
                 least = least.min(time.as_secs_f64() / iterations as f64);
@@ -63,15 +70,15 @@ impl<'c> Group<'c> {
         state
     }
 
-    /// Prints the fractions of the product rate, which is measured now, and returns it with the benchmarks that ran. `title` says what they
-    /// were about.
+    /// Prints the fractions of the product rate and returns it with the benchmarks that ran. `title` says what they were about. The rate
+    /// was measured before the first of them and is measured again now; the larger one counts.
     pub fn finish(self, title: &str) -> Option<(f64, Vec<Measured>)> {
-        let Self { group, name, threads, measured } = self;
+        let Self { group, name, threads, rate, measured } = self;
         group.finish();
         if measured.is_empty() {
             return None;
         }
-        let rate = product_rate(RATE_SIZE, threads);
+        let rate = rate.max(product_rate(RATE_SIZE, threads));
         let fraction = |one: &Measured| format!("{} {:.2}", one.name, one.flops as f64 / one.seconds / rate);
         let fractions: Vec<String> = measured.iter().map(fraction).collect();
         println!("{name} ({title}): of {:.1} GFLOP/s, the product rate: {}\n", rate * 1e-9, fractions.join(", "));
