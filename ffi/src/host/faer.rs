@@ -9,6 +9,7 @@ mod columns;
 mod eigen;
 mod factor;
 mod product;
+mod registers;
 mod tiles;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use klshampoo::Scalar;
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 use pulp::Arch;
 
+use self::registers::ClearRegisters;
 use self::tiles::Team;
 use super::pool::Pool;
 
@@ -119,6 +121,7 @@ impl Faer {
 
 impl<T: Scalar + RealField> LinAlg<T> for Faer {
     fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        let _clear = ClearRegisters;
         let (team, stack) = self.hands();
         product::matmul(c, accumulate, a, b, team, stack)
     }
@@ -131,6 +134,7 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         a: MatRef<'_, T>,
         b: MatRef<'_, T>,
     ) -> Result<(), LinAlgError> {
+        let _clear = ClearRegisters;
         let (team, stack) = self.hands();
         product::matmul_lower(c, accumulate, alpha, a, b, team, stack)
     }
@@ -139,6 +143,7 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         let d = a.rows();
         let stack = MemStack::new(&mut self.scratch);
         if d > SMALL_QR && stack.can_hold(factor::scratch::<T>(d)) && columns::is_dense(&a) && columns::is_dense(&q) {
+            let _clear = ClearRegisters;
             factor::qr(a, q, stack)
         } else {
             Portable.qr(a, q, work)
@@ -146,11 +151,13 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
     }
 
     fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError> {
+        let _clear = ClearRegisters;
         let (team, stack) = self.hands();
         cholesky::cholesky(a, team, stack)
     }
 
     fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        let _clear = ClearRegisters;
         cholesky::solve_lower(x, l, self.hands().0)
     }
 
@@ -158,6 +165,7 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         let d = a.rows();
         let stack = MemStack::new(&mut self.scratch);
         if d > SMALL_EIGH && stack.can_hold(eigen::scratch::<T>(d)) && columns::is_dense(&a) && columns::is_dense(&q) {
+            let _clear = ClearRegisters;
             eigen::eigh(a, q, values, work, stack)
         } else {
             Portable.eigh(a, q, values, work)

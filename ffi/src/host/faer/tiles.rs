@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::pool::Pool;
+use super::registers::ClearRegisters;
 
 /// Who computes the tiles.
 #[derive(Clone, Copy)]
@@ -25,6 +26,7 @@ impl Team<'_> {
             Team::Pool(pool) if count > 1 => {
                 let next = AtomicUsize::new(0);
                 pool.run(&|_| {
+                    let _clear = ClearRegisters;
                     loop {
                         let tile = next.fetch_add(1, Ordering::Relaxed);
                         if tile >= count {
