@@ -30,6 +30,8 @@ pub struct SliceHeader {
     pub update_rms: f32,
     /// Cosine of the angle between that direction and the gradient, likewise; 0 if one of them is zero.
     pub update_cosine: f32,
+    /// Steps that a refresh has been waiting for its turn, where refreshes are on a budget.
+    pub postponed: u32,
 }
 
 impl SliceHeader {
@@ -48,5 +50,6 @@ impl SliceHeader {
         capped: 0,
         update_rms: 0.0,
         update_cosine: 0.0,
+        postponed: 0,
     };
 }

@@ -7,7 +7,7 @@ use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
 use crate::plan::{Piece, Plan};
 use crate::report::{StepError, StepErrorKind, StepReport};
-use crate::step::{RefreshTurn, Slice, SliceError, check, step};
+use crate::step::{RefreshTurn, Slice, SliceError, check, overdue, step};
 use crate::{BadGradient, Config, Scalar, SliceHeader, Tensor};
 
 /// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
@@ -130,6 +130,11 @@ fn step_in_place<T: Scalar, L: LinAlg<T>>(
     Ok(())
 }
 
+/// The longest that a refresh which is due has been waiting in any piece of a slice; `None` if none is due.
+pub(crate) fn longest_overdue<T: Scalar>(config: &Config<T>, pieces: &[SliceHeader], phase: u64) -> Option<u64> {
+    pieces.iter().filter_map(|header| overdue(config, header, phase)).max()
+}
+
 /// The jobs of one step, in table order; see [`crate::Optimizer::jobs`].
 pub struct Jobs<'a, T> {
     pub(crate) groups: &'a [Config<T>],
@@ -160,13 +165,12 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
         let config = tensor.config(self.groups);
         let lr = self.lr * config.lr_scale;
         let phase = tensor.phase(self.slice, &config, self.refresh_flops);
-        let refresh = if self.refreshes.are_on_time() {
+        // What costs nothing is no refresh of a basis.
+        let refresh = if self.refreshes.are_on_time() || tensor.slice_cost().refresh == 0 {
             RefreshTurn::OnTime
         } else {
-            let overdue = config.refresh_overdue(headers[0].step + 1, headers[0].last_refresh, phase);
-            // What costs nothing is no refresh of a basis.
-            let free = tensor.slice_cost().refresh == 0;
-            let granted = free || overdue.is_some_and(|overdue| self.refreshes.include(tensor.header_range(self.slice).start, overdue));
+            let place = tensor.header_range(self.slice).start;
+            let granted = longest_overdue(&config, headers, phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
             if granted { RefreshTurn::Granted } else { RefreshTurn::Postponed }
         };
         let job = Job { index: self.tensor, slice: self.slice, tensor, lr, config, headers, state, phase, refresh };

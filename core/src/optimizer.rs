@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::budget::{Due, Refreshes};
-use crate::job::Jobs;
+use crate::job::{Jobs, longest_overdue};
 use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
 use crate::report::{StepError, StepErrorKind, StepReport};
@@ -104,10 +104,9 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         Self { groups, tensors, headers, state, refresh_budget: u64::MAX }
     }
 
-    /// The same view, whose steps spend at most `flops` floating-point operations on refreshes, as [`Cost::refresh`](crate::Cost) counts
-    /// them: what would go beyond waits for the next step, the longest overdue first. One refresh a step is made in any case; a slice's first step, which sets its basis, is
-    /// not bounded. The budget
-    /// is that of a call: of a step of the whole table, or of one tensor. A slice without a gradient counts as if it had one.
+    /// The same view, whose steps spend at most `flops` floating-point operations on refreshes as [`Cost`](crate::Cost) predicts them, or one
+    /// refresh: what would go beyond waits for the next step, the longest waiting first. `u64::MAX` is no budget. A slice's first step,
+    /// which sets its basis, is not bounded. The budget is that of a call: of a step of the whole table, or of one tensor.
     #[must_use]
     pub fn with_refresh_budget(mut self, flops: u64) -> Self {
         self.refresh_budget = flops;
@@ -225,20 +224,22 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         Ok(())
     }
 
-    /// Which refreshes the next step of a range of tensors makes. Ask before any of its jobs runs.
-    pub fn refreshes(&self, tensors: Range<usize>) -> Refreshes {
+    /// Which refreshes the next step of a range of tensors makes, of which those that `has_gradient` says are stepped. Ask before any of its
+    /// jobs runs.
+    pub fn refreshes(&self, tensors: Range<usize>, has_gradient: impl Fn(usize) -> bool) -> Refreshes {
         if self.refresh_budget == u64::MAX {
             return Refreshes::ON_TIME;
         }
-        let total = self.refresh_flops();
-        let entries = self.tensors.get(tensors).unwrap_or_default();
+        let (total, last) = (self.refresh_flops(), tensors.end.min(self.tensors.len()));
+        let has_gradient = &has_gradient;
         Refreshes::within(self.refresh_budget, || {
-            entries.iter().flat_map(move |tensor| {
+            (tensors.start..last).filter(|&tensor| has_gradient(tensor)).flat_map(move |tensor| {
+                let tensor = &self.tensors[tensor];
                 let (config, cost) = (tensor.config(self.groups), tensor.slice_cost().refresh);
                 (0..tensor.slices()).filter_map(move |slice| {
-                    let place = tensor.header_range(slice).start;
-                    let header = &self.headers[place];
-                    let overdue = config.refresh_overdue(header.step + 1, header.last_refresh, tensor.phase(slice, &config, total))?;
+                    let pieces = tensor.header_range(slice);
+                    let (place, phase) = (pieces.start, tensor.phase(slice, &config, total));
+                    let overdue = longest_overdue(&config, &self.headers[pieces], phase)?;
                     (cost > 0).then_some(Due { place, overdue, cost })
                 })
             })
@@ -282,7 +283,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             return Err(StepError { tensor, slice: 0, kind: StepErrorKind::ScratchTooShort });
         }
         let (mut report, mut first_error) = (StepReport::default(), None);
-        let refreshes = self.refreshes(tensors.clone());
+        let refreshes = self.refreshes(tensors.clone(), |i| buffers.gradient(i).is_some());
         for job in self.jobs(tensors, lr, refreshes) {
             let range = job.range();
             let Some((param, grad)) = buffers.pair(job.tensor()) else {

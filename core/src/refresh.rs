@@ -191,7 +191,8 @@ impl<T: Scalar> Turn<'_, T> {
         let d = shape.dim(k);
         let by_cholesky = match self.rule {
             Refresh::Qr => match self.by_cholesky(linalg, d, &mut b) {
-                Err(LinAlgError::NotPositive) => false,
+                // A backend may tell a pivot that is not a number from one that is not positive, or not.
+                Err(LinAlgError::NotPositive | LinAlgError::NotFinite) => false,
                 result => result.map(|()| true)?,
             },
             Refresh::HouseholderQr | Refresh::Eigendecomposition => false,

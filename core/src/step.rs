@@ -61,6 +61,12 @@ pub(crate) enum RefreshTurn {
     Postponed,
 }
 
+/// For how many steps a refresh that is due in the next one has been waiting; `None` if none is due. A slice without a basis has none.
+pub(crate) fn overdue<T: Scalar>(config: &Config<T>, header: &SliceHeader, phase: u64) -> Option<u64> {
+    let due = header.postponed > 0 || config.refresh_due(header.step + 1, header.last_refresh, phase);
+    (due && header.started != 0).then_some(u64::from(header.postponed))
+}
+
 /// Whether a refresh was due in this step, and which modes were turned.
 #[derive(Default)]
 pub(crate) struct Refreshed {
@@ -141,21 +147,28 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
         grad
     };
     let starting = header.started == 0 && layout.shape().preconditioned_modes() > 0;
+    let waits = if starting { None } else { overdue(&config, header, phase) };
+    let due = match refresh {
+        // The basis has just been set: one that is ahead of its time waits for the next.
+        _ if starting => config.refresh_due(header.step + 1, header.last_refresh, 0),
+        RefreshTurn::OnTime => config.refresh_due(header.step + 1, header.last_refresh, phase),
+        RefreshTurn::Granted => waits.is_some(),
+        RefreshTurn::Postponed => false,
+    };
+    let postponed = match (refresh, waits) {
+        (RefreshTurn::Postponed, Some(_)) => header.postponed.saturating_add(1),
+        _ if due => 0,
+        _ => header.postponed,
+    };
     let mut step = SliceStep {
         layout: &layout,
         config: &config,
-        header: SliceHeader { step: header.step + 1, ..**header },
+        header: SliceHeader { step: header.step + 1, postponed, ..**header },
         state: layout.split_state(state),
         scratch,
         linalg,
         starting,
-        due: match refresh {
-            // The basis has just been set: one that is ahead of its time waits for the next.
-            _ if starting => config.refresh_due(header.step + 1, header.last_refresh, 0),
-            RefreshTurn::OnTime => config.refresh_due(header.step + 1, header.last_refresh, phase),
-            RefreshTurn::Granted => config.refresh_overdue(header.step + 1, header.last_refresh, phase).is_some(),
-            RefreshTurn::Postponed => false,
-        },
+        due,
         refreshed: Refreshed::default(),
     };
     let result = if starting { step.first(param, grad, lr) } else { step.advance(param, grad, lr) };

@@ -39,7 +39,7 @@ pub(crate) fn mode_product<T: Scalar, L: LinAlg<T>>(
 pub(crate) enum Start<'a, T> {
     /// An input outside the two buffers.
     External(&'a [T]),
-    /// The buffer that [`chain_start`] names.
+    /// The buffer that [`chain_starts_in_second`] names.
     InPlace,
 }
 

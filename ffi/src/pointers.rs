@@ -44,6 +44,11 @@ impl<'a> Pointers<'a> {
         Ok(())
     }
 
+    /// Whether a tensor is stepped; it is frozen if not.
+    pub(crate) fn has_gradient(&self, tensor: usize) -> bool {
+        !self.grad(tensor).is_null()
+    }
+
     /// A tensor's whole gradient.
     ///
     /// # Safety

@@ -31,7 +31,7 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
         unsafe { host.run(&mut view, range, lr, pointers, &mut first_error) };
         return first_error.map_or(Ok(()), |error| Err(from_step(error.kind)));
     }
-    let refreshes = view.refreshes(range.clone());
+    let refreshes = view.refreshes(range.clone(), |tensor| pointers.has_gradient(tensor));
     for job in view.jobs(range, lr, refreshes) {
         // SAFETY: checked pointers, fresh jobs.
         if let Some(Err(error)) = unsafe { pointers.run(job, scratch, &mut portable) } {

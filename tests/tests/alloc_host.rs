@@ -10,7 +10,8 @@ use klshampoo_tests::harness::{Driver, Number};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const DIMS: [[usize; 2]; 4] = [[48, 320], [33, 17], [16, 16], [128, 40]];
+/// The last is large enough to be shared by the threads.
+const DIMS: [[usize; 2]; 5] = [[48, 320], [33, 17], [16, 16], [128, 40], [380, 300]];
 
 /// In lent memory nothing is ever allocated, the first step included.
 fn lent_memory_allocates_nothing() {
@@ -44,8 +45,8 @@ fn steps_allocate_nothing_after_the_warm_up() {
         let grad_pointers: Vec<*const f32> = grads.iter().map(Vec::as_ptr).collect();
         let mut before = 0;
         // The warm-up is long enough for every thread to have met every kind of work: it takes jobs as they come.
-        for step in 0..360 {
-            if step == 60 {
+        for step in 0..90 {
+            if step == 30 {
                 before = Counting::of_all_threads();
             }
             grads.iter_mut().flatten().for_each(|g| *g = random.normal() as f32);

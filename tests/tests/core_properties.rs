@@ -405,7 +405,7 @@ fn jobs_may_run_in_any_order() {
         let scratch_len = back.scratch.len();
         let (mut optimizer, _, linalg) = back.view();
         optimizer.check(0..2, |i| Some(&grads[i]), LR as f32).unwrap();
-        let refreshes = optimizer.refreshes(0..2);
+        let refreshes = optimizer.refreshes(0..2, |_| true);
         let jobs: Vec<_> = optimizer.jobs(0..2, LR as f32, refreshes).collect();
         assert_eq!(jobs.len(), 4);
         for job in jobs.into_iter().rev() {

@@ -16,7 +16,20 @@ struct Run {
     longest_wait: u64,
 }
 
+/// What becomes of a tensor's gradient in a step.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Normal,
+    /// The tensor is frozen.
+    None,
+    Zero,
+}
+
 fn run(config: Config<f32>, budget: Option<u64>) -> Run {
+    run_with(config, budget, |_, _| Fate::Normal)
+}
+
+fn run_with(config: Config<f32>, budget: Option<u64>, fate: impl Fn(usize, usize) -> Fate) -> Run {
     let (mut totals, groups) = (Totals::default(), [config]);
     let spec = |&(dims, slices): &(&[usize], usize)| TensorSpec::new(dims).unwrap().slices(slices);
     let tensors: Vec<Tensor> = DIMS.iter().map(|entry| Tensor::resolve(&spec(entry), &groups, &mut totals).unwrap()).collect();
@@ -25,15 +38,17 @@ fn run(config: Config<f32>, budget: Option<u64>) -> Run {
     let mut params: Vec<Vec<f32>> = tensors.iter().map(|tensor| vec![0.1; tensor.span()]).collect();
     let mut random = Xorshift::for_shape(&[9]);
     let (mut spent, mut longest_wait) = (Vec::new(), 0);
-    for _ in 0..STEPS {
-        let grads: Vec<Vec<f32>> =
+    for step in 0..STEPS {
+        let mut grads: Vec<Vec<f32>> =
             params.iter().map(|param| (0..param.len()).map(|_| random.normal() as f32).collect::<Vec<f32>>()).collect();
+        (0..grads.len()).filter(|&i| fate(step, i) == Fate::Zero).for_each(|i| grads[i].fill(0.0));
         let before = headers.clone();
         let mut optimizer = Optimizer::new(&groups, &tensors, &mut headers, &mut state).unwrap();
         if let Some(flops) = budget {
             optimizer = optimizer.with_refresh_budget(flops);
         }
-        let grads: Vec<Option<&[f32]>> = grads.iter().map(|grad| Some(grad.as_slice())).collect();
+        let grads: Vec<Option<&[f32]>> =
+            grads.iter().enumerate().map(|(i, grad)| (fate(step, i) != Fate::None).then_some(grad.as_slice())).collect();
         let mut slices: Vec<&mut [f32]> = params.iter_mut().map(Vec::as_mut_slice).collect();
         optimizer.step(&mut slices, &grads, 0.01, &mut scratch, &mut Portable).unwrap();
         let mut sum = 0;
@@ -43,7 +58,7 @@ fn run(config: Config<f32>, budget: Option<u64>) -> Run {
                 if headers[place].refreshes > before[place].refreshes {
                     sum += tensor.slice_cost().refresh;
                 }
-                if tensor.slice_cost().refresh > 0 {
+                if tensor.slice_cost().refresh > 0 && headers[place].refreshes > 0 {
                     longest_wait = longest_wait.max(headers[place].step - headers[place].last_refresh);
                 }
             }
@@ -62,8 +77,16 @@ fn configs() -> [Config<f32>; 3] {
 #[test]
 fn a_budget_that_is_never_short_changes_nothing() {
     for config in configs() {
-        let (free, bound) = (run(config, None), run(config, Some(u64::MAX - 1)));
-        assert!(free.params == bound.params && free.headers == bound.headers && free.spent == bound.spent);
+        // Slices that start late, rest and are frozen for a while.
+        let fate = |step: usize, tensor: usize| match (tensor, step) {
+            (1, 0..7) | (0, 20..33) => Fate::Zero,
+            (3, 11..24) => Fate::None,
+            _ => Fate::Normal,
+        };
+        for fate in [&fate as &dyn Fn(usize, usize) -> Fate, &|_, _| Fate::Normal] {
+            let (free, bound) = (run_with(config, None, fate), run_with(config, Some(u64::MAX - 1), fate));
+            assert!(free.params == bound.params && free.headers == bound.headers && free.spent == bound.spent);
+        }
     }
 }
 
@@ -94,4 +117,21 @@ fn next_to_nothing_still_makes_one_refresh_a_step_in_turn() {
     // Eight slices have factors.
     assert_eq!(refreshed, 8);
     assert!(run.longest_wait <= 5 + 8 + 1, "{}", run.longest_wait);
+}
+
+#[test]
+fn slices_that_never_start_or_are_frozen_take_no_turns() {
+    let config = Config { refresh_period: 5, stagger: false, ..Config::<f32>::kl_shampoo() };
+    // Three slices of the first tensor never see a gradient; the last tensor is frozen when its refresh is due.
+    let fate = |step: usize, tensor: usize| match (tensor, step) {
+        (0, _) => Fate::Zero,
+        (4, 4..) => Fate::None,
+        _ => Fate::Normal,
+    };
+    let run = run_with(config, Some(1), fate);
+    assert!(run.spent[4..].iter().all(|&spent| spent > 0), "{:?}", run.spent);
+    let refreshed = run.headers.iter().filter(|header| header.refreshes > 0).count();
+    // The second and the fourth tensor, of one and two slices.
+    assert_eq!(refreshed, 3);
+    assert!(run.longest_wait <= 5 + 3 + 1, "{}", run.longest_wait);
 }

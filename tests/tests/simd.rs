@@ -7,15 +7,11 @@ use klshampoo_tests::cases::Gradients;
 use klshampoo_tests::harness::{Core, Driver, Make, Number, converted, methods};
 
 /// The portable products and factorisations with the passes of a host's backend.
-#[derive(Clone)]
-struct Passes {
-    /// Of [`Faer::simd_levels`].
-    level: usize,
-}
+struct Passes(Faer);
 
 impl Make for Passes {
     fn make() -> Self {
-        Self { level: 0 }
+        Self(Faer::make())
     }
 }
 
@@ -54,13 +50,14 @@ where
         Portable.eigh(a, q, values, work)
     }
 
+    #[inline(always)]
     fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R {
-        let faer = Faer::sized_for::<f64>(0).expect("no memory").with_simd(Faer::simd_levels()[self.level]);
-        LinAlg::<T>::vectorise(&faer, |_| pass(self))
+        LinAlg::<T>::vectorise(&self.0, |_| pass(self))
     }
 
+    #[inline(always)]
     fn sqrt(&self, x: T) -> T {
-        Faer::sized_for::<f64>(0).expect("no memory").sqrt(x)
+        self.0.sqrt(x)
     }
 }
 
@@ -80,12 +77,12 @@ fn every_level_agrees<T: Number>()
 where
     Faer: LinAlg<T>,
 {
-    let levels = Faer::simd_levels().len();
+    let levels = Faer::simd_levels();
     for (name, config) in methods::<T>() {
         for dims in [&[5, 37][..], &[16, 16], &[3, 4, 19], &[70]] {
             let portable = run(&config, dims, Portable);
-            for level in 0..levels {
-                assert!(run(&config, dims, Passes { level }) == portable, "{name}, {dims:?}, level {level} of {levels}");
+            for &level in &levels {
+                assert!(run(&config, dims, Passes(Faer::make().with_simd(level))) == portable, "{name}, {dims:?}, {level:?}");
             }
         }
     }

@@ -6,7 +6,7 @@ use klshampoo_tests::cases::Xorshift;
 use klshampoo_tests::harness::Number;
 
 /// The first is large enough to be shared, by any number of threads.
-const DIMS: [&[usize]; 6] = [&[500, 410], &[64, 48], &[64, 48], &[3, 40, 20], &[17], &[130, 150]];
+const DIMS: [&[usize]; 6] = [&[610, 350], &[64, 48], &[64, 48], &[3, 40, 20], &[17], &[130, 150]];
 const STEPS: usize = 7;
 
 /// The bits of all parameters after a run, with every buffer `shift` elements off a cache line.

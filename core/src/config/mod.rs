@@ -306,24 +306,6 @@ impl<T: Scalar> Config<T> {
         self.refresh_due(t, last, 0)
     }
 
-    /// By how many steps a refresh is overdue in step `t`, of a slice whose last one was in step `last`; `None` if none is due.
-    pub(crate) fn refresh_overdue(&self, t: u64, last: u64, phase: u64) -> Option<u64> {
-        let offset = u64::from(self.refresh_offset);
-        if t <= offset {
-            return None;
-        }
-        if self.refresh_growth > 0 {
-            return (t - last.max(offset)).checked_sub(self.grown_period(t - offset));
-        }
-        let period = u64::from(self.refresh_period);
-        // The first step sets the basis, and is no refresh of one.
-        let last = last.max(offset).max(u64::from(period > 1));
-        let since_latest = ((t - offset) % period + phase) % period;
-        let latest = t.checked_sub(since_latest).filter(|&latest| latest > last)?;
-        let missed_before = (latest - last - 1) / period;
-        Some(since_latest + missed_before * period)
-    }
-
     /// Whether step `t` (1-based) ends a refresh period that began after step `last`, of a slice that is `phase` steps ahead.
     pub(crate) const fn refresh_due(&self, t: u64, last: u64, phase: u64) -> bool {
         let offset = self.refresh_offset as u64;

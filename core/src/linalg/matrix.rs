@@ -88,6 +88,7 @@ impl<'a, T> MatRef<'a, T> {
     /// A block of the matrix: the given rows and columns.
     #[must_use]
     pub fn part(&self, rows: Range<usize>, cols: Range<usize>) -> Self {
+        debug_assert!(rows.end <= self.rows && cols.end <= self.cols);
         let start = rows.start * self.row_stride + cols.start * self.col_stride;
         Self::strided(&self.data[start.min(self.data.len())..], rows.len(), cols.len(), self.row_stride, self.col_stride)
     }
@@ -101,6 +102,7 @@ impl<'a, T> MatMut<'a, T> {
 
     /// A block of the matrix: the given rows and columns.
     pub fn part(&mut self, rows: Range<usize>, cols: Range<usize>) -> MatMut<'_, T> {
+        debug_assert!(rows.end <= self.rows && cols.end <= self.cols);
         let start = (rows.start * self.row_stride + cols.start * self.col_stride).min(self.data.len());
         MatMut::strided(&mut self.data[start..], rows.len(), cols.len(), self.row_stride, self.col_stride)
     }

@@ -50,7 +50,7 @@ pub trait LinAlg<T: Scalar> {
     /// [`LinAlgError::Backend`] only; NaN and infinity propagate.
     fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError>;
 
-    /// The lower triangle (with the diagonal) of a product that is known to be symmetric: `C <- [C +] alpha A B`.
+    /// The lower triangle (with the diagonal) of a square product, `C <- [C +] alpha A B`, which mostly is symmetric, but need not be.
     ///
     /// With `B = A^T` this is the symmetric rank-k update. Elements above the diagonal of `C` are left as they were.
     ///
@@ -72,7 +72,7 @@ pub trait LinAlg<T: Scalar> {
     /// upper triangle is not read, and zero afterwards.
     ///
     /// # Errors
-    /// [`LinAlgError::NotFinite`], or [`LinAlgError::NotPositive`] when a pivot is not positive; `A` is then half done.
+    /// [`LinAlgError::NotFinite`] or [`LinAlgError::NotPositive`] when a pivot is not a positive number, either of them; `A` is then half done.
     fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError>;
 
     /// `X <- X L^-T`. `X` is m x d, `L` d x d and lower triangular (its strict upper triangle is not read); columns are contiguous.

@@ -84,7 +84,7 @@ impl Host {
         pointers: Pointers<'_>,
         first_error: &mut Option<StepError>,
     ) {
-        let (together, refreshes) = (&*self.together, view.refreshes(tensors.clone()));
+        let (together, refreshes) = (&*self.together, view.refreshes(tensors.clone(), |tensor| pointers.has_gradient(tensor)));
         if together[tensors.clone()].contains(&true) {
             let helpers = Arc::clone(&self.pool);
             let Worker { scratch, backend } = self.workers[0].get_mut().expect(POISONED);
