@@ -8,7 +8,7 @@ use klshampoo_tests::cases::Gradients;
 const DIMS: [usize; 2] = [256, 192];
 const STEPS: usize = 30;
 
-/// How far the parameter has moved after each step.
+/// How far each element has moved in the end.
 fn movement(method: i32, products: i32, p0: &[f32], grads: &[Vec<f32>]) -> Vec<f64> {
     let mut group = std::mem::MaybeUninit::<kls_config>::uninit();
     // SAFETY: writable memory of the given size, which is initialised on success.
@@ -44,7 +44,8 @@ fn a_trajectory_changes_a_little() {
     let problem = Gradients::LowRankDrift.make(&DIMS, STEPS);
     let narrowed = |x: &Vec<f64>| -> Vec<f32> { x.iter().map(|&x| x as f32).collect() };
     let (p0, grads) = (narrowed(&problem.p0), problem.grads.iter().map(narrowed).collect::<Vec<_>>());
-    for (name, method, bound) in [("KL-Shampoo", KLS_METHOD_KL_SHAMPOO, 0.1), ("SOAP", KLS_METHOD_SOAP, 0.1)] {
+    // Measured: 2.5e-3 and 1.6e-2.
+    for (name, method, bound) in [("KL-Shampoo", KLS_METHOD_KL_SHAMPOO, 0.01), ("SOAP", KLS_METHOD_SOAP, 0.06)] {
         let f32_products = movement(method, KLS_PRODUCTS_F32, &p0, &grads);
         let bf16_products = movement(method, KLS_PRODUCTS_BF16, &p0, &grads);
         let difference = norm(f32_products.iter().zip(&bf16_products).map(|(a, b)| a - b)) / norm(f32_products.iter().copied());
