@@ -196,6 +196,19 @@
 #define KLS_BACKEND_FAER 2
 #endif
 
+#if defined(KLS_HOST)
+// Products of f32.
+#define KLS_PRODUCTS_F32 0
+#endif
+
+#if defined(KLS_HOST)
+// Operands of the step's large products (the gradient's way into the eigenbasis, the estimates of the factors, the direction's way back) are
+// rounded to bf16, sums are f32; refreshes, diagnostics and the state stay f32. Needs a processor with AVX512-BF16, and not
+// KLS_BACKEND_PORTABLE. A rounded gradient is off by up to 2^-9 of each element, so eigenvalues below about 2^-18 of the largest one are
+// those of the rounding.
+#define KLS_PRODUCTS_BF16 1
+#endif
+
 // S_k in parameter coordinates: d x d, row-major.
 #define KLS_STATE_FACTOR 0
 
@@ -354,8 +367,8 @@ typedef struct kls_options {
   uint32_t num_threads;
   // KLS_BACKEND_*.
   int32_t backend;
-  // Must be 0.
-  uint32_t reserved;
+  // KLS_PRODUCTS_*. Default KLS_PRODUCTS_F32.
+  int32_t products;
 } kls_options;
 #endif
 
@@ -578,6 +591,9 @@ typedef struct kls_similarity {
 // A reserved field is not 0.
 #define KLS_ERROR_RESERVED 12
 
+// This processor, or the chosen backend, cannot do what an option asks for.
+#define KLS_ERROR_UNSUPPORTED 13
+
 // beta1 and beta2 must lie in [0, 1).
 #define KLS_ERROR_BETA 20
 
@@ -756,7 +772,7 @@ kls_status kls_options_init(struct kls_options *options, size_t struct_size);
 // Makes an optimizer on the heap, with threads and the host's backend. `options` may be NULL for the defaults. Groups and tensors
 // are copied. On an error `*optimizer` is untouched. After one warm-up call per thread, steps allocate nothing.
 //
-// Errors: those of kls_optimizer_query, KLS_ERROR_THREADS, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_OUT_OF_MEMORY.
+// Errors: those of kls_optimizer_query, KLS_ERROR_THREADS, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_UNSUPPORTED, KLS_ERROR_OUT_OF_MEMORY.
 //
 // # Safety
 // As for kls_optimizer_query; `optimizer` is writable, `options` NULL or readable.

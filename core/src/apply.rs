@@ -8,7 +8,7 @@ use crate::magnitude::Norm;
 use crate::rows::for_each_row;
 use crate::shape::MAX_ORDER;
 use crate::step::{Refreshed, SliceStep, tables};
-use crate::unfold::{Rotate, Start, chain_starts_in_second, rotate};
+use crate::unfold::{Precision, Rotate, Start, chain_starts_in_second, rotate};
 use crate::{Mode, Scalar, eigenvalues, graft, packed};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
@@ -49,7 +49,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             let Self { layout, state, scratch, refreshed, linalg, .. } = self;
             let Scratch { update, product, basis, .. } = scratch;
             let bases = bases_in_force(refreshed, basis, &state.basis);
-            rotate(*linalg, layout.shape(), bases, Rotate::OutOf, Start::InPlace, update, product)?;
+            rotate(*linalg, Precision::Rounding, layout.shape(), bases, Rotate::OutOf, Start::InPlace, [update, product])?;
             self.set_length(grafted);
         } else if grafted.is_some() {
             core::mem::swap(&mut self.scratch.update, &mut self.scratch.product);
@@ -87,7 +87,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let Scratch { gradient, momentum, update, product, basis, .. } = scratch;
         let bases = bases_in_force(refreshed, basis, &state.basis);
         let numerator = if config.momentum == Momentum::Average { &**momentum } else { &**gradient };
-        rotate(*linalg, layout.shape(), bases, Rotate::OutOf, Start::External(numerator), update, product)
+        rotate(*linalg, Precision::Rounding, layout.shape(), bases, Rotate::OutOf, Start::External(numerator), [update, product])
     }
 
     /// The grafted method's direction, into `product`, and its norm.

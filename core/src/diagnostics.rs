@@ -10,7 +10,7 @@ use crate::rows::{Tables, for_each_row, weighted_square_sum};
 use crate::shape::MAX_ORDER;
 use crate::staleness::Staleness;
 use crate::step::{SliceError, check, tables};
-use crate::unfold::{Rotate, Start, rotate};
+use crate::unfold::{Precision, Rotate, Start, rotate};
 use crate::{Config, GradientFault, Layout, Mode, Scalar, Shape, SliceHeader, Tensor, eigenvalues, eigenvectors, packed};
 
 /// What there is to say about one mode of a slice.
@@ -209,7 +209,7 @@ impl<T: Scalar> Reading<'_, T> {
         let mut scratch = self.layout.split_scratch(scratch);
         let projected = if shape.full_modes() > 0 {
             let bases = core::array::from_fn(|k| &self.state[regions.basis[k].clone()]);
-            rotate(linalg, shape, bases, Rotate::Into, Start::External(grad), scratch.gradient, scratch.product)?;
+            rotate(linalg, Precision::Full, shape, bases, Rotate::Into, Start::External(grad), [scratch.gradient, scratch.product])?;
             &*scratch.gradient
         } else {
             grad

@@ -7,7 +7,7 @@ use crate::linalg::{LinAlg, LinAlgError};
 use crate::rows::{scale, sums_of_products, sums_of_squares};
 use crate::shape::MAX_ORDER;
 use crate::step::{SliceStep, tables};
-use crate::unfold::{Rotate, Start, rotate, unfolded_product};
+use crate::unfold::{Precision, Rotate, Start, rotate, unfolded_product};
 use crate::{Estimator, Mode, Scalar, eigenvalues, packed};
 
 /// The weights of one mode. F-Shampoo's are of unit norm, which `c_k` makes up for.
@@ -103,7 +103,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 self.linalg.vectorise(|_| scale(shape, &weights, gradient, product));
                 &**product
             };
-            unfolded_product(self.linalg, shape, k, alpha, (x, x), delta[k])?;
+            unfolded_product(self.linalg, Precision::Rounding, shape, k, alpha, (x, x), delta[k])?;
         } else {
             self.diagonal(k, alpha, grad);
         }
@@ -141,13 +141,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             &**gradient
         };
         let factors = core::array::from_fn(|j| if j == k { &[] } else { &*basis[j] });
-        rotate(self.linalg, shape, factors, Rotate::OutOf, Start::External(y), aside, update)?;
+        rotate(self.linalg, Precision::Rounding, shape, factors, Rotate::OutOf, Start::External(y), [aside, update])?;
         if !shape.is_full(k) {
             sums_of_products(shape, k, aside, y, lambda[k]);
             lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
             return Ok(());
         }
-        unfolded_product(self.linalg, shape, k, alpha, (&**aside, y), delta[k])
+        unfolded_product(self.linalg, Precision::Rounding, shape, k, alpha, (&**aside, y), delta[k])
     }
 
     /// The eigenvalues of after this step, before any refresh; `diag(Delta~_k)` comes in in their place.

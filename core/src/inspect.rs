@@ -5,7 +5,7 @@ use crate::optimizer::Optimizer;
 use crate::report::{StepError, StepErrorKind};
 use crate::shape::MAX_ORDER;
 use crate::step::SliceError;
-use crate::unfold::{Rotate, Start, mode_product, rotate};
+use crate::unfold::{Precision, Rotate, Start, mode_product, rotate};
 use crate::{Layout, Scalar, SliceHeader, eigenvectors, packed};
 
 /// A part of a slice's state.
@@ -86,7 +86,8 @@ impl<T: Scalar> Optimizer<'_, T> {
             StatePart::Momentum if turned => {
                 let bases: [&[T]; MAX_ORDER] = core::array::from_fn(|k| &state[regions.basis[k].clone()]);
                 let momentum = Start::External(&state[regions.momentum]);
-                rotate(linalg, layout.shape(), bases, Rotate::OutOf, momentum, out, scratch.product).map_err(linalg_error)?;
+                rotate(linalg, Precision::Full, layout.shape(), bases, Rotate::OutOf, momentum, [out, scratch.product])
+                    .map_err(linalg_error)?;
             }
             StatePart::Momentum => out.copy_from_slice(&state[regions.momentum]),
             StatePart::Factor(k) => {
@@ -144,7 +145,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         conjugate(linalg, d, rotation, factor, scratch.square).map_err(linalg_error)?;
         if !state.momentum.is_empty() {
             let rotation = MatRef::row_major(rotation, d, d);
-            mode_product(linalg, layout.shape(), k, rotation, state.momentum, scratch.product).map_err(linalg_error)?;
+            mode_product(linalg, Precision::Full, layout.shape(), k, rotation, state.momentum, scratch.product).map_err(linalg_error)?;
             state.momentum.copy_from_slice(scratch.product);
         }
         packed::pack(state.factor[k], factor, d);

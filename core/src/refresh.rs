@@ -9,7 +9,7 @@ use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::shape::Shape;
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
-use crate::unfold::mode_product;
+use crate::unfold::{Precision, mode_product};
 use crate::{eigenvalues, eigenvectors, packed};
 
 /// Every so many refreshes the basis takes one Newton-Schulz step back to orthogonality. In `f32` the product `Q Qhat` drifts by about
@@ -219,7 +219,7 @@ impl<T: Scalar> Turn<'_, T> {
         linalg.matmul(MatMut::row_major(b.basis, d, d), false, MatRef::row_major(old_basis, d, d), rotation)?;
         for (tensor, rotated) in b.moving {
             if !tensor.is_empty() {
-                mode_product(linalg, shape, k, rotation.t(), tensor, rotated)?;
+                mode_product(linalg, Precision::Full, shape, k, rotation.t(), tensor, rotated)?;
             }
         }
         if self.polish {

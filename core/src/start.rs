@@ -6,7 +6,7 @@ use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::magnitude::Magnitude;
 use crate::shape::Shape;
 use crate::step::SliceStep;
-use crate::unfold::{mode_product, unfolded_product};
+use crate::unfold::{Precision, mode_product, unfolded_product};
 use crate::{Config, Scalar, eigenvalues, eigenvectors, packed};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
@@ -42,14 +42,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 continue;
             }
             let x = &*scratch.product;
-            unfolded_product(self.linalg, shape, k, T::ONE, (x, x), scratch.delta[k])?;
+            unfolded_product(self.linalg, Precision::Full, shape, k, T::ONE, (x, x), scratch.delta[k])?;
             let a = MatMut::row_major(scratch.delta[k], d, d);
             let decomposed = self.linalg.eigh(a, MatMut::row_major(basis, d, d), values, scratch.work).is_ok();
             if decomposed {
                 // The gradient seen in the basis tells small eigenvalues from rounding better than its square did.
-                mode_product(self.linalg, shape, k, MatRef::row_major(basis, d, d).t(), x, scratch.gradient)?;
+                mode_product(self.linalg, Precision::Full, shape, k, MatRef::row_major(basis, d, d).t(), x, scratch.gradient)?;
                 let y = &*scratch.gradient;
-                unfolded_product(self.linalg, shape, k, T::ONE, (y, y), scratch.delta[k])?;
+                unfolded_product(self.linalg, Precision::Full, shape, k, T::ONE, (y, y), scratch.delta[k])?;
                 for (value, &diagonal) in values.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
                     *value = diagonal;
                 }
@@ -73,7 +73,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                         eigenvalues::settle(config, shape, k, state.lambda[k], &mut self.header);
                     }
                 } else {
-                    unfolded_product(self.linalg, shape, k, weight, (x, x), scratch.delta[k])?;
+                    unfolded_product(self.linalg, Precision::Full, shape, k, weight, (x, x), scratch.delta[k])?;
                     packed::pack(state.factor[k], scratch.delta[k], d);
                 }
             }

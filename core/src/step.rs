@@ -11,7 +11,7 @@ use crate::magnitude::{GradientFault, Magnitude, Visit};
 use crate::measure::Measure;
 use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
-use crate::unfold::{Rotate, Start, rotate};
+use crate::unfold::{Precision, Rotate, Start, rotate};
 use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, packed};
 
 /// Why a slice was not stepped.
@@ -277,7 +277,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     fn project(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let bases = core::array::from_fn(|k| &*self.state.basis[k]);
         let Scratch { gradient, product, .. } = &mut self.scratch;
-        rotate(self.linalg, self.layout.shape(), bases, Rotate::Into, Start::External(grad), gradient, product)
+        rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])
     }
 
     /// Writes everything that the step computed: the only place that does, and it cannot fail.

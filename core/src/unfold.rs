@@ -14,9 +14,48 @@ pub(crate) enum Rotate {
     OutOf,
 }
 
+/// What a backend may do to the operands of a product.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// Nothing: [`LinAlg::matmul`], [`LinAlg::matmul_lower`].
+    Full,
+    /// Round them: [`LinAlg::matmul_rounding`], [`LinAlg::matmul_lower_rounding`].
+    Rounding,
+}
+
+impl Precision {
+    fn matmul<T: Scalar, L: LinAlg<T>>(
+        self,
+        linalg: &mut L,
+        c: MatMut<'_, T>,
+        a: MatRef<'_, T>,
+        b: MatRef<'_, T>,
+    ) -> Result<(), LinAlgError> {
+        match self {
+            Self::Full => linalg.matmul(c, false, a, b),
+            Self::Rounding => linalg.matmul_rounding(c, false, a, b),
+        }
+    }
+
+    fn matmul_lower<T: Scalar, L: LinAlg<T>>(
+        self,
+        linalg: &mut L,
+        (c, accumulate): (MatMut<'_, T>, bool),
+        alpha: T,
+        a: MatRef<'_, T>,
+        b: MatRef<'_, T>,
+    ) -> Result<(), LinAlgError> {
+        match self {
+            Self::Full => linalg.matmul_lower(c, accumulate, alpha, a, b),
+            Self::Rounding => linalg.matmul_lower_rounding(c, accumulate, alpha, a, b),
+        }
+    }
+}
+
 /// One mode product `out = x x_k A`, with the fibres of mode `k` multiplied from the left.
 pub(crate) fn mode_product<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
+    precision: Precision,
     shape: &Shape,
     k: usize,
     a: MatRef<'_, T>,
@@ -27,10 +66,10 @@ pub(crate) fn mode_product<T: Scalar, L: LinAlg<T>>(
     let (left, right) = shape.around(k);
     if right == 1 {
         // The rows of a (left x d) matrix are the fibres: Y = X A^T, the transpose of the general case, in one product.
-        return linalg.matmul(MatMut::row_major(out, left, d), false, MatRef::row_major(x, left, d), a.t());
+        return precision.matmul(linalg, MatMut::row_major(out, left, d), MatRef::row_major(x, left, d), a.t());
     }
     for (x, out) in x.chunks_exact(d * right).zip(out.chunks_exact_mut(d * right)) {
-        linalg.matmul(MatMut::row_major(out, d, right), false, a, MatRef::row_major(x, d, right))?;
+        precision.matmul(linalg, MatMut::row_major(out, d, right), a, MatRef::row_major(x, d, right))?;
     }
     Ok(())
 }
@@ -55,12 +94,12 @@ pub(crate) const fn chain_starts_in_second(shape: &Shape) -> bool {
 /// number of squares is odd ([`chain_starts_in_second`] for the bases of all full modes), else in `end`.
 pub(crate) fn rotate<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
+    precision: Precision,
     shape: &Shape,
     bases: [&[T]; MAX_ORDER],
     direction: Rotate,
     start: Start<'_, T>,
-    end: &mut [T],
-    other: &mut [T],
+    [end, other]: [&mut [T]; 2],
 ) -> Result<(), LinAlgError> {
     let count = bases.iter().filter(|basis| !basis.is_empty()).count();
     let (mut source, mut target) = if count % 2 == 1 { (other, end) } else { (end, other) };
@@ -72,7 +111,7 @@ pub(crate) fn rotate<T: Scalar, L: LinAlg<T>>(
         let input = external.take().unwrap_or(source);
         let basis = MatRef::row_major(basis, shape.dim(k), shape.dim(k));
         let basis = if direction == Rotate::Into { basis.t() } else { basis };
-        mode_product(linalg, shape, k, basis, input, target)?;
+        mode_product(linalg, precision, shape, k, basis, input, target)?;
         core::mem::swap(&mut source, &mut target);
     }
     Ok(())
@@ -81,6 +120,7 @@ pub(crate) fn rotate<T: Scalar, L: LinAlg<T>>(
 /// `Delta = alpha mat_k(X) mat_k(Y)^T`, known to be symmetric: lower triangle of a `d x d` square.
 pub(crate) fn unfolded_product<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
+    precision: Precision,
     shape: &Shape,
     k: usize,
     alpha: T,
@@ -91,11 +131,11 @@ pub(crate) fn unfolded_product<T: Scalar, L: LinAlg<T>>(
     let (left, right) = shape.around(k);
     if right == 1 {
         let (a, b) = (MatRef::row_major(x, left, d), MatRef::row_major(y, left, d));
-        return linalg.matmul_lower(MatMut::row_major(delta, d, d), false, alpha, a.t(), b);
+        return precision.matmul_lower(linalg, (MatMut::row_major(delta, d, d), false), alpha, a.t(), b);
     }
     for (l, (x, y)) in x.chunks_exact(d * right).zip(y.chunks_exact(d * right)).enumerate() {
         let (a, b) = (MatRef::row_major(x, d, right), MatRef::row_major(y, d, right));
-        linalg.matmul_lower(MatMut::row_major(delta, d, d), l > 0, alpha, a, b.t())?;
+        precision.matmul_lower(linalg, (MatMut::row_major(delta, d, d), l > 0), alpha, a, b.t())?;
     }
     Ok(())
 }

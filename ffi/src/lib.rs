@@ -25,7 +25,10 @@ pub use config::*;
 pub use diagnostics::*;
 pub use handle::kls_optimizer;
 #[cfg(feature = "host")]
-pub use host::create::{KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, kls_optimizer_create, kls_options, kls_options_init};
+pub use host::create::{
+    KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, KLS_PRODUCTS_BF16, KLS_PRODUCTS_F32, kls_optimizer_create, kls_options,
+    kls_options_init,
+};
 pub use inspect::*;
 pub use methods::*;
 pub use optimizer::*;

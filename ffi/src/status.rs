@@ -32,6 +32,8 @@ pub const KLS_ERROR_INTERNAL: kls_status = 10;
 pub const KLS_ERROR_THREADS: kls_status = 11;
 /// A reserved field is not 0.
 pub const KLS_ERROR_RESERVED: kls_status = 12;
+/// This processor, or the chosen backend, cannot do what an option asks for.
+pub const KLS_ERROR_UNSUPPORTED: kls_status = 13;
 /// beta1 and beta2 must lie in [0, 1).
 pub const KLS_ERROR_BETA: kls_status = 20;
 /// eps must be finite and at least 0.
@@ -135,6 +137,7 @@ const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_INTERNAL => c"Internal error: a panic was caught. Please report it.",
         KLS_ERROR_THREADS => c"num_threads must be between 1 and 1024, and the threads must be startable.",
         KLS_ERROR_RESERVED => c"A reserved field is not 0.",
+        KLS_ERROR_UNSUPPORTED => c"This processor, or the chosen backend, cannot do what an option asks for.",
         KLS_ERROR_BETA => c"beta1 and beta2 must lie in [0, 1).",
         KLS_ERROR_EPS => c"eps must be finite and at least 0.",
         KLS_ERROR_WEIGHT_DECAY => c"weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.",

@@ -1,6 +1,16 @@
 #include "check.h"
 #include "fixture.h"
+#include <stdio.h>
 #include <string.h>
+
+/* Whether the processor has what KLS_PRODUCTS_BF16 needs, by the compiler's word. */
+static int has_bf16(void) {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#else
+    return 0;
+#endif
+}
 
 const char *test_host_errors(void) {
     static fixture f, lent;
@@ -25,14 +35,31 @@ const char *test_host_errors(void) {
         CHECK(optimizer == NULL);                                                                           \
     } while (0)
     REFUSED(struct_size, 0, KLS_ERROR_STRUCT_SIZE);
-    REFUSED(reserved, 1, KLS_ERROR_RESERVED);
     REFUSED(num_threads, 0, KLS_ERROR_THREADS);
     REFUSED(num_threads, 1025, KLS_ERROR_THREADS);
     REFUSED(backend, 9, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(products, 2, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(products, -1, KLS_ERROR_UNKNOWN_VALUE);
 #undef REFUSED
     EXPECT(KLS_ERROR_NULL, kls_optimizer_create(NULL, &f.group, 1, f.tensors, 2, NULL));
     EXPECT(KLS_ERROR_NULL, kls_optimizer_create(&optimizer, &f.group, 1, NULL, 2, NULL));
     CHECK(optimizer == NULL);
+
+    /* bf16 products: never with the portable backend; otherwise where the processor has them, and nowhere else. */
+    options = before;
+    options.products = KLS_PRODUCTS_BF16;
+    options.backend = KLS_BACKEND_PORTABLE;
+    EXPECT(KLS_ERROR_UNSUPPORTED, kls_optimizer_create(&optimizer, &f.group, 1, f.tensors, 2, &options));
+    CHECK(optimizer == NULL);
+    options.backend = KLS_BACKEND_AUTO;
+    if (has_bf16()) {
+        EXPECT(KLS_OK, kls_optimizer_create(&optimizer, &f.group, 1, f.tensors, 2, &options));
+        EXPECT(KLS_OK, kls_optimizer_destroy(&optimizer));
+    } else {
+        puts("SKIPPED: the acceptance of KLS_PRODUCTS_BF16, for this processor has no AVX512-BF16; its refusal is tested");
+        EXPECT(KLS_ERROR_UNSUPPORTED, kls_optimizer_create(&optimizer, &f.group, 1, f.tensors, 2, &options));
+        CHECK(optimizer == NULL);
+    }
 
     /* More memory than there is: an error, not an abort. */
     {

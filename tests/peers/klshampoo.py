@@ -72,7 +72,7 @@ class Tensor(Structure):
 
 
 class Options(Structure):
-    _fields_ = [("struct_size", c_uint32), ("num_threads", c_uint32), ("backend", c_int32), ("reserved", c_uint32)]
+    _fields_ = [("struct_size", c_uint32), ("num_threads", c_uint32), ("backend", c_int32), ("products", c_int32)]
 
 
 class Counters(Structure):

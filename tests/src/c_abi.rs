@@ -40,7 +40,7 @@ pub struct Created<const BACKEND: i32, const THREADS: u32>;
 
 impl<const BACKEND: i32, const THREADS: u32> Face for Created<BACKEND, THREADS> {
     fn make(group: &kls_config, tensor: &kls_tensor) -> (*mut kls_optimizer, Vec<u128>) {
-        let mut options = kls_options { struct_size: 0, num_threads: 0, backend: 0, reserved: 0 };
+        let mut options = kls_options { struct_size: 0, num_threads: 0, backend: 0, products: 0 };
         let mut optimizer = std::ptr::null_mut();
         // SAFETY: all pointers are to live values.
         unsafe {

@@ -1,5 +1,6 @@
 //! Host results are the same bits for any number of threads and any alignment of the buffers, whether threads share a slice or not.
 
+use klshampoo_ffi::host::Bf16;
 use klshampoo_ffi::*;
 use klshampoo_tests::c_abi::{config_to_c, tensor_to_c};
 use klshampoo_tests::cases::Xorshift;
@@ -9,15 +10,14 @@ use klshampoo_tests::harness::Number;
 const DIMS: [&[usize]; 6] = [&[610, 350], &[64, 48], &[64, 48], &[3, 40, 20], &[17], &[130, 150]];
 const STEPS: usize = 7;
 
-/// The bits of all parameters after a run, with every buffer `shift` elements off a cache line.
-fn run(method: i32, threads: u32, shift: usize) -> Vec<Vec<u32>> {
+/// The bits of all parameters after a run with `KLS_PRODUCTS_*`, with every buffer `shift` elements off a cache line.
+fn run(method: i32, products: i32, threads: u32, shift: usize) -> Vec<Vec<u32>> {
     let mut group = config_to_c(&f32::kl_shampoo());
     // SAFETY: a live struct of the given size.
     assert_eq!(unsafe { kls_config_init(&mut group, size_of::<kls_config>(), method, KLS_CONVENTION_FIGURE13) }, KLS_OK);
     group.refresh_period = 3;
     let tensors: Vec<kls_tensor> = DIMS.iter().map(|dims| tensor_to_c(dims, &vec![None; dims.len()])).collect();
-    let options =
-        kls_options { struct_size: size_of::<kls_options>() as u32, num_threads: threads, backend: KLS_BACKEND_FAER, reserved: 0 };
+    let options = kls_options { struct_size: size_of::<kls_options>() as u32, num_threads: threads, backend: KLS_BACKEND_FAER, products };
     let mut optimizer = std::ptr::null_mut();
     // SAFETY: all pointers are to live values.
     let status = unsafe { kls_optimizer_create(&mut optimizer, &group, 1, tensors.as_ptr(), tensors.len(), &options) };
@@ -43,11 +43,20 @@ fn run(method: i32, threads: u32, shift: usize) -> Vec<Vec<u32>> {
 
 #[test]
 fn bits_depend_neither_on_threads_nor_on_alignment() {
-    for method in [KLS_METHOD_KL_SHAMPOO, KLS_METHOD_SOAP, KLS_METHOD_SHAMPOO] {
-        let alone = run(method, 1, 0);
+    let mut cases: Vec<_> = [KLS_METHOD_KL_SHAMPOO, KLS_METHOD_SOAP, KLS_METHOD_SHAMPOO].map(|method| (method, KLS_PRODUCTS_F32)).into();
+    if Bf16::detect().is_some() {
+        cases.extend([KLS_METHOD_KL_SHAMPOO, KLS_METHOD_F_SHAMPOO_1].map(|method| (method, KLS_PRODUCTS_BF16)));
+    } else {
+        println!("SKIPPED: bf16 products, for this processor has no AVX512-BF16");
+    }
+    for (method, products) in cases {
+        let alone = run(method, products, 1, 0);
         assert!(alone.iter().flatten().all(|&bits| f32::from_bits(bits).is_finite() && f32::from_bits(bits) != 0.1));
         for (threads, shift) in [(2, 0), (3, 0), (1, 5), (2, 11)] {
-            assert!(run(method, threads, shift) == alone, "method {method}, {threads} threads, {shift} elements off");
+            assert!(
+                run(method, products, threads, shift) == alone,
+                "method {method}, products {products}, {threads} threads, {shift} elements off"
+            );
         }
     }
 }

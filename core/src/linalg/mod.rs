@@ -59,6 +59,30 @@ pub trait LinAlg<T: Scalar> {
     fn matmul_lower(&mut self, c: MatMut<'_, T>, accumulate: bool, alpha: T, a: MatRef<'_, T>, b: MatRef<'_, T>)
     -> Result<(), LinAlgError>;
 
+    /// [`Self::matmul`], a product of which a backend may round the operands: the gradient's way into the eigenbasis, the estimate and the
+    /// direction's way back; nothing that is accumulated in place or must stay orthogonal. By default it is exact.
+    ///
+    /// # Errors
+    /// As [`Self::matmul`].
+    fn matmul_rounding(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        self.matmul(c, accumulate, a, b)
+    }
+
+    /// [`Self::matmul_lower`], of which a backend may round the operands; see [`Self::matmul_rounding`].
+    ///
+    /// # Errors
+    /// As [`Self::matmul_lower`].
+    fn matmul_lower_rounding(
+        &mut self,
+        c: MatMut<'_, T>,
+        accumulate: bool,
+        alpha: T,
+        a: MatRef<'_, T>,
+        b: MatRef<'_, T>,
+    ) -> Result<(), LinAlgError> {
+        self.matmul_lower(c, accumulate, alpha, a, b)
+    }
+
     /// The orthogonal factor of `A = Q R` with `diag R >= 0`. `A` is d x d and is destroyed; `Q` is d x d.
     ///
     /// Rank-deficient input is fine: `Q` is orthogonal all the same, columns beyond the range are arbitrary.

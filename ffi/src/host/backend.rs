@@ -55,6 +55,21 @@ impl LinAlg<f32> for Backend {
         each!(self, linalg => linalg.matmul_lower(c, accumulate, alpha, a, b))
     }
 
+    fn matmul_rounding(&mut self, c: MatMut<'_, f32>, accumulate: bool, a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.matmul_rounding(c, accumulate, a, b))
+    }
+
+    fn matmul_lower_rounding(
+        &mut self,
+        c: MatMut<'_, f32>,
+        accumulate: bool,
+        alpha: f32,
+        a: MatRef<'_, f32>,
+        b: MatRef<'_, f32>,
+    ) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.matmul_lower_rounding(c, accumulate, alpha, a, b))
+    }
+
     fn qr(&mut self, a: MatMut<'_, f32>, q: MatMut<'_, f32>, work: &mut [f32]) -> Result<(), LinAlgError> {
         each!(self, linalg => linalg.qr(a, q, work))
     }

@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 
 use klshampoo::linalg::Portable;
 
-use super::{Backend, Faer, Host, OutOfMemory};
+use super::{Backend, Bf16, Faer, Host, OutOfMemory};
 use crate::checked::{check_pointer, check_struct_size, put, slice, write_struct};
 use crate::config::kls_config;
 use crate::guard::guard;
@@ -19,6 +19,14 @@ pub const KLS_BACKEND_PORTABLE: i32 = 1;
 /// faer's kernels: SIMD by run-time detection; the same bits for the same CPU features and any number of threads.
 pub const KLS_BACKEND_FAER: i32 = 2;
 
+/// Products of f32.
+pub const KLS_PRODUCTS_F32: i32 = 0;
+/// Operands of the step's large products (the gradient's way into the eigenbasis, the estimates of the factors, the direction's way back) are
+/// rounded to bf16, sums are f32; refreshes, diagnostics and the state stay f32. Needs a processor with AVX512-BF16, and not
+/// KLS_BACKEND_PORTABLE. A rounded gradient is off by up to 2^-9 of each element, so eigenvalues below about 2^-18 of the largest one are
+/// those of the rounding.
+pub const KLS_PRODUCTS_BF16: i32 = 1;
+
 /// How an optimizer on a host works. Fill it with kls_options_init, then change what you want.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
@@ -32,12 +40,13 @@ pub struct kls_options {
     pub num_threads: u32,
     /// KLS_BACKEND_*.
     pub backend: i32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// KLS_PRODUCTS_*. Default KLS_PRODUCTS_F32.
+    pub products: i32,
 }
 
 impl kls_options {
-    const DEFAULT: Self = Self { struct_size: size_of::<Self>() as u32, num_threads: 1, backend: KLS_BACKEND_AUTO, reserved: 0 };
+    const DEFAULT: Self =
+        Self { struct_size: size_of::<Self>() as u32, num_threads: 1, backend: KLS_BACKEND_AUTO, products: KLS_PRODUCTS_F32 };
 }
 
 /// Fills `options` with the defaults. `struct_size` is sizeof(kls_options).
@@ -60,7 +69,7 @@ fn block(size: usize) -> Result<Layout, kls_status> {
 /// Makes an optimizer on the heap, with threads and the host's backend. `options` may be NULL for the defaults. Groups and tensors
 /// are copied. On an error `*optimizer` is untouched. After one warm-up call per thread, steps allocate nothing.
 ///
-/// Errors: those of kls_optimizer_query, KLS_ERROR_THREADS, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_OUT_OF_MEMORY.
+/// Errors: those of kls_optimizer_query, KLS_ERROR_THREADS, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_UNSUPPORTED, KLS_ERROR_OUT_OF_MEMORY.
 ///
 /// # Safety
 /// As for kls_optimizer_query; `optimizer` is writable, `options` NULL or readable.
@@ -108,23 +117,26 @@ pub unsafe extern "C" fn kls_optimizer_create(
     })
 }
 
-/// Makes a thread's backend for tensors of a largest dim.
-type MakeBackend = fn(usize) -> Result<Backend, OutOfMemory>;
-
 /// Checks the options; how a thread's backend is made for tensors of a largest dim.
-fn backend(options: &kls_options) -> Result<MakeBackend, kls_status> {
+fn backend(options: &kls_options) -> Result<impl Fn(usize) -> Result<Backend, OutOfMemory> + use<>, kls_status> {
     check_struct_size::<kls_options>(options.struct_size as usize)?;
-    if options.reserved != 0 {
-        return Err(KLS_ERROR_RESERVED);
-    }
     if !(1..=1024).contains(&options.num_threads) {
         return Err(KLS_ERROR_THREADS);
     }
-    match options.backend {
-        KLS_BACKEND_PORTABLE => Ok(|_| Ok(Backend::Portable(Portable))),
-        KLS_BACKEND_AUTO | KLS_BACKEND_FAER => Ok(|largest| Ok(Backend::Faer(Box::new(Faer::new(largest)?)))),
-        _ => Err(KLS_ERROR_UNKNOWN_VALUE),
-    }
+    let portable = match options.backend {
+        KLS_BACKEND_PORTABLE => true,
+        KLS_BACKEND_AUTO | KLS_BACKEND_FAER => false,
+        _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+    };
+    let bf16 = match options.products {
+        KLS_PRODUCTS_F32 => None,
+        KLS_PRODUCTS_BF16 if portable => return Err(KLS_ERROR_UNSUPPORTED),
+        KLS_PRODUCTS_BF16 => Some(Bf16::detect().ok_or(KLS_ERROR_UNSUPPORTED)?),
+        _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+    };
+    Ok(move |largest| {
+        Ok(if portable { Backend::Portable(Portable) } else { Backend::Faer(Box::new(Faer::new(largest)?.with_bf16_products(bf16))) })
+    })
 }
 
 /// Frees an optimizer that `create` made.

@@ -4,6 +4,7 @@
 //! faer picks its kernels by the processor's features at run time, so a result is the same for the same features only.
 //! Small problems, and layouts that faer has no kernel for, go to [`Portable`].
 
+mod bf16;
 mod cholesky;
 mod columns;
 mod eigen;
@@ -20,6 +21,7 @@ use klshampoo::Scalar;
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 use pulp::Arch;
 
+pub use self::bf16::Bf16;
 use self::registers::ClearRegisters;
 use self::tiles::Team;
 use super::pool::Pool;
@@ -34,13 +36,16 @@ const SMALL_EIGH: usize = 64;
 
 /// The backend of hosts. One for each thread that steps.
 ///
-/// Nothing is allocated after [`Faer::new`], but for a packing buffer that faer keeps for each thread from its first large product on.
+/// Nothing is allocated after [`Faer::new`], but for packing buffers that faer and bfloat16 products keep for each thread from its first
+/// large product on.
 pub struct Faer {
     scratch: MemBuffer,
     /// For elementwise passes; faer detects for itself.
     simd: Arch,
     /// Threads that help with large matrices.
     helpers: Option<Arc<Pool>>,
+    /// How products of `f32` are made whose operands may be rounded.
+    bf16: Option<Bf16>,
 }
 
 /// The memory for a backend's scratch could not be had.
@@ -82,7 +87,7 @@ impl Faer {
         // Requirements need not grow with the dimension: their block sizes do not.
         let of = |d: usize| StackReq::any_of(&requirements.map(|requirement| requirement(d)));
         let scratch = (0..=max_dim).map(of).fold(StackReq::empty(), StackReq::or);
-        Ok(Self { scratch: MemBuffer::try_new(scratch).map_err(|_| OutOfMemory)?, simd: Arch::new(), helpers: None })
+        Ok(Self { scratch: MemBuffer::try_new(scratch).map_err(|_| OutOfMemory)?, simd: Arch::new(), helpers: None, bf16: None })
     }
 
     /// The SIMD levels of this machine, from the target's baseline to the best.
@@ -100,6 +105,43 @@ impl Faer {
     #[must_use]
     pub fn with_simd(self, simd: Arch) -> Self {
         Self { simd, ..self }
+    }
+
+    /// The same with `f32` operands rounded to bfloat16 in large products that allow it, or not (the default). Sums are `f32`.
+    #[must_use]
+    pub fn with_bf16_products(self, bf16: Option<Bf16>) -> Self {
+        Self { bf16, ..self }
+    }
+
+    /// See [`LinAlg::matmul_rounding`].
+    pub(super) fn matmul_rounding(
+        &mut self,
+        mut c: MatMut<'_, f32>,
+        accumulate: bool,
+        a: MatRef<'_, f32>,
+        b: MatRef<'_, f32>,
+    ) -> Result<(), LinAlgError> {
+        let bf16 = self.bf16.filter(|bf16| bf16.pays(&c, &a));
+        if bf16.is_some_and(|bf16| bf16.matmul(c.reborrow(), accumulate, a, b, self.hands().0)) {
+            return Ok(());
+        }
+        self.matmul(c, accumulate, a, b)
+    }
+
+    /// See [`LinAlg::matmul_lower_rounding`].
+    pub(super) fn matmul_lower_rounding(
+        &mut self,
+        mut c: MatMut<'_, f32>,
+        accumulate: bool,
+        alpha: f32,
+        a: MatRef<'_, f32>,
+        b: MatRef<'_, f32>,
+    ) -> Result<(), LinAlgError> {
+        let bf16 = self.bf16.filter(|bf16| bf16.pays(&c, &a));
+        if bf16.is_some_and(|bf16| bf16.matmul_lower(c.reborrow(), accumulate, alpha, a, b, self.hands().0)) {
+            return Ok(());
+        }
+        self.matmul_lower(c, accumulate, alpha, a, b)
     }
 
     /// Has the threads of a pool, none of which is busy, help with large matrices from now on, or none. No bit of a result depends on it.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use klshampoo::{Optimizer, StepError, Tensor};
 
 pub use self::backend::Backend;
-pub use self::faer::{Faer, OutOfMemory};
+pub use self::faer::{Bf16, Faer, OutOfMemory};
 use self::pool::Pool;
 use crate::pointers::{Pointers, keep_first};
 use crate::status::{KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_THREADS, kls_status};

@@ -92,12 +92,8 @@ pub(super) fn matmul_lower<T: Scalar + RealField>(
             Some(copy) => (copy, right.subrows(k, copy.ncols())),
             None => (left, right),
         };
-        let pieces = tiles::pieces(d);
-        team.run(pieces * (pieces + 1) / 2, |tile| {
-            // Tile (i, j), j <= i, is number i (i + 1) / 2 + j; rows of many tiles come first.
-            let tile = pieces * (pieces + 1) / 2 - 1 - tile;
-            let i = (0..pieces).rfind(|i| i * (i + 1) / 2 <= tile).unwrap_or(0);
-            let (rows, cols) = (tiles::piece(d, i), tiles::piece(d, tile - i * (i + 1) / 2));
+        team.run(tiles::lower_pieces(d), |tile| {
+            let (rows, cols) = tiles::lower_piece(d, tile);
             let (left, right) = (left.get(rows.clone(), ..), right.get(.., cols.clone()));
             let on_diagonal = rows == cols;
             // SAFETY: tiles are disjoint, and each is computed once.

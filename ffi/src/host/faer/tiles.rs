@@ -63,6 +63,19 @@ pub(super) fn piece(n: usize, i: usize) -> Range<usize> {
     n.min(i * side)..n.min((i + 1) * side)
 }
 
+/// How many tiles the lower triangle of an `n x n` matrix is cut into.
+pub(super) const fn lower_pieces(n: usize) -> usize {
+    pieces(n) * (pieces(n) + 1) / 2
+}
+
+/// Rows and columns of tile `i` of the lower triangle; rows of many tiles come first.
+pub(super) fn lower_piece(n: usize, i: usize) -> (Range<usize>, Range<usize>) {
+    // Tile (row, column), column <= row, is number row (row + 1) / 2 + column from the end.
+    let tile = lower_pieces(n) - 1 - i;
+    let row = (0..pieces(n)).rfind(|row| row * (row + 1) / 2 <= tile).unwrap_or(0);
+    (piece(n, row), piece(n, tile - row * (row + 1) / 2))
+}
+
 /// A matrix of which different threads write different parts.
 pub(super) struct Shared<'a, T> {
     data: *mut T,
