@@ -588,7 +588,7 @@ typedef struct kls_similarity {
 // num_threads must be between 1 and 1024, and the threads must be startable.
 #define KLS_ERROR_THREADS 11
 
-// A reserved field is not 0.
+// A reserved field is not 0. At present no struct has one.
 #define KLS_ERROR_RESERVED 12
 
 // This processor, or the chosen backend, cannot do what an option asks for.
