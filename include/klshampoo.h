@@ -205,7 +205,7 @@
 // Operands of the step's large products (the gradient's way into the eigenbasis, the estimates of the factors, the direction's way back) are
 // rounded to bf16, sums are f32; refreshes, diagnostics and the state stay f32. Needs a processor with AVX512-BF16, and not
 // KLS_BACKEND_PORTABLE. A rounded gradient is off by up to 2^-9 of each element, so eigenvalues below about 2^-18 of the largest one are
-// those of the rounding.
+// those of the rounding. Each thread keeps 1.5 MiB for packing from its first such product on.
 #define KLS_PRODUCTS_BF16 1
 #endif
 
@@ -588,7 +588,7 @@ typedef struct kls_similarity {
 // num_threads must be between 1 and 1024, and the threads must be startable.
 #define KLS_ERROR_THREADS 11
 
-// A reserved field is not 0.
+// A reserved field is not 0. At present no struct has one.
 #define KLS_ERROR_RESERVED 12
 
 // This processor, or the chosen backend, cannot do what an option asks for.

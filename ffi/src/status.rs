@@ -30,7 +30,7 @@ pub const KLS_ERROR_OUT_OF_MEMORY: kls_status = 8;
 pub const KLS_ERROR_INTERNAL: kls_status = 10;
 /// num_threads must be between 1 and 1024, and the threads must be startable.
 pub const KLS_ERROR_THREADS: kls_status = 11;
-/// A reserved field is not 0.
+/// A reserved field is not 0. At present no struct has one.
 pub const KLS_ERROR_RESERVED: kls_status = 12;
 /// This processor, or the chosen backend, cannot do what an option asks for.
 pub const KLS_ERROR_UNSUPPORTED: kls_status = 13;

@@ -24,7 +24,7 @@ pub const KLS_PRODUCTS_F32: i32 = 0;
 /// Operands of the step's large products (the gradient's way into the eigenbasis, the estimates of the factors, the direction's way back) are
 /// rounded to bf16, sums are f32; refreshes, diagnostics and the state stay f32. Needs a processor with AVX512-BF16, and not
 /// KLS_BACKEND_PORTABLE. A rounded gradient is off by up to 2^-9 of each element, so eigenvalues below about 2^-18 of the largest one are
-/// those of the rounding.
+/// those of the rounding. Each thread keeps 1.5 MiB for packing from its first such product on.
 pub const KLS_PRODUCTS_BF16: i32 = 1;
 
 /// How an optimizer on a host works. Fill it with kls_options_init, then change what you want.

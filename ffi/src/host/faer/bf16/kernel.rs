@@ -66,12 +66,9 @@ unsafe fn tile<const MR: usize>(pairs: usize, a: *const u32, b: *const u32, tile
         // SAFETY: the panels hold `pairs` pairs of NR and of MR words, the former on lines of the cache. Vectors have no invalid bits.
         unsafe {
             let b = b.add(pair * NR);
-            let b: [__m512bh; 2] = [
-                transmute::<__m512i, __m512bh>(_mm512_load_si512(b.cast())),
-                transmute::<__m512i, __m512bh>(_mm512_load_si512(b.add(16).cast())),
-            ];
+            let b = [_mm512_load_si512(b.cast()), _mm512_load_si512(b.add(16).cast())].map(|b| transmute::<__m512i, __m512bh>(b));
             for (r, sums) in sums.iter_mut().enumerate() {
-                let a: __m512bh = transmute(_mm512_set1_epi32((*a.add(pair * MR + r)).cast_signed()));
+                let a = transmute::<__m512i, __m512bh>(_mm512_set1_epi32((*a.add(pair * MR + r)).cast_signed()));
                 sums[0] = _mm512_dpbf16_ps(sums[0], a, b[0]);
                 sums[1] = _mm512_dpbf16_ps(sums[1], a, b[1]);
             }

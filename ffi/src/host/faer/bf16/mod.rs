@@ -5,6 +5,10 @@
 //!
 //! An element's bits depend on its row of `A`, its column of `B` and the blocks that the depth is cut into, not on how the rest of the
 //! result is cut: threads may share it in any way.
+//!
+//! One thread of a Zen 5 core (AMD EPYC, 2026-11-23), rounding and packing included, faer's `f32` products against these, GFLOP/s:
+//! 208 / 204 at 48^3, 225 / 303 at 64^3, 237 / 348 at 96^3, 199 / 369 at 128^3, 221 / 413 at 256^3, 225 / 448 at 768^3; 208 / 326 for
+//! 32 x 768 x 768, 203 / 336 for 768 x 32 x 768, 231 / 324 for 768 x 768 x 32 (the last is the depth).
 
 #[cfg(target_arch = "x86_64")]
 mod gemm;
@@ -62,9 +66,9 @@ enum Region {
 }
 
 /// From this many multiplications on, rounding and packing cost less than they gain.
-const LARGE: usize = 96 * 96 * 96;
+const LARGE: usize = 64 * 64 * 64;
 
-/// Every operand is packed, which takes the time of about so many multiplications per element: none of the three sides may be shorter.
+/// Every operand is packed, and columns are filled up to whole register tiles: none of the three sides may be shorter.
 const SHORT: usize = 32;
 
 impl Bf16 {
