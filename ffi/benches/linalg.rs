@@ -150,8 +150,7 @@ impl Operands {
 fn calls(criterion: &mut Criterion, call: Call) {
     let mut group = Group::new(criterion, call.name().into(), 1);
     let work = |d: usize| Throughput::Elements(call.flops(d as u64));
-    // Each time on a thread of its own: faer's kernels leave the upper parts of the vector registers in use, after which SSE
-    // instructions of the same thread, those of the portable backend, can take several times as long.
+    // Each time on a thread of its own, so that neither side finds the vector registers as the other one left them.
     let on_a_thread = |(linalg, operands): &mut (Faer, Operands), calls| {
         let run = || {
             // The thread's first product allocates.
@@ -225,7 +224,7 @@ fn main() {
     for call in Call::ALL {
         calls(&mut criterion, call);
     }
-    // Last, see above.
+    // Last: its threads leave nothing behind for the others.
     refreshes(&mut criterion);
     criterion.final_summary();
 }

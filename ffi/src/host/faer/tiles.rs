@@ -41,7 +41,8 @@ impl Team<'_> {
     }
 }
 
-/// Longest side of a tile of a side of `n`.
+/// Longest side of a tile of a side of `n`: enough tiles for a few threads, and each so large that a product runs at full speed. Uncut, a
+/// 512 x 128 layer's step took 1 to 2 % less; without whole kernel rows of 64 a 768 x 768 one's took 10 % more (Zen 5 core, f32).
 const fn longest(n: usize) -> usize {
     if n >= 1536 {
         384
