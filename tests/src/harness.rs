@@ -118,36 +118,56 @@ impl<L: Make> Make for Reflections<L> {
     }
 }
 
+/// Methods of [`LinAlg`] that a test's backend has from another one: `forward!(T, self => self.0; matmul qr)`.
+#[macro_export]
+macro_rules! forward {
+    ($t:ty, $self:ident => $inner:expr; $($method:ident)*) => {
+        $($crate::forward! { @$method $t, $self => $inner })*
+    };
+    (@matmul $t:ty, $self:ident => $inner:expr) => {
+        fn matmul(&mut $self, c: MatMut<'_, $t>, accumulate: bool, a: MatRef<'_, $t>, b: MatRef<'_, $t>) -> Result<(), LinAlgError> {
+            $inner.matmul(c, accumulate, a, b)
+        }
+    };
+    (@matmul_lower $t:ty, $self:ident => $inner:expr) => {
+        fn matmul_lower(
+            &mut $self,
+            c: MatMut<'_, $t>,
+            accumulate: bool,
+            alpha: $t,
+            a: MatRef<'_, $t>,
+            b: MatRef<'_, $t>,
+        ) -> Result<(), LinAlgError> {
+            $inner.matmul_lower(c, accumulate, alpha, a, b)
+        }
+    };
+    (@qr $t:ty, $self:ident => $inner:expr) => {
+        fn qr(&mut $self, a: MatMut<'_, $t>, q: MatMut<'_, $t>, work: &mut [$t]) -> Result<(), LinAlgError> {
+            $inner.qr(a, q, work)
+        }
+    };
+    (@cholesky $t:ty, $self:ident => $inner:expr) => {
+        fn cholesky(&mut $self, a: MatMut<'_, $t>) -> Result<(), LinAlgError> {
+            $inner.cholesky(a)
+        }
+    };
+    (@solve_lower $t:ty, $self:ident => $inner:expr) => {
+        fn solve_lower(&mut $self, x: MatMut<'_, $t>, l: MatRef<'_, $t>) -> Result<(), LinAlgError> {
+            $inner.solve_lower(x, l)
+        }
+    };
+    (@eigh $t:ty, $self:ident => $inner:expr) => {
+        fn eigh(&mut $self, a: MatMut<'_, $t>, q: MatMut<'_, $t>, values: &mut [$t], work: &mut [$t]) -> Result<(), LinAlgError> {
+            $inner.eigh(a, q, values, work)
+        }
+    };
+}
+
 impl<T: Scalar, L: LinAlg<T>> LinAlg<T> for Reflections<L> {
-    fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
-        self.0.matmul(c, accumulate, a, b)
-    }
-
-    fn matmul_lower(
-        &mut self,
-        c: MatMut<'_, T>,
-        accumulate: bool,
-        alpha: T,
-        a: MatRef<'_, T>,
-        b: MatRef<'_, T>,
-    ) -> Result<(), LinAlgError> {
-        self.0.matmul_lower(c, accumulate, alpha, a, b)
-    }
-
-    fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError> {
-        self.0.qr(a, q, work)
-    }
+    forward!(T, self => self.0; matmul matmul_lower qr solve_lower eigh);
 
     fn cholesky(&mut self, _: MatMut<'_, T>) -> Result<(), LinAlgError> {
         Err(LinAlgError::NotPositive)
-    }
-
-    fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
-        self.0.solve_lower(x, l)
-    }
-
-    fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {
-        self.0.eigh(a, q, values, work)
     }
 }
 

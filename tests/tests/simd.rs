@@ -4,6 +4,7 @@ use klshampoo::Scalar;
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 use klshampoo_ffi::host::Faer;
 use klshampoo_tests::cases::Gradients;
+use klshampoo_tests::forward;
 use klshampoo_tests::harness::{Core, Driver, Make, Number, converted, methods};
 
 /// The portable products and factorisations with the passes of a host's backend.
@@ -19,36 +20,7 @@ impl<T: Scalar> LinAlg<T> for Passes
 where
     Faer: LinAlg<T>,
 {
-    fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
-        Portable.matmul(c, accumulate, a, b)
-    }
-
-    fn matmul_lower(
-        &mut self,
-        c: MatMut<'_, T>,
-        accumulate: bool,
-        alpha: T,
-        a: MatRef<'_, T>,
-        b: MatRef<'_, T>,
-    ) -> Result<(), LinAlgError> {
-        Portable.matmul_lower(c, accumulate, alpha, a, b)
-    }
-
-    fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError> {
-        Portable.qr(a, q, work)
-    }
-
-    fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError> {
-        Portable.cholesky(a)
-    }
-
-    fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
-        Portable.solve_lower(x, l)
-    }
-
-    fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {
-        Portable.eigh(a, q, values, work)
-    }
+    forward!(T, self => Portable; matmul matmul_lower qr cholesky solve_lower eigh);
 
     #[inline(always)]
     fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R {

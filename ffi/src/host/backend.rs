@@ -17,11 +17,6 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Whether threads can share its work on one matrix.
-    pub(super) fn shares(&self) -> bool {
-        matches!(self, Self::Faer(_))
-    }
-
     /// See [`Faer::set_helpers`].
     pub(super) fn set_helpers(&mut self, helpers: Option<Arc<Pool>>) {
         if let Self::Faer(faer) = self {

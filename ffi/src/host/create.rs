@@ -103,9 +103,10 @@ pub unsafe extern "C" fn kls_optimizer_create(
         // SAFETY: just allocated for this plan, and zero.
         let made = unsafe { kls_optimizer::build(memory, plan, groups, tensors) }.and_then(|made| {
             // SAFETY: just built, nobody else knows of it.
-            let made_parts = unsafe { &mut *made };
-            let host = Host::new(options.num_threads as usize, made_parts.parts()?.view.tensors(), backend)?;
-            made_parts.host = Some(Box::new(host));
+            let object = unsafe { &mut *made };
+            let shareable = options.backend != KLS_BACKEND_PORTABLE;
+            let host = Host::new(options.num_threads as usize, object.parts()?.view.tensors(), shareable, backend)?;
+            object.host = Some(Box::new(host));
             Ok(made)
         });
         let made = made.inspect_err(|_| {

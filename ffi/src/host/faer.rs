@@ -122,7 +122,7 @@ impl Faer {
         b: MatRef<'_, f32>,
     ) -> Result<(), LinAlgError> {
         let bf16 = self.bf16.filter(|bf16| bf16.pays(&c, &a));
-        if bf16.is_some_and(|bf16| bf16.matmul(c.reborrow(), accumulate, a, b, self.hands().0)) {
+        if bf16.is_some_and(|bf16| bf16.matmul(c.reborrow(), accumulate, a, b, self.team().0)) {
             return Ok(());
         }
         self.matmul(c, accumulate, a, b)
@@ -138,7 +138,7 @@ impl Faer {
         b: MatRef<'_, f32>,
     ) -> Result<(), LinAlgError> {
         let bf16 = self.bf16.filter(|bf16| bf16.pays(&c, &a));
-        if bf16.is_some_and(|bf16| bf16.matmul_lower(c.reborrow(), accumulate, alpha, a, b, self.hands().0)) {
+        if bf16.is_some_and(|bf16| bf16.matmul_lower(c.reborrow(), accumulate, alpha, a, b, self.team().0)) {
             return Ok(());
         }
         self.matmul_lower(c, accumulate, alpha, a, b)
@@ -150,7 +150,7 @@ impl Faer {
     }
 
     /// Who works on a large matrix, and the memory for it.
-    fn hands(&mut self) -> (Team<'_>, &mut MemStack) {
+    fn team(&mut self) -> (Team<'_>, &mut MemStack) {
         (self.helpers.as_deref().map_or(Team::Alone, Team::Pool), MemStack::new(&mut self.scratch))
     }
 
@@ -164,7 +164,7 @@ impl Faer {
 impl<T: Scalar + RealField> LinAlg<T> for Faer {
     fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
         let _clear = ClearRegisters;
-        let (team, stack) = self.hands();
+        let (team, stack) = self.team();
         product::matmul(c, accumulate, a, b, team, stack)
     }
 
@@ -177,7 +177,7 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         b: MatRef<'_, T>,
     ) -> Result<(), LinAlgError> {
         let _clear = ClearRegisters;
-        let (team, stack) = self.hands();
+        let (team, stack) = self.team();
         product::matmul_lower(c, accumulate, alpha, a, b, team, stack)
     }
 
@@ -194,13 +194,13 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
 
     fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError> {
         let _clear = ClearRegisters;
-        let (team, stack) = self.hands();
+        let (team, stack) = self.team();
         cholesky::cholesky(a, team, stack)
     }
 
     fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
         let _clear = ClearRegisters;
-        cholesky::solve_lower(x, l, self.hands().0)
+        cholesky::solve_lower(x, l, self.team().0)
     }
 
     fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {

@@ -42,15 +42,16 @@ const LARGE: u64 = 250_000_000;
 const PARTS: u64 = 8;
 
 impl Host {
-    /// One worker per thread; the calling thread is the first.
+    /// One worker per thread; the calling thread is the first. `shareable`: whether threads can share such a backend's work on one matrix.
     pub(crate) fn new(
         threads: usize,
         tensors: &[Tensor],
+        shareable: bool,
         backend: impl Fn(usize) -> Result<Backend, OutOfMemory>,
     ) -> Result<Self, kls_status> {
         let step = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.slice_cost().times(tensor.slices() as u64).step));
         let limit = LARGE.max(step / (PARTS * threads as u64));
-        let shareable = threads > 1 && backend(0).is_ok_and(|backend| backend.shares());
+        let shareable = shareable && threads > 1;
         let together: Box<[bool]> = tensors.iter().map(|tensor| shareable && tensor.slice_cost().step >= limit).collect();
         let worker = |number: usize| {
             // What all threads work on together is the first one's to hold.
