@@ -2,6 +2,7 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=c");
+    println!("cargo::rerun-if-changed=abi");
     println!("cargo::rerun-if-changed=../include/klshampoo.h");
     println!("cargo::rerun-if-env-changed=KLS_BLESS");
     if std::env::var_os("KLS_BLESS").is_some() {
@@ -28,6 +29,8 @@ fn main() {
     ];
     let paths = |files: &[&str]| files.iter().map(|file| format!("c/{file}")).collect::<Vec<_>>();
     strict("c99").files(paths(&tests)).compile("kls_c99_tests");
+    // A program of the first header.
+    strict("c99").include("abi").file("abi/program.c").compile("kls_abi_tests");
     // The header as the other languages see it.
     strict("c11").file("c/header_c11.c").compile("kls_c11_tests");
     strict("c++17").cpp(true).file("c/header.cpp").compile("kls_cpp_tests");

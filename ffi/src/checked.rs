@@ -13,24 +13,6 @@ pub(crate) fn check_pointer<T>(pointer: *const T) -> Outcome {
     }
 }
 
-/// A struct's declared size against the versions of it that this library knows: so far one.
-pub(crate) fn check_struct_size<T>(size: usize) -> Outcome {
-    if size == size_of::<T>() { Ok(()) } else { Err(KLS_ERROR_STRUCT_SIZE) }
-}
-
-/// Writes a struct for an `init` function.
-///
-/// # Safety
-/// `out` is NULL or points to `struct_size` writable bytes.
-pub(crate) unsafe fn write_struct<T>(out: *mut T, struct_size: usize, value: T) -> kls_status {
-    if let Err(status) = check_pointer(out).and_then(|()| check_struct_size::<T>(struct_size)) {
-        return status;
-    }
-    // SAFETY: not NULL, aligned, and by the caller's word writable for its size.
-    unsafe { out.write(value) };
-    KLS_OK
-}
-
 /// A slice from C; an empty one may come with any pointer.
 ///
 /// # Safety

@@ -5,8 +5,9 @@ use klshampoo::{
     Graft, LambdaInit, Momentum, Refresh, StepOrder, WeightDecay,
 };
 
-use crate::checked::check_struct_size;
+use crate::config_v0_1::ConfigV01;
 use crate::status::*;
+use crate::versioned::{FromC, Versioned};
 
 /// No Kronecker factors: an elementwise method.
 pub const KLS_ESTIMATOR_NONE: i32 = 0;
@@ -320,6 +321,31 @@ pairs!(
     KLS_BAD_GRADIENT_SKIP = BadGradient::Skip
 );
 
+// The first header's struct is another one, which is converted; from the second on, versions are starts of the next.
+impl Versioned for kls_config {
+    const SIZES: &'static [usize] = &[size_of::<ConfigV01>(), size_of::<Self>()];
+
+    unsafe fn write(self, to: *mut u8, size: usize) {
+        // SAFETY: the size tells which struct is there; both are aligned as the caller's pointer is.
+        unsafe {
+            if size == size_of::<ConfigV01>() {
+                to.cast::<ConfigV01>().write(ConfigV01::from_current(&self));
+            } else {
+                to.cast::<Self>().write(self);
+            }
+        }
+    }
+}
+
+impl FromC for kls_config {
+    unsafe fn read(from: *const u8, size: usize) -> Result<Self, kls_status> {
+        // SAFETY: as above.
+        unsafe {
+            if size == size_of::<ConfigV01>() { from.cast::<ConfigV01>().read().to_current() } else { Ok(from.cast::<Self>().read()) }
+        }
+    }
+}
+
 impl kls_config {
     pub(crate) fn from_core(config: &Config<f32>) -> Self {
         let (lambda_init, lambda_0) = match config.lambda_init {
@@ -378,7 +404,6 @@ impl kls_config {
 
     /// The core's configuration, validated.
     pub(crate) fn to_core(self) -> Result<Config<f32>, kls_status> {
-        check_struct_size::<Self>(self.struct_size as usize)?;
         // Any number but a plain zero is a bound, NaN included: the core refuses what is none.
         let bound = |x: f32| if x.to_bits() << 1 == 0 { None } else { Some(x) };
         let length = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

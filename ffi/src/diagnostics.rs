@@ -3,11 +3,12 @@
 use klshampoo::linalg::LinAlg;
 use klshampoo::{ModeReport, Optimizer, StepError};
 
-use crate::checked::{check_pointer, check_struct_size, put, slice};
+use crate::checked::{check_pointer, put, slice};
 use crate::guard::with_handle;
 use crate::handle::kls_optimizer;
 use crate::inspect::{Task, run};
 use crate::status::*;
+use crate::versioned::{Versioned, check_struct_size, write_struct};
 
 /// What there is to say about one dim of a slice. Where the method keeps no eigenvalues (SOAP), they are the factor's diagonal in the
 /// eigenbasis.
@@ -30,6 +31,10 @@ pub struct kls_mode_report {
     pub staleness_max: f32,
     /// The largest element of |Q^T Q - I|; 0 for a diagonal mode.
     pub orthogonality_error: f32,
+}
+
+impl Versioned for kls_mode_report {
+    const SIZES: &'static [usize] = &[size_of::<Self>()];
 }
 
 struct Objective<'a> {
@@ -111,8 +116,9 @@ pub unsafe extern "C" fn kls_optimizer_mode_report(
             check_pointer(report)?;
             check_struct_size::<kls_mode_report>(struct_size)?;
             let found = run(optimizer.parts()?, Report { tensor, slice, mode })?;
-            put(
+            write_struct(
                 report,
+                struct_size,
                 kls_mode_report {
                     struct_size: size_of::<kls_mode_report>() as u32,
                     lambda_min: found.lambda_min,

@@ -7,6 +7,7 @@ use crate::checked::check_pointer;
 use crate::config::kls_config;
 use crate::status::*;
 use crate::tensor::kls_tensor;
+use crate::versioned::Structs;
 
 /// Alignment of an optimizer's memory, in bytes: a cache line.
 pub(crate) const ALIGNMENT: usize = 64;
@@ -54,13 +55,13 @@ fn append<T>(size: &mut usize, count: usize) -> Result<usize, kls_status> {
 
 impl Plan {
     /// Checks every group and tensor and computes the block. `own_scratch`: whether the block holds the scratch too.
-    pub(crate) fn new(groups: &[kls_config], tensors: &[kls_tensor], own_scratch: bool) -> Result<Self, kls_status> {
-        for group in groups {
-            group.to_core()?;
+    pub(crate) fn new(groups: Structs<'_, kls_config>, tensors: Structs<'_, kls_tensor>, own_scratch: bool) -> Result<Self, kls_status> {
+        for group in groups.iter() {
+            group?.to_core()?;
         }
         let mut totals = Totals::default();
-        for tensor in tensors {
-            resolve(groups, tensor, &mut totals)?;
+        for tensor in tensors.iter() {
+            resolve(groups, &tensor?, &mut totals)?;
         }
         let mut size = size_of::<kls_optimizer>();
         let scratch_len = if own_scratch { totals.scratch_len } else { 0 };
@@ -81,9 +82,9 @@ impl Plan {
 }
 
 /// Resolves one tensor against its group, which is converted on the way: no array of converted groups is needed.
-fn resolve(groups: &[kls_config], tensor: &kls_tensor, totals: &mut Totals) -> Result<Tensor, kls_status> {
+fn resolve(groups: Structs<'_, kls_config>, tensor: &kls_tensor, totals: &mut Totals) -> Result<Tensor, kls_status> {
     let spec = tensor.to_core()?;
-    let group = groups.get(tensor.group as usize).ok_or(KLS_ERROR_GROUP)?.to_core()?;
+    let group = groups.get(tensor.group as usize).ok_or(KLS_ERROR_GROUP)??.to_core()?;
     Tensor::resolve(&spec.group(0), &[group], totals).map(|entry| entry.in_group(tensor.group as usize)).map_err(from_table)
 }
 
@@ -95,17 +96,17 @@ impl kls_optimizer {
     pub(crate) unsafe fn build(
         memory: *mut u8,
         plan: Plan,
-        groups: &[kls_config],
-        tensors: &[kls_tensor],
+        groups: Structs<'_, kls_config>,
+        tensors: Structs<'_, kls_tensor>,
     ) -> Result<*mut Self, kls_status> {
         // Zero bytes are headers of slices that have not been stepped, and numbers; the rest is written here.
         for (i, group) in groups.iter().enumerate() {
             // SAFETY: the plan has room for `groups.len()` of them at this aligned offset.
-            unsafe { memory.add(plan.groups).cast::<Config<f32>>().add(i).write(group.to_core()?) };
+            unsafe { memory.add(plan.groups).cast::<Config<f32>>().add(i).write(group?.to_core()?) };
         }
         let mut totals = Totals::default();
         for (i, tensor) in tensors.iter().enumerate() {
-            let entry = resolve(groups, tensor, &mut totals)?;
+            let entry = resolve(groups, &tensor?, &mut totals)?;
             // SAFETY: the plan has room for `tensors.len()` of them at this aligned offset.
             unsafe { memory.add(plan.tensors).cast::<Tensor>().add(i).write(entry) };
         }

@@ -3,10 +3,11 @@
 use klshampoo::linalg::LinAlg;
 use klshampoo::{Optimizer, SliceHeader, StatePart, StepError};
 
-use crate::checked::{put, slice, slice_mut};
+use crate::checked::{slice, slice_mut};
 use crate::guard::with_handle;
 use crate::handle::{Parts, kls_optimizer};
 use crate::status::*;
+use crate::versioned::{Versioned, write_struct};
 
 /// S_k in parameter coordinates: d x d, row-major.
 pub const KLS_STATE_FACTOR: i32 = 0;
@@ -48,6 +49,12 @@ pub struct kls_counters {
     pub update_rms: f32,
     /// Cosine of the angle between that direction and the gradient, likewise.
     pub update_cosine: f32,
+}
+
+impl Versioned for kls_counters {
+    // The first header ended after `rebalanced`.
+    const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, refreshes_skipped), size_of::<Self>()];
+    const SELF_SIZED: bool = false;
 }
 
 fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
@@ -180,11 +187,11 @@ pub unsafe extern "C" fn kls_optimizer_counters(
     // SAFETY: the caller vouches for the handle and the struct.
     unsafe {
         with_handle(optimizer, |optimizer| {
-            crate::checked::check_struct_size::<kls_counters>(struct_size)?;
             let parts = optimizer.parts()?;
             let header: &SliceHeader = parts.view.header(tensor, slice).map_err(|error| from_step(error.kind))?;
-            put(
+            write_struct(
                 counters,
+                struct_size,
                 kls_counters {
                     steps: header.step,
                     refreshes: header.refreshes,

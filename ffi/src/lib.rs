@@ -3,6 +3,7 @@
 
 mod checked;
 mod config;
+mod config_v0_1;
 mod diagnostics;
 mod guard;
 mod handle;
@@ -19,6 +20,7 @@ mod status;
 mod step;
 mod tensor;
 mod version;
+mod versioned;
 mod window;
 
 pub use config::*;

@@ -2,9 +2,10 @@
 
 use klshampoo::{Config, Convention};
 
-use crate::checked::write_struct;
 use crate::config::kls_config;
+use crate::guard::guard;
 use crate::status::*;
+use crate::versioned::write_struct;
 
 /// KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
 /// SOAP via Kullback-Leibler Minimization".
@@ -100,5 +101,5 @@ pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: u
         _ => return KLS_ERROR_UNKNOWN_VALUE,
     };
     // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
-    unsafe { write_struct(config, struct_size, kls_config::from_core(&preset.in_convention(convention))) }
+    guard(|| unsafe { write_struct(config, struct_size, kls_config::from_core(&preset.in_convention(convention))) })
 }

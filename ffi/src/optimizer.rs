@@ -1,11 +1,12 @@
 //! Making and ending an optimizer: in lent memory, or (feature `host`) on the heap.
 
-use crate::checked::{check_pointer, put, slice};
+use crate::checked::{check_pointer, put};
 use crate::config::kls_config;
 use crate::guard::{guard, with_handle};
 use crate::handle::{ALIGNMENT, Plan, kls_optimizer};
 use crate::status::*;
 use crate::tensor::kls_tensor;
+use crate::versioned::Structs;
 
 /// Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
 ///
@@ -27,7 +28,7 @@ pub unsafe extern "C" fn kls_optimizer_query(
         check_pointer(size)?;
         check_pointer(alignment)?;
         // SAFETY: the caller vouches for both arrays.
-        let (groups, tensors) = unsafe { (slice(groups, group_count)?, slice(tensors, tensor_count)?) };
+        let (groups, tensors) = unsafe { (Structs::new(groups, group_count)?, Structs::new(tensors, tensor_count)?) };
         let plan = Plan::new(groups, tensors, true)?;
         // SAFETY: the caller vouches for both outputs.
         unsafe {
@@ -60,7 +61,7 @@ pub unsafe extern "C" fn kls_optimizer_init(
     guard(|| {
         check_pointer(optimizer)?;
         // SAFETY: the caller vouches for both arrays.
-        let (groups, tensors) = unsafe { (slice(groups, group_count)?, slice(tensors, tensor_count)?) };
+        let (groups, tensors) = unsafe { (Structs::new(groups, group_count)?, Structs::new(tensors, tensor_count)?) };
         let plan = Plan::new(groups, tensors, true)?;
         check_pointer(memory.cast::<kls_optimizer>())?;
         if memory_size < plan.size {

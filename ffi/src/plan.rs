@@ -2,11 +2,12 @@
 
 use klshampoo::Mode;
 
-use crate::checked::{put, write_struct};
+use crate::checked::put;
 use crate::guard::with_handle;
 use crate::handle::kls_optimizer;
 use crate::status::*;
 use crate::tensor::{KLS_MAX_ORDER, KLS_MODE_DIAGONAL, KLS_MODE_FULL, KLS_MODE_IDENTITY};
+use crate::versioned::{Versioned, write_struct};
 
 /// How a tensor is treated: merged dims, cuts, modes and state.
 #[allow(non_camel_case_types)]
@@ -37,6 +38,10 @@ pub struct kls_plan {
     pub step_flops: u64,
     /// The same of products and factorisations of a refresh, on top of that.
     pub refresh_flops: u64,
+}
+
+impl Versioned for kls_plan {
+    const SIZES: &'static [usize] = &[size_of::<Self>()];
 }
 
 /// Copies how a tensor is treated. `struct_size` is sizeof(kls_plan).
@@ -78,10 +83,7 @@ pub unsafe extern "C" fn kls_optimizer_plan(
                 step_flops: cost.step,
                 refresh_flops: cost.refresh,
             };
-            match write_struct(plan, struct_size, value) {
-                KLS_OK => Ok(()),
-                status => Err(status),
-            }
+            write_struct(plan, struct_size, value)
         })
     }
 }

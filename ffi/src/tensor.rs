@@ -2,8 +2,10 @@
 
 use klshampoo::{MAX_ORDER, MAX_ROW_PARTS, Mode, TensorSpec};
 
-use crate::checked::{check_struct_size, slice, write_struct};
+use crate::checked::slice;
+use crate::guard::guard;
 use crate::status::*;
+use crate::versioned::{FromC, Versioned, extend, write_struct};
 
 /// Largest number of dims of a tensor.
 pub const KLS_MAX_ORDER: usize = 6;
@@ -55,10 +57,34 @@ fn length(value: u64) -> Result<usize, kls_status> {
     usize::try_from(value).map_err(|_| KLS_ERROR_OVERFLOW)
 }
 
+impl Versioned for kls_tensor {
+    // The first header ended before the parts of the rows.
+    const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, row_parts), size_of::<Self>()];
+}
+
+impl FromC for kls_tensor {
+    unsafe fn read(from: *const u8, size: usize) -> Result<Self, kls_status> {
+        // SAFETY: each version is the start of the next, by the caller's word readable.
+        Ok(unsafe { extend(Self::DEFAULT, from, size) })
+    }
+}
+
 impl kls_tensor {
+    /// One slice, group 0, automatic modes, no dims yet.
+    const DEFAULT: Self = Self {
+        struct_size: size_of::<Self>() as u32,
+        group: 0,
+        order: 0,
+        row_part_count: 0,
+        dims: [0; KLS_MAX_ORDER],
+        modes: [KLS_MODE_AUTO; KLS_MAX_ORDER],
+        slices: 1,
+        slice_stride: 0,
+        row_parts: [0; KLS_MAX_ROW_PARTS],
+    };
+
     /// The core's description; sizes and group are checked when the table is built.
     pub(crate) fn to_core(self) -> Result<TensorSpec, kls_status> {
-        check_struct_size::<Self>(self.struct_size as usize)?;
         let order = self.order as usize;
         if order == 0 || order > KLS_MAX_ORDER {
             return Err(KLS_ERROR_ORDER);
@@ -99,27 +125,15 @@ impl kls_tensor {
 /// `tensor` points to `struct_size` writable bytes, `dims` to `order` numbers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_tensor_init(tensor: *mut kls_tensor, struct_size: usize, order: u32, dims: *const u64) -> kls_status {
-    if order == 0 || order as usize > KLS_MAX_ORDER {
-        return KLS_ERROR_ORDER;
-    }
-    // SAFETY: the caller vouches for `order` readable numbers.
-    let given = match unsafe { slice(dims, order as usize) } {
-        Ok(given) => given,
-        Err(status) => return status,
-    };
-    let mut dims = [0; KLS_MAX_ORDER];
-    dims[..given.len()].copy_from_slice(given);
-    let value = kls_tensor {
-        struct_size: size_of::<kls_tensor>() as u32,
-        group: 0,
-        order,
-        row_part_count: 0,
-        dims,
-        modes: [KLS_MODE_AUTO; KLS_MAX_ORDER],
-        slices: 1,
-        slice_stride: 0,
-        row_parts: [0; KLS_MAX_ROW_PARTS],
-    };
-    // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
-    unsafe { write_struct(tensor, struct_size, value) }
+    guard(|| {
+        if order == 0 || order as usize > KLS_MAX_ORDER {
+            return Err(KLS_ERROR_ORDER);
+        }
+        // SAFETY: the caller vouches for `order` readable numbers.
+        let given = unsafe { slice(dims, order as usize)? };
+        let mut value = kls_tensor { order, ..kls_tensor::DEFAULT };
+        value.dims[..given.len()].copy_from_slice(given);
+        // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
+        unsafe { write_struct(tensor, struct_size, value) }
+    })
 }

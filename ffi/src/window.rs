@@ -3,9 +3,10 @@
 use klshampoo::linalg::Portable;
 use klshampoo::{window_scratch_len, window_similarity};
 
-use crate::checked::{check_pointer, check_struct_size, put, slice, slice_mut};
+use crate::checked::{check_pointer, put, slice, slice_mut};
 use crate::guard::guard;
 use crate::status::*;
+use crate::versioned::{Versioned, check_struct_size, write_struct};
 
 /// Cosine similarities of H = E[gg^T] with Kronecker products L (x) R (paper "A New Perspective on Shampoo's Preconditioner", Figs. 1
 /// and 2).
@@ -32,6 +33,10 @@ pub struct kls_similarity {
     pub raised: u32,
     /// Rounds until the Kullback-Leibler factors came to rest; 100 if they did not.
     pub rounds: u32,
+}
+
+impl Versioned for kls_similarity {
+    const SIZES: &'static [usize] = &[size_of::<Self>()];
 }
 
 /// Writes how many elements of scratch kls_window_similarity needs.
@@ -94,6 +99,6 @@ pub unsafe extern "C" fn kls_window_similarity(
             rounds: found.rounds,
         };
         // SAFETY: checked above, and by the caller's word writable.
-        unsafe { put(similarity, value) }
+        unsafe { write_struct(similarity, struct_size, value) }
     })
 }

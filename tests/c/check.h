@@ -28,6 +28,7 @@ const char *test_diagnostics(void);
 const char *test_window_similarity(void);
 const char *test_methods(void);
 const char *test_pieces(void);
+const char *test_abi_v0_1(void);
 const char *test_c11_reads_the_header(void);
 const char *test_cpp_reads_the_header(void);
 

@@ -18,6 +18,7 @@ int main(void) {
         {"window similarity", test_window_similarity},
         {"methods", test_methods},
         {"pieces", test_pieces},
+        {"a program of the first header", test_abi_v0_1},
         {"the header in C11", test_c11_reads_the_header},
     };
     int failed = 0;

@@ -5,12 +5,13 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use klshampoo::linalg::Portable;
 
 use super::{Backend, Bf16, Faer, Host, OutOfMemory};
-use crate::checked::{check_pointer, check_struct_size, put, slice, write_struct};
+use crate::checked::{check_pointer, put};
 use crate::config::kls_config;
 use crate::guard::guard;
 use crate::handle::{ALIGNMENT, Plan, kls_optimizer};
 use crate::status::*;
 use crate::tensor::kls_tensor;
+use crate::versioned::{FromC, Structs, Versioned, extend, read_struct, write_struct};
 
 /// The fastest backend for this machine: faer.
 pub const KLS_BACKEND_AUTO: i32 = 0;
@@ -44,6 +45,17 @@ pub struct kls_options {
     pub products: i32,
 }
 
+impl Versioned for kls_options {
+    const SIZES: &'static [usize] = &[size_of::<Self>()];
+}
+
+impl FromC for kls_options {
+    unsafe fn read(from: *const u8, size: usize) -> Result<Self, kls_status> {
+        // SAFETY: each version is the start of the next, by the caller's word readable.
+        Ok(unsafe { extend(Self::DEFAULT, from, size) })
+    }
+}
+
 impl kls_options {
     const DEFAULT: Self =
         Self { struct_size: size_of::<Self>() as u32, num_threads: 1, backend: KLS_BACKEND_AUTO, products: KLS_PRODUCTS_F32 };
@@ -58,7 +70,7 @@ impl kls_options {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_options_init(options: *mut kls_options, struct_size: usize) -> kls_status {
     // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
-    unsafe { write_struct(options, struct_size, kls_options::DEFAULT) }
+    guard(|| unsafe { write_struct(options, struct_size, kls_options::DEFAULT) })
 }
 
 /// The layout of a block; `size` came out of a plan, which bounds it.
@@ -85,13 +97,12 @@ pub unsafe extern "C" fn kls_optimizer_create(
     guard(|| {
         check_pointer(optimizer)?;
         // SAFETY: the caller vouches for both arrays.
-        let (groups, tensors) = unsafe { (slice(groups, group_count)?, slice(tensors, tensor_count)?) };
+        let (groups, tensors) = unsafe { (Structs::new(groups, group_count)?, Structs::new(tensors, tensor_count)?) };
         let options = if options.is_null() {
             kls_options::DEFAULT
         } else {
-            check_pointer(options)?;
-            // SAFETY: not NULL, aligned, and by the caller's word readable.
-            unsafe { *options }
+            // SAFETY: by the caller's word readable.
+            unsafe { read_struct(options)? }
         };
         let plan = Plan::new(groups, tensors, false)?;
         let (backend, layout) = (backend(&options)?, block(plan.size)?);
@@ -120,7 +131,6 @@ pub unsafe extern "C" fn kls_optimizer_create(
 
 /// Checks the options; how a thread's backend is made for tensors of a largest dim.
 fn backend(options: &kls_options) -> Result<impl Fn(usize) -> Result<Backend, OutOfMemory> + use<>, kls_status> {
-    check_struct_size::<kls_options>(options.struct_size as usize)?;
     if !(1..=1024).contains(&options.num_threads) {
         return Err(KLS_ERROR_THREADS);
     }
