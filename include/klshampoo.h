@@ -3,20 +3,32 @@
  *
  * API conventions
  *   Status      Every call that can fail returns a kls_status: KLS_OK (0) or the number of an error, explained by
- *               kls_status_string. An error leaves parameters, state and outputs as they were, unless the call says otherwise.
- *   Structs     Configuration structs start with struct_size and are filled by their init function, which is given sizeof.
- *               Change fields after that. They are copied: nothing keeps a pointer to them.
+ *               kls_status_string; kls_last_error adds where (which tensor, slice, mode). Numbers never change their meaning.
+ *               An error leaves parameters, state and outputs as they were, unless the call says otherwise.
+ *   Structs     Structs that a caller fills start with struct_size and are filled by their init function, which is given sizeof.
+ *               Change fields after that. They are copied: nothing keeps a pointer to them, or to what they point to.
  *   Ownership   kls_optimizer_create allocates, kls_optimizer_destroy frees and clears the caller's handle.
  *               kls_optimizer_init works in the caller's memory and never allocates. Parameters and gradients stay the caller's:
  *               they are only touched during a call.
- *   Numbers     32-bit IEEE floats, row-major, aligned to 4 bytes. Denormal flushing is tolerated.
- *   Aliasing    Parameters, gradients, outputs and the optimizer's memory do not overlap; a parameter that overlaps its own
- *               gradient is detected.
- *   Threads     One thread at a time per optimizer; different optimizers may be used from different threads. No global state.
- *               After fork() the child must not use an optimizer that has threads: they stayed with the parent.
+ *   Alignment   Pointers are aligned for their type, elements for their format (f32: 4 bytes, bf16 and f16: 2), the memory of
+ *               kls_optimizer_init as kls_optimizer_query says. What is not is KLS_ERROR_MISALIGNED.
+ *   Numbers     IEEE floats in the machine's byte order: f32, and as a tensor says (kls_tensor) bf16 and f16. The arithmetic is f32.
+ *               Elements are row-major unless a tensor has strides. NaN and infinity are found by their bits, so a caller may be built
+ *               with -ffast-math; denormals may be flushed.
+ *   Aliasing    Parameters, gradients, updates, outputs and the optimizer's memory do not overlap. A parameter or update that overlaps
+ *               its own tensor's gradient is detected (KLS_ERROR_OVERLAP), one that overlaps another tensor's is not. Tensors with
+ *               strides may lie in each other's gaps.
+ *   Threads     One thread at a time per optimizer; different optimizers may be used from different threads at the same time. There is
+ *               no global state that calls share. After fork() the child must not use an optimizer that has threads: they stayed with
+ *               the parent.
  *   Results     The same calls give the same bits: for the portable backend on every machine, for faer for the same CPU features,
  *               for any number of threads.
- *   Without a host   Define KLS_NO_HOST where the library was built without its feature `host` (no heap, no threads).
+ *   Panics      A bug in the library never crosses the border: KLS_ERROR_INTERNAL, and the optimizer is then of no use but to destroy.
+ *   ABI policy  A struct only grows at its end, a constant keeps its number, a function keeps its arguments. So a program that was
+ *               compiled with an older header of the same soname runs with a newer library and gets what it had: its struct_size tells
+ *               the library which fields it knows, and those that it does not know have their defaults. A newer program with an older
+ *               library gets KLS_ERROR_STRUCT_SIZE. Compare kls_version with KLS_VERSION_*.
+ *   Without a host   Define KLS_NO_HOST where the library was built without its feature `host` (no heap, no threads, no files).
  */
 
 #ifndef KLSHAMPOO_H
@@ -227,6 +239,9 @@
 // The grafted method's second moment in parameter coordinates: one number per element of the slice. `mode` is not looked at.
 #define KLS_STATE_GRAFT_MOMENT 5
 
+// The f32 master weights of a bf16 parameter: one number per element of the slice, zero before the first step. `mode` is not looked at.
+#define KLS_STATE_MASTER 6
+
 // KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
 // SOAP via Kullback-Leibler Minimization".
 #define KLS_METHOD_KL_SHAMPOO 0
@@ -320,6 +335,22 @@
 
 // Not preconditioned.
 #define KLS_MODE_IDENTITY 3
+
+// 32-bit IEEE floats.
+#define KLS_FORMAT_F32 0
+
+// bfloat16, the upper half of an f32.
+#define KLS_FORMAT_BF16 1
+
+// IEEE binary16. Gradients only.
+#define KLS_FORMAT_F16 2
+
+// To the nearest, ties to even.
+#define KLS_ROUNDING_NEAREST 0
+
+// Up or down with the probability that makes the mean right. The choice depends on the seed, the tensor's index, the slice, the element
+// and the slice's step alone: not on threads, and not on other tensors.
+#define KLS_ROUNDING_STOCHASTIC 1
 
 // Major version of the header: a change breaks source or binary compatibility.
 #define KLS_VERSION_MAJOR 0
@@ -452,7 +483,7 @@ typedef struct kls_config {
   float lr_scale;
 } kls_config;
 
-// One parameter tensor: row-major, the last dim contiguous, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
+// One parameter tensor: by default row-major, dense, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
 //
 // 1-D tensors of a group with Kronecker factors are stepped by AdamW with the group's betas, eps, weight decay and learning rate,
 // unless `modes[0]` says otherwise.
@@ -475,6 +506,25 @@ typedef struct kls_tensor {
   uint64_t slice_stride;
   // Lengths of the parts of the first dim that have a state of their own, such as queries, keys and values in one matrix.
   uint64_t row_parts[KLS_MAX_ROW_PARTS];
+  // Elements from one index of a dim to the next, in parameter, gradient and update: rows with a gap, or a transposed matrix. All 0 (the
+  // default): dense, row-major. A transposed matrix may as well be described by its dims in the order in which they lie.
+  uint64_t strides[KLS_MAX_ORDER];
+  // KLS_FORMAT_* of the gradient. Default KLS_FORMAT_F32.
+  int32_t grad_format;
+  // KLS_FORMAT_* of the parameter: f32 or bf16. Default KLS_FORMAT_F32.
+  int32_t param_format;
+  // Non-zero: the state holds f32 master weights of a bf16 parameter. They are taken from it in the first step; from then on they
+  // are stepped, and the parameter is written from them. Default 0: the bf16 parameter itself is stepped and rounded.
+  int32_t master_weights;
+  // KLS_ROUNDING_* of a bf16 parameter. Default KLS_ROUNDING_NEAREST.
+  int32_t rounding;
+  // Seed of KLS_ROUNDING_STOCHASTIC. Part of the state.
+  uint64_t rounding_seed;
+  // Non-zero: in lent memory, steps may scale this tensor's gradient (grad_scale of kls_step), which takes scratch for a copy of a slice
+  // that has Kronecker factors. An optimizer made by kls_optimizer_create always may. Default 0.
+  int32_t grad_scaling;
+  // Must be 0.
+  uint32_t reserved;
 } kls_tensor;
 
 // What a slice has counted.
@@ -530,6 +580,32 @@ typedef struct kls_plan {
   // The same of products and factorisations of a refresh, on top of that.
   uint64_t refresh_flops;
 } kls_plan;
+
+// A step with everything that one can ask for. Fill it with kls_step_init, then change what you want.
+typedef struct kls_step {
+  // sizeof(kls_step), set by kls_step_init.
+  uint32_t struct_size;
+  // The learning rate, multiplied by each group's lr_scale. There is no default: a step without one is KLS_ERROR_LEARNING_RATE. Not
+  // looked at where updates are only written.
+  float lr;
+  // Multiplies every gradient when it is read, as a clip or a loss scale wants it; finite and positive. Default 1.
+  float grad_scale;
+  // Must be 0.
+  uint32_t reserved;
+  // The first tensor that is stepped. Default 0.
+  size_t first_tensor;
+  // How many are, from that one on; the arrays have as many pointers. Default 0: must be set.
+  size_t tensor_count;
+  // The tensors' parameters, in their formats. Where updates are only written, a pointer may be NULL unless the group's weight decay is
+  // KLS_WEIGHT_DECAY_L2, and so may this array.
+  void *const *params;
+  // The tensors' gradients, in their formats; a tensor whose pointer is NULL is frozen in this step.
+  const void *const *grads;
+  // NULL (the default): updates are applied. Else nothing is: the step goes on as ever, and each tensor's update U is written here, f32, for a
+  // caller that applies theta <- theta - lr U with the weight decay that it wants. U has no learning rate in it, and of weight decay only
+  // KLS_WEIGHT_DECAY_L2. Not for tensors with master weights.
+  float *const *updates;
+} kls_step;
 
 // Cosine similarities of H = E[gg^T] with Kronecker products L (x) R (paper "A New Perspective on Shampoo's Preconditioner", Figs. 1
 // and 2).
@@ -654,6 +730,12 @@ typedef struct kls_similarity {
 // The reference order of estimates belongs to the estimator of KL-Shampoo.
 #define KLS_ERROR_ESTIMATE_ORDER 39
 
+// Formats that do not go together: a parameter is f32 or bf16, and only a bf16 one is rounded or has master weights.
+#define KLS_ERROR_FORMAT 49
+
+// The strides let two indices of a tensor share an element.
+#define KLS_ERROR_STRIDES 50
+
 // A tensor has 1 to KLS_MAX_ORDER dims.
 #define KLS_ERROR_ORDER 40
 
@@ -719,6 +801,15 @@ typedef struct kls_similarity {
 
 // The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
 #define KLS_ERROR_ESTIMATE_NOT_FINITE 72
+
+// grad_scale must be finite and positive; in lent memory it must be 1 for tensors without grad_scaling.
+#define KLS_ERROR_GRAD_SCALE 74
+
+// A parameter or gradient of this tensor is not f32: kls_optimizer_step_with takes it, kls_optimizer_step and _step_tensor do not.
+#define KLS_ERROR_NOT_F32 75
+
+// A tensor with master weights has no update alone: the master weights would not follow.
+#define KLS_ERROR_MASTER_WEIGHTS 76
 
 // All gradients of the window are zero.
 #define KLS_ERROR_ZERO_WINDOW 73
@@ -935,13 +1026,16 @@ kls_status kls_optimizer_predicted_flops(struct kls_optimizer *optimizer,
 // One English sentence for a status. Never NULL; the text is static.
 const char *kls_status_string(kls_status status);
 
-// One step of the whole table. `params[i]` and `grads[i]` are the row-major f32 elements of tensor i, which is frozen in this step
+// One step of the whole table. `params[i]` and `grads[i]` are the f32 elements of tensor i, which is frozen in this step
 // when `grads[i]` is NULL. `lr` is multiplied by each group's lr_scale.
 //
 // All gradients are checked before anything is written. Then each slice is a transaction of its own: when one fails
 // (KLS_ERROR_ESTIMATE_NOT_FINITE, KLS_ERROR_UPDATE_NOT_FINITE, KLS_ERROR_LINALG), it is left as it was, the others are stepped, and the first failure is returned.
 //
-// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE,
+// A slice's steps are counted when they are made: what was frozen, refused or skipped leaves its counter, refresh schedule and bias
+// correction where they were.
+//
+// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_NOT_F32, KLS_ERROR_LEARNING_RATE,
 // KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the three above. With KLS_WEIGHT_DECAY_L2 the
 // parameter is part of the gradient; it is looked at when its slice's turn comes, not before.
 //
@@ -965,6 +1059,25 @@ kls_status kls_optimizer_step_tensor(struct kls_optimizer *optimizer,
                                      float *param,
                                      const float *grad,
                                      float lr);
+
+// Fills `step` with the defaults. `struct_size` is sizeof(kls_step).
+//
+// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE; `step` is then untouched.
+//
+// # Safety
+// `step` points to `struct_size` writable bytes.
+kls_status kls_step_init(struct kls_step *step, size_t struct_size);
+
+// One step of a range of tensors, with gradients and parameters in their formats, scaled gradients, or updates that are only written.
+//
+// Errors: as for kls_optimizer_step without KLS_ERROR_NOT_F32, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_INDEX,
+// KLS_ERROR_GRAD_SCALE, KLS_ERROR_MASTER_WEIGHTS.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `request` is readable, and its arrays have `tensor_count` pointers to as many
+// elements as the tensor spans; no parameter or update overlaps another or a gradient.
+kls_status kls_optimizer_step_with(struct kls_optimizer *optimizer,
+                                   const struct kls_step *request);
 
 // Fills `tensor` with `order` dims, one slice, group 0, automatic modes. `struct_size` is sizeof(kls_tensor).
 //

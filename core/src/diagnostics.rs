@@ -2,6 +2,7 @@
 
 use crate::config::{Direction, FirstStep};
 use crate::direction::{Correction, trace_scales};
+use crate::job::show;
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::optimizer::Optimizer;
 use crate::plan::Piece;
@@ -194,7 +195,7 @@ impl<T: Scalar> Reading<'_, T> {
     ) -> Result<T, SliceError> {
         let shape = self.layout.shape();
         let plan = entry.plan();
-        check(self.layout, self.config, self.header, self.state, &|f| plan.for_each_run(piece, |run, _| f(&grad[run])))?;
+        check(self.layout, self.config, self.header, self.state, &|f| show(plan, piece, grad, 0, T::ONE, f))?;
         let together = plan.range(piece);
         let (copy, scratch) = scratch.split_at_mut(if together.is_some() { 0 } else { shape.elements() });
         let grad = match together {

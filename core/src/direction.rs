@@ -126,22 +126,27 @@ pub(crate) struct Decay<T> {
     lr: T,
     before: T,
     after: T,
+    /// Whether the parameter moves; its place takes the direction otherwise.
+    moves: bool,
 }
 
 impl<T: Scalar> Decay<T> {
-    pub fn new(config: &Config<T>, lr: T) -> Self {
+    pub fn new(config: &Config<T>, lr: T, moves: bool) -> Self {
         let (before, after) = match config.weight_decay_kind {
             WeightDecay::Before => (T::ONE - lr * config.weight_decay, T::ZERO),
             WeightDecay::After => (T::ONE, lr * config.weight_decay),
             WeightDecay::L2 => (T::ONE, T::ZERO),
             WeightDecay::Independent => (T::ONE - config.weight_decay, T::ZERO),
         };
-        Self { lr, before, after }
+        Self { lr, before, after, moves }
     }
 
     /// `theta <- theta - lr (factor direction + decay)`.
     #[inline(always)]
     pub fn update(&self, theta: &mut [T], direction: &[T], factor: T) {
+        if !self.moves {
+            return theta.iter_mut().zip(direction).for_each(|(out, &direction)| *out = factor * direction);
+        }
         let rate = self.lr * factor;
         for (theta, &direction) in theta.iter_mut().zip(direction) {
             let updated = *theta * self.before - rate * direction;
@@ -151,9 +156,19 @@ impl<T: Scalar> Decay<T> {
 
     /// The same with a direction of zero.
     pub fn decay(&self, theta: &mut [T]) {
+        if !self.moves {
+            return theta.fill(T::ZERO);
+        }
         for theta in theta {
             let updated = *theta * self.before;
             *theta = updated - self.after * updated;
+        }
+    }
+
+    /// A step that leaves the parameter alone.
+    pub fn rest(&self, theta: &mut [T]) {
+        if !self.moves {
+            theta.fill(T::ZERO);
         }
     }
 }

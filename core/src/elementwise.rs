@@ -10,10 +10,8 @@ use crate::magnitude::{Magnitude, Norm};
 use crate::measure::Measure;
 use crate::rows::{Tables, for_each_row};
 use crate::step::{SliceStep, tables};
-use crate::{Config, Scalar, Shape, SliceHeader, graft};
-
-/// Elements of a block: small enough for a microcontroller's stack, large enough to vectorise.
-const BLOCK: usize = if cfg!(target_pointer_width = "64") { 128 } else { 32 };
+use crate::stream::{BLOCK, GradStream, ParamStream};
+use crate::{Config, Elements, ElementsMut, Scalar, Shape, SliceHeader, graft};
 
 /// What one block of elements becomes.
 struct Block<T> {
@@ -25,7 +23,7 @@ struct Block<T> {
 }
 
 /// Everything that the blocks are formed from.
-struct Blocks<'a, T> {
+struct Blocks<'a, T, G: ?Sized> {
     shape: &'a Shape,
     config: &'a Config<T>,
     correction: Correction<T>,
@@ -33,12 +31,15 @@ struct Blocks<'a, T> {
     eps: T,
     /// Whether there is something to precondition with yet.
     preconditions: bool,
-    grad: &'a [T],
+    grad: &'a GradStream<'a, T, G>,
 }
 
 impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
     /// The blocks, and what they are written to.
-    fn blocks<'s>(&'s mut self, grad: &'s [T]) -> (Blocks<'s, T>, &'s L, &'s mut State<'a, T>, &'s mut SliceHeader) {
+    fn blocks<'s, G: ?Sized>(
+        &'s mut self,
+        grad: &'s GradStream<'s, T, G>,
+    ) -> (Blocks<'s, T, G>, &'s L, &'s mut State<'a, T>, &'s mut SliceHeader) {
         let eps = self.root_eigenvalues();
         let (shape, config, preconditions) = (self.layout.shape(), self.config, self.preconditions());
         let correction = Correction::new(config, &self.header);
@@ -48,14 +49,14 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
 
     /// Whether the update at learning rate `lr` stays in range. Directions do at any rate that is not absurd, so only such a rate is worth
     /// the pass.
-    pub(crate) fn elementwise_stays_finite(&mut self, grad: &[T], lr: T) -> bool {
+    pub(crate) fn elementwise_stays_finite<G: Elements<T> + ?Sized>(&mut self, grad: &GradStream<'_, T, G>, lr: T) -> bool {
         const ABSURD_LOG2: i32 = 20;
         if lr.exponent() < ABSURD_LOG2 {
             return true;
         }
         let (blocks, linalg, state, _) = self.blocks(grad);
         let mut finite = true;
-        blocks.for_each(linalg, state, |range, block, _| {
+        blocks.for_each(linalg, state, |range, block, _, _| {
             for part in [&block.direction[..range.len()], &block.graft[..range.len()]] {
                 finite &= Magnitude::of(part).is_ok_and(|part| part.stays_finite(lr));
             }
@@ -64,13 +65,18 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
     }
 
     /// Moments, direction and parameter. Where the direction's length depends on all of it, a first pass measures it.
-    pub(crate) fn commit_elementwise(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>) {
+    pub(crate) fn commit_elementwise<P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
+        &mut self,
+        param: &mut ParamStream<'_, P>,
+        grad: &GradStream<'_, T, G>,
+        decay: &Decay<T>,
+    ) {
         let (shape, config) = (self.layout.shape(), self.config);
         let (blocks, linalg, state, header) = self.blocks(grad);
         let mut factor = T::ONE;
         if config.graft != Graft::None || config.rms_cap.is_some() {
             let (mut natural, mut grafted) = (Norm::ZERO, Norm::ZERO);
-            blocks.for_each(linalg, state, |range, block, _| {
+            blocks.for_each(linalg, state, |range, block, _, _| {
                 natural.add(&block.direction[..range.len()]);
                 grafted.add(&block.graft[..range.len()]);
             });
@@ -78,15 +84,22 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
             factor = graft::length_factor(config, shape.elements(), natural, grafted, header);
         }
         let mut measure = config.measure.then(Measure::new);
-        blocks.for_each(linalg, state, |range, block, state| {
+        blocks.for_each(linalg, state, |range, block, grad, state| {
             let n = range.len();
             if let Some(measure) = &mut measure {
-                measure.add(&block.direction[..n], &grad[range.clone()]);
+                measure.add(&block.direction[..n], grad);
             }
             store(state.momentum, &range, &block.momentum);
             store(state.second_moment, &range, &block.second_moment);
             store(state.graft_moment, &range, &block.graft_moment);
-            decay.update(&mut param[range], &block.direction[..n], factor);
+            let direction = &block.direction[..n];
+            if state.master.is_empty() {
+                param.change(range, |theta| decay.update(theta, direction, factor));
+            } else {
+                let theta = &mut state.master[range.clone()];
+                decay.update(theta, direction, factor);
+                param.store(&range, theta);
+            }
         });
         if let Some(measure) = measure {
             measure.write(factor, header);
@@ -101,9 +114,14 @@ fn store<T: Scalar>(part: &mut [T], range: &Range<usize>, block: &[T; BLOCK]) {
     }
 }
 
-impl<T: Scalar> Blocks<'_, T> {
-    /// Forms each block from the state of before the step and hands it to `f` with that state.
-    fn for_each<L: LinAlg<T>>(&self, linalg: &L, state: &mut State<'_, T>, mut f: impl FnMut(Range<usize>, &Block<T>, &mut State<'_, T>)) {
+impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
+    /// Forms each block from the state of before the step and hands it to `f` with its gradient and that state.
+    fn for_each<L: LinAlg<T>>(
+        &self,
+        linalg: &L,
+        state: &mut State<'_, T>,
+        mut f: impl FnMut(Range<usize>, &Block<T>, &[T], &mut State<'_, T>),
+    ) {
         let zeros = [T::ZERO; BLOCK];
         let mut block = Block { momentum: zeros, second_moment: zeros, graft_moment: zeros, direction: zeros, graft: zeros };
         linalg.vectorise(|linalg| {
@@ -111,16 +129,26 @@ impl<T: Scalar> Blocks<'_, T> {
                 for start in row.clone().step_by(BLOCK) {
                     let range = start..row.end.min(start + BLOCK);
                     let last = self.roots[self.shape.order() - 1].map(|roots| &roots[start - row.start..range.end - row.start]);
-                    self.form(linalg, &range, Root { prefix, last }, state, &mut block);
-                    f(range, &block, state);
+                    let mut read = zeros;
+                    let grad = self.grad.block(&range, &mut read);
+                    self.form(linalg, &range, grad, Root { prefix, last }, state, &mut block);
+                    f(range, &block, grad, state);
                 }
             });
         });
     }
 
     #[inline(always)]
-    fn form(&self, linalg: &impl LinAlg<T>, range: &Range<usize>, root: Root<'_, T>, state: &State<'_, T>, block: &mut Block<T>) {
-        let (config, n, grad) = (self.config, range.len(), &self.grad[range.clone()]);
+    fn form(
+        &self,
+        linalg: &impl LinAlg<T>,
+        range: &Range<usize>,
+        grad: &[T],
+        root: Root<'_, T>,
+        state: &State<'_, T>,
+        block: &mut Block<T>,
+    ) {
+        let (config, n) = (self.config, range.len());
         let mut look_ahead = [T::ZERO; BLOCK];
         let (kept, fresh) = (config.beta1, T::ONE - config.beta1);
         if config.momentum != Momentum::None {

@@ -23,6 +23,8 @@ pub enum StatePart {
     SecondMoment,
     /// The grafted method's second moment `v` in parameter coordinates, N numbers.
     GraftMoment,
+    /// The native copy of a parameter of 16 bits, N numbers; zeros before the first step.
+    Master,
 }
 
 impl StatePart {
@@ -35,6 +37,7 @@ impl StatePart {
             Self::Eigenvalues(k) => mode(k).filter(|&k| layout.has_lambda(k)).map(|k| shape.dim(k)),
             Self::Momentum => layout.parts().momentum.then_some(shape.elements()),
             Self::SecondMoment => layout.parts().second_moment.then_some(shape.elements()),
+            Self::Master => layout.parts().master.then_some(shape.elements()),
             Self::GraftMoment => layout.parts().graft_moment.then_some(shape.elements()),
         }
     }
@@ -82,6 +85,7 @@ impl<T: Scalar> Optimizer<'_, T> {
             StatePart::Basis(k) => out.copy_from_slice(&state[regions.basis[k].clone()]),
             StatePart::Eigenvalues(k) => out.copy_from_slice(&state[regions.lambda[k].clone()]),
             StatePart::SecondMoment => out.copy_from_slice(&state[regions.second_moment]),
+            StatePart::Master => out.copy_from_slice(&state[regions.master]),
             StatePart::GraftMoment => out.copy_from_slice(&state[regions.graft_moment]),
             StatePart::Momentum if turned => {
                 let bases: [&[T]; MAX_ORDER] = core::array::from_fn(|k| &state[regions.basis[k].clone()]);

@@ -3,12 +3,15 @@
 use core::ops::Range;
 
 use crate::budget::Refreshes;
+use crate::elements::{Elements, ElementsMut};
+use crate::format::{Format, Rounder};
 use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
 use crate::plan::{Piece, Plan};
 use crate::report::{StepError, StepErrorKind, StepReport};
 use crate::step::{RefreshTurn, Slice, SliceError, check, overdue, step};
-use crate::{BadGradient, Config, Scalar, SliceHeader, Tensor};
+use crate::stream::{BLOCK, GradStream, ParamStream, read_scaled};
+use crate::{BadGradient, Config, Scalar, SliceHeader, Storage, Tensor};
 
 /// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
 pub struct Job<'a, T> {
@@ -23,10 +26,48 @@ pub struct Job<'a, T> {
     refresh: RefreshTurn,
 }
 
+/// What a step writes.
+#[derive(Debug)]
+pub enum Target<'a, P: ?Sized> {
+    /// The parameter, which it moves.
+    Parameter(&'a mut P),
+    /// The direction `U` alone, for a caller that applies it: `theta <- theta - lr U`, with the decoupled weight decay that it wants.
+    /// The parameter stays and is only looked at, and needed, for L2 decay, which is part of the gradient.
+    Direction {
+        /// As long as the parameter, with its strides, of the arithmetic's own type.
+        out: &'a mut P,
+        /// The parameter.
+        param: Option<&'a P>,
+    },
+}
+
+/// The caller's memory of one slice in one step.
+#[derive(Debug)]
+pub struct SliceBuffers<'a, T, P: ?Sized, G: ?Sized> {
+    /// What is written.
+    pub target: Target<'a, P>,
+    /// The gradient.
+    pub grad: &'a G,
+    /// Multiplies the gradient when it is read, finite and positive. Other than 1 only for tensors whose [`crate::Storage`] allows it.
+    pub grad_scale: T,
+}
+
+impl<'a, T: Scalar> SliceBuffers<'a, T, [T], [T]> {
+    /// A parameter that is moved and a gradient as it is.
+    pub fn plain(param: &'a mut [T], grad: &'a [T]) -> Self {
+        Self { target: Target::Parameter(param), grad, grad_scale: T::ONE }
+    }
+}
+
 impl<T: Scalar> Job<'_, T> {
     /// Index of its tensor.
     pub fn tensor(&self) -> usize {
         self.index
+    }
+
+    /// How its tensor lies in the caller's buffers.
+    pub fn storage(&self) -> &Storage {
+        self.tensor.storage()
     }
 
     /// How many pieces it steps, with a header each.
@@ -34,20 +75,19 @@ impl<T: Scalar> Job<'_, T> {
         self.headers.len()
     }
 
-    /// The slice's elements in the tensor's parameter and gradient.
+    /// From the slice's first to its last element in the tensor's parameter and gradient.
     pub fn range(&self) -> Range<usize> {
         self.tensor.slice_range(self.slice)
     }
 
-    /// Makes the step on the slice's own `param` and `grad` (both [`Self::range`] long), and counts in `report`.
+    /// Makes the step on the slice's own buffers (all [`Self::range`] long), and counts in `report`.
     ///
     /// # Errors
     /// The first [`StepError`] of the slice's pieces: such a piece's parameter and state are as before, the others have been stepped.
     /// A `scratch` below [`crate::Totals::scratch_len`] is an error too.
-    pub fn run<L: LinAlg<T>>(
+    pub fn run<L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
         self,
-        param: &mut [T],
-        grad: &[T],
+        mut buffers: SliceBuffers<'_, T, P, G>,
         scratch: &mut [T],
         linalg: &mut L,
         report: &mut StepReport,
@@ -55,21 +95,18 @@ impl<T: Scalar> Job<'_, T> {
         let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state, phase, refresh } = self;
         let first = slice * entry.pieces();
         let fail = |slice, kind| StepError { tensor, slice, kind };
-        let len = entry.slice_range(0).len();
-        if param.len() != len || grad.len() != len {
-            return Err(fail(first, StepErrorKind::BufferLength));
-        }
+        check_buffers(entry, &buffers).map_err(|kind| fail(first, kind))?;
         if scratch.len() < entry.scratch_len() {
             return Err(fail(first, StepErrorKind::ScratchTooShort));
         }
         let mut first_error = None;
-        let mut hands = Hands { param, grad, lr, scratch, linalg };
         for (i, header) in headers.iter_mut().enumerate() {
             let piece = entry.piece(i);
             let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
             state = rest;
+            let rounder = Rounder::new(entry.storage().rounding, tensor, first + i, header.step + 1);
             let work = Slice { layout: piece.layout, config, header, state: own, phase, refresh };
-            match step_piece(work, entry.plan(), &piece, &mut hands) {
+            match step_piece(work, (entry.plan(), &piece, rounder), &mut buffers, lr, scratch, linalg) {
                 Ok(true) => report.stepped += 1,
                 Ok(false) => report.skipped += 1,
                 Err(error) => first_error = first_error.or(Some(fail(first + i, StepErrorKind::Slice(error)))),
@@ -79,28 +116,62 @@ impl<T: Scalar> Job<'_, T> {
     }
 }
 
-/// The caller's memory and what a step of it is made with.
-struct Hands<'a, T, L> {
-    param: &'a mut [T],
-    grad: &'a [T],
-    lr: T,
-    scratch: &'a mut [T],
-    linalg: &'a mut L,
+/// Whether a tensor can be stepped with these buffers.
+fn check_buffers<T: Scalar, P: Elements<T> + ?Sized, G: Elements<T> + ?Sized>(
+    entry: &Tensor,
+    buffers: &SliceBuffers<'_, T, P, G>,
+) -> Result<(), StepErrorKind> {
+    fn matches<T: Scalar, E: Elements<T> + ?Sized>(elements: &E, span: usize, format: Format) -> Result<(), StepErrorKind> {
+        match (elements.span() == span, elements.format() == format) {
+            (true, true) => Ok(()),
+            (false, _) => Err(StepErrorKind::BufferLength),
+            (true, false) => Err(StepErrorKind::Format),
+        }
+    }
+    let (span, storage) = (entry.slice_range(0).len(), entry.storage());
+    matches(buffers.grad, span, storage.grad)?;
+    entry.check_grad_scale(buffers.grad_scale)?;
+    match &buffers.target {
+        Target::Parameter(param) => matches(&**param, span, storage.param),
+        Target::Direction { out, param } => {
+            matches(&**out, span, Format::Native)?;
+            param.map_or(Ok(()), |param| matches(param, span, storage.param))?;
+            entry.check_direction(param.is_some())
+        }
+    }
 }
 
+/// How a piece lies in its slice, and how its parameter is rounded.
+type Place<'a> = (&'a Plan, &'a Piece, Rounder);
+
 /// Steps one piece of a slice; `false` if its gradient is unusable and the group's rule is to skip.
-fn step_piece<T: Scalar, L: LinAlg<T>>(
+fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
     mut work: Slice<'_, T>,
-    plan: &Plan,
-    piece: &Piece,
-    hands: &mut Hands<'_, T, L>,
+    place: Place<'_>,
+    buffers: &mut SliceBuffers<'_, T, P, G>,
+    lr: T,
+    scratch: &mut [T],
+    linalg: &mut L,
 ) -> Result<bool, SliceError> {
-    let grad = hands.grad;
-    let visit: Visit<'_, T> = &|f| plan.for_each_run(piece, |run, _| f(&grad[run]));
+    let (plan, piece, _) = place;
     let skips = work.config.bad_gradient == BadGradient::Skip;
-    let usable = if skips { check(&work.layout, &work.config, work.header, work.state, visit) } else { Ok(()) };
+    let usable = if skips {
+        let visit: Visit<'_, T> = &|f| show(plan, piece, buffers.grad, 0, buffers.grad_scale, f);
+        check(&work.layout, &work.config, work.header, work.state, visit)
+    } else {
+        Ok(())
+    };
+    let master = work.layout.regions().master;
+    let fresh = !master.is_empty() && work.header.step == 0;
+    if let (true, Ok(()), Target::Parameter(param)) = (fresh, usable, &buffers.target) {
+        plan.gather(piece, &**param, &mut work.state[master.clone()]);
+    }
     // With L2 decay the gradient of the penalty is seen in the step itself.
-    match usable.map_err(SliceError::from).and_then(|()| step_in_place(&mut work, plan, piece, hands)) {
+    let result = usable.map_err(SliceError::from).and_then(|()| step_where_it_lies(&mut work, place, buffers, lr, scratch, linalg));
+    if fresh && result.is_err() {
+        work.state[master].fill(T::ZERO);
+    }
+    match result {
         Err(SliceError::Gradient(_)) if skips => {
             work.header.skipped = work.header.skipped.saturating_add(1);
             Ok(false)
@@ -109,25 +180,97 @@ fn step_piece<T: Scalar, L: LinAlg<T>>(
     }
 }
 
-/// Steps one piece where it lies, or as a copy.
-fn step_in_place<T: Scalar, L: LinAlg<T>>(
+/// Steps one piece: in the caller's memory, or with copies of what cannot be used as it is.
+fn step_where_it_lies<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
     work: &mut Slice<'_, T>,
+    (plan, piece, rounder): Place<'_>,
+    SliceBuffers { target, grad, grad_scale }: &mut SliceBuffers<'_, T, P, G>,
+    lr: T,
+    scratch: &mut [T],
+    linalg: &mut L,
+) -> Result<(), SliceError> {
+    let (n, together) = (piece.layout.shape().elements(), plan.range(piece));
+    let (moves, out, theta): (bool, &mut P, Option<&P>) = match target {
+        Target::Parameter(param) => (true, param, None),
+        Target::Direction { out, param } => (false, out, *param),
+    };
+    if let (Some(range), true) = (&together, plan.is_streamed(piece)) {
+        let (start, grad_scale) = (range.start, *grad_scale);
+        return step(work, scratch, linalg, |step| {
+            let grad = GradStream { elements: *grad, start, scale: grad_scale };
+            step.stream(&mut ParamStream { elements: out, start, rounder }, &grad, lr, moves)
+        });
+    }
+    let copies = plan.copies(piece);
+    let (own_grad, scratch) = scratch.split_at_mut(if copies.grad { n } else { 0 });
+    let (own_param, scratch) = scratch.split_at_mut(if copies.param { n } else { 0 });
+    if copies.param && moves {
+        plan.gather(piece, &*out, own_param);
+    }
+    let master = work.layout.regions().master;
+    let as_it_is = *grad_scale == T::ONE && !work.layout.parts().penalised;
+    let grad = match together.clone().filter(|_| as_it_is).and_then(|range| Some(&grad.native()?[range])) {
+        Some(grad) => grad,
+        None => {
+            plan.for_each_line(piece, |line| read_scaled(*grad, *grad_scale, line.offset, line.stride, &mut own_grad[line.at]));
+            if work.layout.parts().penalised {
+                let decay = work.config.weight_decay;
+                match &work.state[master.clone()] {
+                    [] => penalise(plan, piece, decay, theta.unwrap_or(out), own_grad),
+                    master => own_grad.iter_mut().zip(master).for_each(|(g, &theta)| *g += decay * theta),
+                }
+                check(&work.layout, &work.config, work.header, work.state, &|f| f(own_grad))?;
+            }
+            &*own_grad
+        }
+    };
+    let param = match together.filter(|_| !copies.param && master.is_empty()).and_then(|range| Some(&mut out.native_mut()?[range])) {
+        Some(param) => param,
+        None => &mut *own_param,
+    };
+    step(work, scratch, linalg, |step| step.run(param, grad, lr, moves))?;
+    let rounded = if master.is_empty() { &*own_param } else { &work.state[master] };
+    if !rounded.is_empty() {
+        plan.for_each_line(piece, |line| out.write(line.offset, line.stride, &rounded[line.at.clone()], rounder, line.at.start));
+    }
+    Ok(())
+}
+
+/// `g <- g + wd theta`.
+fn penalise<T: Scalar, P: Elements<T> + ?Sized>(plan: &Plan, piece: &Piece, decay: T, theta: &P, grad: &mut [T]) {
+    let mut block = [T::ZERO; BLOCK];
+    plan.for_each_line(piece, |line| {
+        for (i, grad) in grad[line.at].chunks_mut(BLOCK).enumerate() {
+            let theta_block = &mut block[..grad.len()];
+            theta.read(line.offset + i * BLOCK * line.stride, line.stride, theta_block);
+            grad.iter_mut().zip(&*theta_block).for_each(|(g, &theta)| *g += decay * theta);
+        }
+    });
+}
+
+/// Calls `f` with all elements of a piece of a gradient, scaled; `base` is the slice's place in it.
+pub(crate) fn show<T: Scalar, E: Elements<T> + ?Sized>(
     plan: &Plan,
     piece: &Piece,
-    hands: &mut Hands<'_, T, L>,
-) -> Result<(), SliceError> {
-    let Hands { param, grad, lr, scratch, linalg } = hands;
-    if let Some(whole) = plan.range(piece) {
-        return step(work, scratch, *linalg, &mut param[whole.clone()], &grad[whole], *lr);
+    grad: &E,
+    base: usize,
+    scale: T,
+    f: &mut dyn FnMut(&[T]),
+) {
+    if plan.storage.strides.is_none()
+        && scale == T::ONE
+        && let Some(all) = grad.native()
+    {
+        return plan.for_each_line(piece, |line| f(&all[base + line.offset..][..line.at.len()]));
     }
-    let n = piece.layout.shape().elements();
-    let (own_param, scratch) = scratch.split_at_mut(n);
-    let (own_grad, scratch) = scratch.split_at_mut(n);
-    plan.gather(piece, param, own_param);
-    plan.gather(piece, grad, own_grad);
-    step(work, scratch, *linalg, own_param, own_grad, *lr)?;
-    plan.for_each_run(piece, |run, at| param[run].copy_from_slice(&own_param[at]));
-    Ok(())
+    let mut block = [T::ZERO; BLOCK];
+    plan.for_each_line(piece, |line| {
+        for start in (0..line.at.len()).step_by(BLOCK) {
+            let block = &mut block[..BLOCK.min(line.at.len() - start)];
+            read_scaled(grad, scale, base + line.offset + start * line.stride, line.stride, block);
+            f(block);
+        }
+    });
 }
 
 /// The longest that a refresh which is due has been waiting in any piece of a slice; `None` if none is due.

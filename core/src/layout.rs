@@ -11,9 +11,9 @@ use crate::shape::{MAX_ORDER, Mode, Shape, ShapeError};
 ///
 /// State, in this order: `Q_k` (d x d, row-major, columns are eigenvectors) of the full modes, packed lower triangles of `S~_k` of the
 /// full modes, and where the method has them (see [`Parts`]) `lambda_k` of the preconditioned modes, the momentum `M~` (N), the second
-/// moment `D` (N), and the grafted method's second moment `v` (N).
+/// moment `D` (N), the grafted method's second moment `v` (N), and the native copy of a parameter of 16 bits (N).
 ///
-/// Tensors without a full mode need no N-sized scratch, but for L2 decay: their step is elementwise.
+/// Tensors without a full mode need no N-sized scratch here: their step is elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     shape: Shape,
@@ -31,6 +31,7 @@ pub(crate) struct Regions {
     pub momentum: Range<usize>,
     pub second_moment: Range<usize>,
     pub graft_moment: Range<usize>,
+    pub master: Range<usize>,
 }
 
 /// One slice's state, split.
@@ -41,9 +42,10 @@ pub(crate) struct State<'a, T> {
     pub momentum: &'a mut [T],
     pub second_moment: &'a mut [T],
     pub graft_moment: &'a mut [T],
+    pub master: &'a mut [T],
 }
 
-/// The scratch of one step, split. A step writes only here until it commits. The N-sized parts but the last are empty for tensors
+/// The scratch of one step, split. A step writes only here until it commits. The N-sized parts are empty for tensors
 /// without a full mode.
 pub(crate) struct Scratch<'a, T> {
     /// N: the projected gradient. Where nothing needs it beside the momentum, that takes its place and this becomes empty.
@@ -58,8 +60,6 @@ pub(crate) struct Scratch<'a, T> {
     pub update: &'a mut [T],
     /// N for F-Shampoo variant 1: see its estimate.
     pub aside: &'a mut [T],
-    /// N with L2 decay: the gradient of loss and penalty.
-    pub penalised: &'a mut [T],
     /// d x d per full mode: `Delta~_k` (lower triangle), then, in a refresh, the new `S~_k`.
     pub delta: [&'a mut [T]; MAX_ORDER],
     /// d x d per full mode: the refreshed basis.
@@ -97,8 +97,8 @@ impl Layout {
     /// [`ShapeError::Overflow`] when a size does not fit the address space.
     pub const fn new(shape: Shape, parts: Parts) -> Result<Self, ShapeError> {
         let n = shape.elements();
-        let mut state = plus(Some(0), parts.momentum as usize + parts.second_moment as usize + parts.graft_moment as usize, n);
-        let mut scratch = plus(Some(0), parts.penalised as usize, n);
+        let kept = parts.momentum as usize + parts.second_moment as usize + parts.graft_moment as usize + parts.master as usize;
+        let (mut state, mut scratch) = (plus(Some(0), kept, n), Some(0));
         if shape.full_modes() > 0 {
             scratch = plus(scratch, 3 + separate_momentum(&parts) as usize + parts.second_moment as usize + parts.aside as usize, n);
         }
@@ -198,6 +198,7 @@ impl Layout {
             momentum: next(self.elements_if(self.parts.momentum)),
             second_moment: next(self.elements_if(self.parts.second_moment)),
             graft_moment: next(self.elements_if(self.parts.graft_moment)),
+            master: next(self.elements_if(self.parts.master)),
         }
     }
 
@@ -212,6 +213,7 @@ impl Layout {
             momentum: rest.take(regions.momentum.len()),
             second_moment: rest.take(regions.second_moment.len()),
             graft_moment: rest.take(regions.graft_moment.len()),
+            master: rest.take(regions.master.len()),
         }
     }
 
@@ -228,7 +230,6 @@ impl Layout {
             product: rest.take(n),
             update: rest.take(n),
             aside: rest.take(self.elements_if(turned && self.parts.aside)),
-            penalised: rest.take(self.elements_if(self.parts.penalised)),
             delta: core::array::from_fn(|k| rest.take(self.square_len(k))),
             basis: core::array::from_fn(|k| rest.take(self.square_len(k))),
             lambda: core::array::from_fn(|k| rest.take(self.table_len(k))),

@@ -3,12 +3,12 @@
 use core::ops::Range;
 
 use crate::budget::{Due, Refreshes};
-use crate::job::{Jobs, longest_overdue};
+use crate::job::{Jobs, SliceBuffers, longest_overdue, show};
 use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
 use crate::report::{StepError, StepErrorKind, StepReport};
 use crate::step::check;
-use crate::{BadGradient, Config, ConfigError, Layout, Scalar, SliceHeader, TableError, Tensor};
+use crate::{BadGradient, Config, ConfigError, Elements, Layout, Scalar, SliceHeader, TableError, Tensor};
 
 /// An optimizer over borrowed memory: groups, resolved tensors, one header per slice and one state buffer.
 ///
@@ -92,7 +92,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             slices += tensor.slices() * tensor.pieces();
             state_len = tensor.state_range(tensor.slices() - 1).end;
             groups.get(tensor.group()).ok_or(TableError::Group)?.validate()?;
-            if tensor.config(groups).parts() != *tensor.layout().parts() {
+            if tensor.config(groups).parts().with_master(tensor.storage().master_weights) != *tensor.layout().parts() {
                 return Err(TableError::Config(ConfigError::Combination));
             }
         }
@@ -182,11 +182,18 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         self.step_range(tensor..tensor + 1, &mut OneTensor { param, grad }, lr, scratch, linalg)
     }
 
-    /// The first pass of a step over a range of tensors: the learning rate, and every gradient's length and numbers. Reads only.
+    /// The first pass of a step over a range of tensors: the learning rate, the factor on the gradients, and every gradient's length and
+    /// numbers. Reads only.
     ///
     /// # Errors
     /// The first [`StepError`]. Unusable gradients of groups that skip them are none.
-    pub fn check<'g>(&self, tensors: Range<usize>, gradient: impl Fn(usize) -> Option<&'g [T]>, lr: T) -> Result<(), StepError> {
+    pub fn check<G: Elements<T>>(
+        &self,
+        tensors: Range<usize>,
+        gradient: impl Fn(usize) -> Option<G>,
+        lr: T,
+        grad_scale: T,
+    ) -> Result<(), StepError> {
         if !lr.is_finite_bits() || lr < T::ZERO {
             return Err(StepError { tensor: 0, slice: 0, kind: StepErrorKind::LearningRate });
         }
@@ -194,9 +201,13 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             let fail = |kind| StepError { tensor: i, slice: 0, kind };
             let tensor = self.tensors.get(i).ok_or(fail(StepErrorKind::NoSuchIndex))?;
             let Some(grad) = gradient(i) else { continue };
-            if grad.len() != tensor.span() {
+            if grad.span() != tensor.span() {
                 return Err(fail(StepErrorKind::BufferLength));
             }
+            if grad.format() != tensor.storage().grad {
+                return Err(fail(StepErrorKind::Format));
+            }
+            tensor.check_grad_scale(grad_scale).map_err(fail)?;
             let config = tensor.config(self.groups);
             let rate = lr * config.lr_scale;
             if !rate.is_finite_bits() || !(rate * config.weight_decay).is_finite_bits() {
@@ -207,12 +218,12 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             }
             for slice in 0..tensor.slices() {
                 let mut state = &self.state[tensor.state_range(slice)];
-                let (headers, grad) = (&self.headers[tensor.header_range(slice)], &grad[tensor.slice_range(slice)]);
+                let (headers, base) = (&self.headers[tensor.header_range(slice)], tensor.slice_range(slice).start);
                 for (at, header) in headers.iter().enumerate() {
                     let piece = tensor.piece(at);
                     let (own, rest) = state.split_at(piece.layout.state_len());
                     state = rest;
-                    let visit: Visit<'_, T> = &|f| tensor.plan().for_each_run(&piece, |run, _| f(&grad[run]));
+                    let visit: Visit<'_, T> = &|f| show(tensor.plan(), &piece, &grad, base, grad_scale, f);
                     check(&piece.layout, &config, header, own, visit).map_err(|fault| StepError {
                         tensor: i,
                         slice: slice * tensor.pieces() + at,
@@ -278,7 +289,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         scratch: &mut [T],
         linalg: &mut L,
     ) -> Result<StepReport, StepError> {
-        self.check(tensors.clone(), |i| buffers.gradient(i), lr)?;
+        self.check(tensors.clone(), |i| buffers.gradient(i), lr, T::ONE)?;
         if let Some(tensor) = tensors.clone().find(|&i| self.tensors[i].scratch_len() > scratch.len()) {
             return Err(StepError { tensor, slice: 0, kind: StepErrorKind::ScratchTooShort });
         }
@@ -290,7 +301,8 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
                 report.frozen += job.pieces();
                 continue;
             };
-            if let Err(error) = job.run(&mut param[range.clone()], &grad[range], scratch, linalg, &mut report) {
+            let buffers = SliceBuffers::plain(&mut param[range.clone()], &grad[range]);
+            if let Err(error) = job.run(buffers, scratch, linalg, &mut report) {
                 first_error = first_error.or(Some(error));
             }
         }

@@ -3,8 +3,9 @@
 use core::ops::Range;
 
 use crate::config::Parts;
+use crate::format::Format;
 use crate::shape::{MAX_ORDER, Shape, ShapeError};
-use crate::{Layout, Mode};
+use crate::{Elements, Layout, Mode, Scalar, Storage};
 
 /// Most parts that the rows of a fused tensor are split into.
 pub const MAX_ROW_PARTS: usize = 8;
@@ -36,6 +37,7 @@ pub struct Plan {
     pub(crate) row_parts: [usize; MAX_ROW_PARTS],
     pub(crate) row_part_count: usize,
     pub(crate) parts: Parts,
+    pub(crate) storage: Storage,
 }
 
 /// One piece of a slice: a box of the tensor.
@@ -44,6 +46,22 @@ pub(crate) struct Piece {
     pub layout: Layout,
     start: [usize; MAX_ORDER],
     dims: [usize; MAX_ORDER],
+}
+
+/// Elements of a piece at equal distances: where they lie in the slice, and in the piece.
+pub(crate) struct Line {
+    /// Of the first one in the slice.
+    pub offset: usize,
+    pub stride: usize,
+    /// In the piece, one after another.
+    pub at: Range<usize>,
+}
+
+/// See [`Plan::copies`].
+#[derive(Clone, Copy)]
+pub(crate) struct Copies {
+    pub param: bool,
+    pub grad: bool,
 }
 
 const fn blocks(len: usize, block: usize) -> usize {
@@ -147,36 +165,63 @@ impl Plan {
 
     /// Whether the piece's elements lie together in the slice.
     pub(crate) const fn is_contiguous(&self, piece: &Piece) -> bool {
-        self.run(piece).1 == piece.layout.shape().elements()
+        self.storage.strides.is_none() && self.run(piece).1 == piece.layout.shape().elements()
+    }
+
+    /// What is copied for a step of the piece, because the owner's buffer is not what the arithmetic works on.
+    pub(crate) const fn copies(&self, piece: &Piece) -> Copies {
+        let together = self.is_contiguous(piece);
+        let Storage { grad, param, grad_scaling, .. } = self.storage;
+        if together && self.is_streamed(piece) {
+            return Copies { param: false, grad: false };
+        }
+        Copies {
+            param: !self.parts.master && !(together && matches!(param, Format::Native)),
+            grad: !(together && matches!(grad, Format::Native)) || grad_scaling || self.parts.penalised,
+        }
+    }
+
+    /// Whether each element is stepped by itself: such a piece is read and written block by block where it lies, whatever its format.
+    pub(crate) const fn is_streamed(&self, piece: &Piece) -> bool {
+        piece.layout.shape().preconditioned_modes() == 0 && !self.parts.penalised && self.is_contiguous(piece)
     }
 
     /// The piece's elements in the slice, if they lie together.
     pub(crate) fn range(&self, piece: &Piece) -> Option<Range<usize>> {
         let mut whole = None;
         if self.is_contiguous(piece) {
-            self.for_each_run(piece, |run, _| whole = Some(run));
+            self.for_each_line(piece, |line| whole = Some(line.offset..line.offset + line.at.len()));
         }
         whole
     }
 
     /// Copies the piece's elements of a slice together.
-    pub(crate) fn gather<T: Copy>(&self, piece: &Piece, slice: &[T], out: &mut [T]) {
-        self.for_each_run(piece, |run, at| out[at].copy_from_slice(&slice[run]));
+    pub(crate) fn gather<T: Scalar, E: Elements<T> + ?Sized>(&self, piece: &Piece, slice: &E, out: &mut [T]) {
+        self.for_each_line(piece, |line| slice.read(line.offset, line.stride, &mut out[line.at]));
     }
 
-    /// Elements of scratch that a step of the piece needs: with room for copies of its parameter and gradient if they do not lie together.
+    /// Elements of scratch that a step of the piece needs, copies of its parameter and gradient included. Inspections copy a piece that
+    /// does not lie together.
     pub(crate) const fn scratch_len(&self, piece: &Piece) -> Option<usize> {
-        let own = piece.layout.scratch_len();
-        if self.is_contiguous(piece) { Some(own) } else { own.checked_add(2 * piece.layout.shape().elements()) }
+        let Copies { param, grad } = self.copies(piece);
+        let copies = param as usize + (grad || !self.is_contiguous(piece)) as usize;
+        piece.layout.scratch_len().checked_add(copies * piece.layout.shape().elements())
     }
 
-    /// Calls `f` with each run of elements of the piece: where it lies in the slice, and in the piece.
-    pub(crate) fn for_each_run(&self, piece: &Piece, mut f: impl FnMut(Range<usize>, Range<usize>)) {
-        let (outer, len) = self.run(piece);
+    /// Calls `f` with each line of elements of the piece.
+    pub(crate) fn for_each_line(&self, piece: &Piece, mut f: impl FnMut(Line)) {
+        let ((outer, len), stride) = match self.storage.strides {
+            None => (self.run(piece), 1),
+            Some(strides) => ((self.order - 1, piece.dims[self.order - 1]), strides[self.order - 1]),
+        };
         let mut index = [0; MAX_ORDER];
         for at in (0..piece.layout.shape().elements()).step_by(len) {
-            let offset = (0..self.order).fold(0, |offset, k| offset * self.dims[k] + piece.start[k] + index[k]);
-            f(offset..offset + len, at..at + len);
+            let place = |k: usize| piece.start[k] + index[k];
+            let offset = match self.storage.strides {
+                None => (0..self.order).fold(0, |offset, k| offset * self.dims[k] + place(k)),
+                Some(strides) => (0..self.order).fold(0, |offset, k| offset + strides[k] * place(k)),
+            };
+            f(Line { offset, stride, at: at..at + len });
             for k in (0..outer).rev() {
                 index[k] += 1;
                 if index[k] < piece.dims[k] {
@@ -204,6 +249,7 @@ mod tests {
             row_parts: core::array::from_fn(|k| row_parts.get(k).copied().unwrap_or(0)),
             row_part_count: row_parts.len(),
             parts: crate::Config::<f32>::kl_shampoo().parts(),
+            storage: Storage::DENSE,
         }
     }
 
@@ -227,8 +273,9 @@ mod tests {
             for index in 0..pieces {
                 let piece = plan.piece(index).unwrap();
                 let (mut expected, mut last) = (0, None);
-                plan.for_each_run(&piece, |slice, inside| {
-                    assert_eq!((inside.start, slice.len()), (expected, inside.len()));
+                plan.for_each_line(&piece, |line| {
+                    let (slice, inside) = (line.offset..line.offset + line.at.len(), line.at);
+                    assert_eq!((inside.start, line.stride), (expected, 1));
                     assert!(last.is_none_or(|last| slice.start >= last));
                     (expected, last) = (inside.end, Some(slice.end));
                     for at in slice {

@@ -27,6 +27,14 @@ pub enum StepErrorKind {
     BufferLength,
     /// The scratch is shorter than the table needs.
     ScratchTooShort,
+    /// A buffer is of another format than the tensor's [`crate::Storage`] says.
+    Format,
+    /// The factor on the gradient is not finite and positive, or the tensor's [`crate::Storage`] does not provide for one.
+    GradScale,
+    /// A direction alone was asked for of a tensor that keeps master weights, which would not follow.
+    MasterWeights,
+    /// A direction alone with L2 decay needs the parameter to look at.
+    ParameterMissing,
     /// The slice was not stepped.
     Slice(SliceError),
     /// The slice has no basis yet: it has not seen a non-zero gradient.
@@ -46,6 +54,12 @@ impl core::fmt::Display for StepError {
             StepErrorKind::NoSuchIndex => "no such tensor, slice or mode",
             StepErrorKind::BufferLength => "the buffer does not have the tensor's length",
             StepErrorKind::ScratchTooShort => "the scratch is shorter than the table needs",
+            StepErrorKind::Format => "a buffer is not of the format that the tensor was described with",
+            StepErrorKind::GradScale => {
+                "the factor on the gradient must be finite, positive, and 1 where the tensor does not provide for one"
+            }
+            StepErrorKind::MasterWeights => "a tensor with master weights cannot be asked for a direction alone",
+            StepErrorKind::ParameterMissing => "with L2 decay the direction depends on the parameter",
             StepErrorKind::Slice(SliceError::Gradient(GradientFault::NotFinite)) => "the gradient has a NaN or an infinity",
             StepErrorKind::Slice(SliceError::Gradient(GradientFault::TooLarge)) => "the gradient is too large for the arithmetic",
             StepErrorKind::Slice(SliceError::EstimateNotFinite) => "the estimate of a factor left the range of the arithmetic",

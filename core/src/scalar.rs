@@ -67,6 +67,9 @@ pub trait Scalar:
     /// A small whole number, exact below 2^24.
     #[must_use]
     fn from_usize(n: usize) -> Self;
+    /// A number of 32 bits, exact.
+    #[must_use]
+    fn from_f32(x: f32) -> Self;
     /// The nearest `f32`.
     #[must_use]
     fn to_f32(self) -> f32;
@@ -127,6 +130,10 @@ macro_rules! scalar {
             #[inline]
             fn from_usize(n: usize) -> Self {
                 n as $t
+            }
+            #[inline]
+            fn from_f32(x: f32) -> Self {
+                x.into()
             }
             #[inline]
             fn to_f32(self) -> f32 {

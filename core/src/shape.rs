@@ -36,6 +36,8 @@ pub enum ShapeError {
     RowParts,
     /// More than 65,536 pieces of a slice: the blocks are too small.
     Pieces,
+    /// Strides that let two indices share an element, or slices overlap.
+    Strides,
 }
 
 impl core::fmt::Display for ShapeError {
@@ -45,6 +47,7 @@ impl core::fmt::Display for ShapeError {
             Self::ZeroDim => "a dim is zero",
             Self::RowParts => "the parts of the rows must be 1 to 8, none empty, and add up to the first dim",
             Self::Pieces => "a slice would be cut into more than 65536 pieces",
+            Self::Strides => "the strides let two indices share an element",
             Self::Overflow => "the tensor or its state does not fit the address space",
         })
     }

@@ -3,7 +3,7 @@
 use crate::config::Estimator;
 use crate::plan::{MAX_PIECES, MAX_ROW_PARTS, ModeChoice, Plan};
 use crate::shape::{MAX_ORDER, ShapeError};
-use crate::{Config, Cost, Layout, Mode, Scalar, Totals};
+use crate::{Config, Cost, Layout, Mode, Scalar, Storage, Totals};
 
 /// A tensor as its owner describes it: dims, group, equal slices, parts of its rows, and modes where the automatic choice is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub struct TensorSpec {
     pub(crate) group: usize,
     pub(crate) slices: usize,
     pub(crate) slice_stride: Option<usize>,
+    pub(crate) storage: Storage,
 }
 
 impl TensorSpec {
@@ -36,6 +37,7 @@ impl TensorSpec {
             group: 0,
             slices: 1,
             slice_stride: None,
+            storage: Storage::DENSE,
         };
         let mut k = 0;
         while k < dims.len() {
@@ -68,6 +70,20 @@ impl TensorSpec {
     #[must_use]
     pub const fn slice_stride(mut self, elements: usize) -> Self {
         self.slice_stride = Some(elements);
+        self
+    }
+
+    /// The same tensor, whose gradient steps may scale.
+    #[must_use]
+    pub const fn with_grad_scaling(mut self) -> Self {
+        self.storage.grad_scaling = true;
+        self
+    }
+
+    /// How the tensor lies in the owner's buffers, if not dense and native.
+    #[must_use]
+    pub const fn storage(mut self, storage: Storage) -> Self {
+        self.storage = storage;
         self
     }
 
@@ -131,9 +147,11 @@ impl TensorSpec {
             block: [1; MAX_ORDER],
             row_parts: self.row_parts,
             row_part_count: self.row_part_count,
-            parts: config.parts(),
+            parts: config.parts().with_master(self.storage.master_weights),
+            storage: self.storage,
         };
-        if let Err(error) = self.merge_into(&mut plan, config.merge_dims) {
+        let merge_dims = if self.storage.strides.is_some() { 0 } else { config.merge_dims };
+        if let Err(error) = self.merge_into(&mut plan, merge_dims) {
             return Err(error);
         }
         let chosen = one_side(&plan);

@@ -5,12 +5,14 @@
 
 use crate::config::{Divisor, Estimator, FirstStep, LambdaInit, StepOrder};
 use crate::direction::Decay;
+use crate::elements::{Elements, ElementsMut};
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::magnitude::{GradientFault, Magnitude, Visit};
 use crate::measure::Measure;
 use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
+use crate::stream::{GradStream, ParamStream};
 use crate::unfold::{Precision, Rotate, Start, rotate};
 use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, packed};
 
@@ -121,31 +123,19 @@ pub(crate) fn check<T: Scalar>(
     magnitude.check(shape.elements(), visit, if least == i32::MAX { 0 } else { sum - least })
 }
 
-/// Makes one step with `grad` at learning rate `lr` on `param`.
+/// Makes one step: `run` is what is done in it.
 ///
 /// # Errors
 /// [`SliceError`]; parameter, state and header are as before.
-pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
-    slice: &mut Slice<'_, T>,
-    scratch: &mut [T],
-    linalg: &mut L,
-    param: &mut [T],
-    grad: &[T],
-    lr: T,
+pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
+    slice: &'s mut Slice<'_, T>,
+    scratch: &'s mut [T],
+    linalg: &'s mut L,
+    run: impl FnOnce(&mut SliceStep<'_, T, L>) -> Result<(), SliceError>,
 ) -> Result<(), SliceError> {
     let Slice { layout, config, header, state, phase, refresh } = slice;
     let (layout, config, phase) = (*layout, *config, *phase);
-    let mut scratch = layout.split_scratch(scratch);
-    let penalised = core::mem::take(&mut scratch.penalised);
-    let grad = if layout.parts().penalised {
-        for ((out, &g), &theta) in penalised.iter_mut().zip(grad).zip(&*param) {
-            *out = g + config.weight_decay * theta;
-        }
-        check(&layout, &config, header, state, &|f| f(penalised))?;
-        penalised
-    } else {
-        grad
-    };
+    let scratch = layout.split_scratch(scratch);
     let starting = header.started == 0 && layout.shape().preconditioned_modes() > 0;
     let waits = if starting { None } else { overdue(&config, header, phase) };
     let due = match refresh {
@@ -171,12 +161,13 @@ pub(crate) fn step<T: Scalar, L: LinAlg<T>>(
         due,
         refreshed: Refreshed::default(),
     };
-    let result = if starting { step.first(param, grad, lr) } else { step.advance(param, grad, lr) };
+    let result = run(&mut step);
     let next = step.header;
     match result {
         Ok(()) => **header = next,
-        // The start had been written already; a slice that has not started has no basis, and all its averages are zero.
-        Err(_) if starting => state.fill(T::ZERO),
+        // The start had been written already; a slice that has not started has no basis, and all its averages are zero. The master
+        // weights, the last part, may have moved by weight decay.
+        Err(_) if starting => state[..layout.regions().master.start].fill(T::ZERO),
         Err(_) => {}
     }
     result
@@ -199,24 +190,60 @@ pub(crate) struct SliceStep<'a, T, L> {
 }
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+    /// The step with `grad` at learning rate `lr` on `param`, or, unless it `moves` that, of the direction into its place.
+    pub(crate) fn run(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
+        if self.starting { self.first(param, grad, lr, moves) } else { self.advance(param, grad, lr, moves) }
+    }
+
+    /// The same of a piece that no mode of is preconditioned, wherever its parameter and gradient lie.
+    pub(crate) fn stream<P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
+        &mut self,
+        param: &mut ParamStream<'_, P>,
+        grad: &GradStream<'_, T, G>,
+        lr: T,
+        moves: bool,
+    ) -> Result<(), SliceError> {
+        if !self.elementwise_stays_finite(grad, lr) {
+            return Err(SliceError::UpdateNotFinite);
+        }
+        self.commit_elementwise(param, grad, &Decay::new(self.config, lr, moves));
+        if self.due {
+            self.header.last_refresh = self.header.step;
+        }
+        Ok(())
+    }
+
     /// A step of a slice that has not seen a non-zero gradient yet.
-    fn first(&mut self, param: &mut [T], grad: &[T], lr: T) -> Result<(), SliceError> {
-        let magnitude = Magnitude::of(grad)?;
+    fn first(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
+        let (magnitude, decay) = (Magnitude::of(grad)?, Decay::new(self.config, lr, moves));
         let factors_only = self.config.first_step == FirstStep::FactorsOnly;
         if magnitude.is_zero() {
             // Nothing to estimate a basis from, and a zero momentum: only weight decay acts, where the convention has one in step 1.
-            if !(factors_only && self.header.step == 1) {
-                Decay::new(self.config, lr).decay(param);
+            let rests = factors_only && self.header.step == 1;
+            let theta = self.theta(param);
+            if rests {
+                decay.rest(theta)
+            } else {
+                decay.decay(theta)
             }
             return Ok(());
         }
         self.start(grad, magnitude)?;
         self.header.started = 1;
-        if factors_only { Ok(()) } else { self.advance(param, grad, lr) }
+        if factors_only {
+            decay.rest(self.theta(param));
+            return Ok(());
+        }
+        self.advance(param, grad, lr, moves)
+    }
+
+    /// What a step moves: the master weights where there are some, else what the caller gave.
+    fn theta<'t>(&'t mut self, param: &'t mut [T]) -> &'t mut [T] {
+        if self.state.master.is_empty() { param } else { self.state.master }
     }
 
     /// The step proper, of a slice that has a basis.
-    fn advance(&mut self, param: &mut [T], grad: &[T], lr: T) -> Result<(), SliceError> {
+    fn advance(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
         let (turned, order) = (self.layout.shape().full_modes() > 0, self.config.step_order);
         let rests = turned && self.starting && self.config.rests_in_first_step();
         if turned {
@@ -239,7 +266,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         if order == StepOrder::EstimateFirst {
             self.direct(grad, lr, rests)?;
         }
-        self.commit(param, grad, lr, rests);
+        self.commit(param, grad, &Decay::new(self.config, lr, moves), rests);
         if self.due {
             self.header.last_refresh = self.header.step;
         }
@@ -259,7 +286,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 let update = &*self.scratch.update;
                 self.linalg.vectorise(|_| Magnitude::of(update)).is_ok_and(|update| update.stays_finite(lr))
             }
-            (false, _) => self.elementwise_stays_finite(grad, lr),
+            (false, _) => self.elementwise_stays_finite(&GradStream::of(grad), lr),
         };
         if finite { Ok(()) } else { Err(SliceError::UpdateNotFinite) }
     }
@@ -281,26 +308,32 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// Writes everything that the step computed: the only place that does, and it cannot fail.
-    fn commit(&mut self, param: &mut [T], grad: &[T], lr: T, rests: bool) {
+    fn commit(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>, rests: bool) {
         let shape = self.layout.shape();
-        let decay = Decay::new(self.config, lr);
         if shape.full_modes() > 0 {
             self.state.momentum.copy_from_slice(self.scratch.momentum);
             self.state.second_moment.copy_from_slice(self.scratch.second_moment);
             for (v, &g) in self.state.graft_moment.iter_mut().zip(grad) {
                 *v = graft::moment(self.config, *v, g);
             }
-            if !rests {
+            if rests {
+                decay.rest(self.theta(param));
+            } else {
                 if self.config.measure {
                     let mut measure = Measure::new();
                     measure.add(self.scratch.update, grad);
                     measure.write(T::ONE, &mut self.header);
                 }
-                let update = &*self.scratch.update;
-                self.linalg.vectorise(|_| decay.update(param, update, T::ONE));
+                let Self { state: State { master, .. }, scratch: Scratch { update, .. }, linalg, .. } = self;
+                let theta = if master.is_empty() { param } else { &mut **master };
+                linalg.vectorise(|_| decay.update(theta, update, T::ONE));
             }
         } else {
-            self.commit_elementwise(param, grad, &decay);
+            // Master weights are what moves here; whoever has the parameter writes it from them.
+            let master = core::mem::take(&mut self.state.master);
+            let theta = if master.is_empty() { param } else { &mut *master };
+            self.commit_elementwise(&mut ParamStream::of(theta), &GradStream::of(grad), decay);
+            self.state.master = master;
         }
         let Self { state, scratch, linalg, .. } = self;
         for k in 0..shape.order() {

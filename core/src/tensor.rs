@@ -4,8 +4,9 @@ use core::ops::Range;
 
 use crate::config::Estimator;
 use crate::plan::{Piece, Plan};
+use crate::report::StepErrorKind;
 use crate::shape::ShapeError;
-use crate::{Config, ConfigError, Cost, Layout, Scalar, SliceHeader, TensorSpec};
+use crate::{Config, ConfigError, Cost, Layout, Scalar, SliceHeader, Storage, TensorSpec};
 
 /// Why a table is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum TableError {
     Slices,
     /// Slices overlap: the stride is smaller than a slice.
     SliceStride,
+    /// Formats that do not go together: parameters are native or bf16, and only bf16 ones are rounded or have master weights.
+    Format,
     /// The tensors do not stand in the order in which they were resolved.
     Order,
     /// More tensors, groups or slices than the table holds.
@@ -39,6 +42,7 @@ impl core::fmt::Display for TableError {
             Self::OneSided => "one-sided preconditioning is of one mode",
             Self::Slices => "a tensor has no slices",
             Self::SliceStride => "slices overlap: the stride is smaller than a slice",
+            Self::Format => "the formats of parameter and gradient do not go together",
             Self::Order => "the tensors do not stand in the order in which they were resolved",
             Self::Capacity => "more tensors, groups or slices than the table holds",
             Self::BufferTooShort => "a buffer is shorter than the table needs",
@@ -88,7 +92,8 @@ pub struct Tensor {
     plan: Plan,
     /// The first piece: of a slice that is not cut, all of it.
     first: Piece,
-    elements: usize,
+    /// Elements of a slice's buffers from its first to its last.
+    extent: usize,
     pieces: usize,
     group: usize,
     slices: usize,
@@ -124,9 +129,14 @@ impl Tensor {
         }
         let limit = isize::MAX as usize / size_of::<T>();
         let bounded = |n: Option<usize>| n.filter(|&n| n <= limit).ok_or(TableError::Shape(ShapeError::Overflow));
-        let elements = bounded(spec.dims().iter().try_fold(1usize, |n, &d| n.checked_mul(d)))?;
-        let slice_stride = spec.slice_stride.unwrap_or(elements);
-        if slice_stride < elements && spec.slices > 1 {
+        if !spec.storage.is_consistent() {
+            return Err(TableError::Format);
+        }
+        let strided = spec.storage.strides.is_some();
+        let overlap = || TableError::Shape(if strided { ShapeError::Strides } else { ShapeError::Overflow });
+        let extent = bounded(Some(spec.storage.span(spec.dims()).ok_or_else(overlap)?))?;
+        let slice_stride = spec.slice_stride.unwrap_or(extent);
+        if slice_stride < extent && spec.slices > 1 {
             return Err(TableError::SliceStride);
         }
         bounded(slice_stride.checked_mul(spec.slices))?;
@@ -137,7 +147,7 @@ impl Tensor {
         let tensor = Self {
             plan,
             first,
-            elements,
+            extent,
             pieces: plan.pieces(),
             group: spec.group,
             slices: spec.slices,
@@ -222,13 +232,18 @@ impl Tensor {
 
     /// Elements from the first to one past the last that a step touches in the parameter and reads in the gradient.
     pub const fn span(&self) -> usize {
-        (self.slices - 1) * self.slice_stride + self.elements
+        (self.slices - 1) * self.slice_stride + self.extent
     }
 
-    /// Elements of one slice in the parameter and the gradient.
+    /// How it lies in its owner's buffers.
+    pub const fn storage(&self) -> &Storage {
+        &self.plan.storage
+    }
+
+    /// From the first to the last element of one slice in the parameter and the gradient.
     pub const fn slice_range(&self, slice: usize) -> Range<usize> {
         let start = slice * self.slice_stride;
-        start..start + self.elements
+        start..start + self.extent
     }
 
     /// Headers of a slice in the table, one per piece.
@@ -276,6 +291,24 @@ impl Tensor {
             tensor.slice_cost.step.saturating_add(if refreshes { tensor.slice_cost.refresh } else { 0 })
         };
         table.iter().flat_map(|tensor| (0..tensor.slices).map(move |slice| slice_flops(tensor, slice))).fold(0, u64::saturating_add)
+    }
+
+    /// Whether a step may multiply this tensor's gradient by `scale`.
+    pub(crate) fn check_grad_scale<T: Scalar>(&self, scale: T) -> Result<(), StepErrorKind> {
+        let positive = scale.is_finite_bits() && scale > T::ZERO;
+        if positive && (scale == T::ONE || self.storage().grad_scaling) { Ok(()) } else { Err(StepErrorKind::GradScale) }
+    }
+
+    /// Whether a step may write this tensor's direction instead of moving its parameter, given whether it can look at that.
+    ///
+    /// # Errors
+    /// [`StepErrorKind::MasterWeights`], [`StepErrorKind::ParameterMissing`].
+    pub const fn check_direction(&self, has_param: bool) -> Result<(), StepErrorKind> {
+        match (self.storage().master_weights, self.layout().parts().penalised) {
+            (true, _) => Err(StepErrorKind::MasterWeights),
+            (false, true) if !has_param => Err(StepErrorKind::ParameterMissing),
+            _ => Ok(()),
+        }
     }
 
     /// The configuration that this tensor is stepped with.

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     state: usize,
     scratch: usize,
     scratch_len: usize,
+    /// Whether the block is lent and holds the scratch too.
+    own_scratch: bool,
 }
 
 /// Adds an array to a block and returns where it starts.
@@ -61,7 +63,7 @@ impl Plan {
         }
         let mut totals = Totals::default();
         for tensor in tensors.iter() {
-            resolve(groups, &tensor?, &mut totals)?;
+            resolve(groups, &tensor?, own_scratch, &mut totals)?;
         }
         let mut size = size_of::<kls_optimizer>();
         let scratch_len = if own_scratch { totals.scratch_len } else { 0 };
@@ -76,14 +78,17 @@ impl Plan {
             state: append::<f32>(&mut size, totals.state_len)?,
             scratch: append::<f32>(&mut size, scratch_len)?,
             scratch_len,
+            own_scratch,
         };
         Ok(Self { size, ..plan })
     }
 }
 
 /// Resolves one tensor against its group, which is converted on the way: no array of converted groups is needed.
-fn resolve(groups: Structs<'_, kls_config>, tensor: &kls_tensor, totals: &mut Totals) -> Result<Tensor, kls_status> {
+fn resolve(groups: Structs<'_, kls_config>, tensor: &kls_tensor, lent: bool, totals: &mut Totals) -> Result<Tensor, kls_status> {
     let spec = tensor.to_core()?;
+    // A host has the room.
+    let spec = if lent { spec } else { spec.with_grad_scaling() };
     let group = groups.get(tensor.group as usize).ok_or(KLS_ERROR_GROUP)??.to_core()?;
     Tensor::resolve(&spec.group(0), &[group], totals).map(|entry| entry.in_group(tensor.group as usize)).map_err(from_table)
 }
@@ -106,7 +111,7 @@ impl kls_optimizer {
         }
         let mut totals = Totals::default();
         for (i, tensor) in tensors.iter().enumerate() {
-            let entry = resolve(groups, &tensor?, &mut totals)?;
+            let entry = resolve(groups, &tensor?, plan.own_scratch, &mut totals)?;
             // SAFETY: the plan has room for `tensors.len()` of them at this aligned offset.
             unsafe { memory.add(plan.tensors).cast::<Tensor>().add(i).write(entry) };
         }

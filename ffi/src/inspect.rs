@@ -22,6 +22,9 @@ pub const KLS_STATE_SECOND_MOMENT: i32 = 4;
 /// The grafted method's second moment in parameter coordinates: one number per element of the slice. `mode` is not looked at.
 pub const KLS_STATE_GRAFT_MOMENT: i32 = 5;
 
+/// The f32 master weights of a bf16 parameter: one number per element of the slice, zero before the first step. `mode` is not looked at.
+pub const KLS_STATE_MASTER: i32 = 6;
+
 /// What a slice has counted.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
@@ -65,6 +68,7 @@ fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
         KLS_STATE_MOMENTUM => Ok(StatePart::Momentum),
         KLS_STATE_SECOND_MOMENT => Ok(StatePart::SecondMoment),
         KLS_STATE_GRAFT_MOMENT => Ok(StatePart::GraftMoment),
+        KLS_STATE_MASTER => Ok(StatePart::Master),
         _ => Err(KLS_ERROR_UNKNOWN_VALUE),
     }
 }

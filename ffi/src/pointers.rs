@@ -1,62 +1,87 @@
 //! The caller's buffers in a step: checked, then reached job by job.
 
-use klshampoo::linalg::LinAlg;
-use klshampoo::{Job, StepError, StepReport, Tensor};
+use core::ffi::c_void;
+use core::ops::Range;
 
-use crate::checked::check_pointer;
+use klshampoo::linalg::LinAlg;
+use klshampoo::{Format, Job, SliceBuffers, StepError, StepReport, Storage, Target, Tensor};
+
+use crate::raw::Raw;
 use crate::status::*;
 
-/// The caller's parameter and gradient pointers of a range of tensors.
+/// The caller's pointers of a range of tensors.
 #[derive(Clone, Copy)]
 pub(crate) struct Pointers<'a> {
-    params: &'a [*mut f32],
-    grads: &'a [*const f32],
+    /// Empty where only updates are wanted and none of them needs the parameter.
+    pub params: &'a [*mut c_void],
+    pub grads: &'a [*const c_void],
+    /// Where updates go instead of being applied; empty: they are applied.
+    pub updates: &'a [*mut c_void],
     /// The tensor that element 0 belongs to.
-    first: usize,
+    pub first: usize,
+    pub grad_scale: f32,
 }
 
-// SAFETY: threads only reach disjoint parts through them: each job's own slice of a parameter, and gradients to read.
+// SAFETY: threads only reach disjoint parts through them: each job's own elements of a parameter or update, and gradients to read.
 unsafe impl Sync for Pointers<'_> {}
 
-impl<'a> Pointers<'a> {
-    /// Pointers of the tensors from `first` on.
-    pub(crate) fn new(params: &'a [*mut f32], grads: &'a [*const f32], first: usize) -> Self {
-        Self { params, grads, first }
+/// A buffer of a tensor, by address.
+struct Buffer(Range<usize>);
+
+impl Buffer {
+    /// Checks one pointer against NULL and its format's alignment.
+    fn new(pointer: *const c_void, format: Format, tensor: &Tensor) -> Result<Self, kls_status> {
+        let element = if format == Format::Native { size_of::<f32>() } else { size_of::<u16>() };
+        let start = pointer.addr();
+        match start {
+            0 => Err(KLS_ERROR_NULL),
+            _ if !start.is_multiple_of(element) => Err(KLS_ERROR_MISALIGNED),
+            _ => Ok(Self(start..start.saturating_add(tensor.span() * element))),
+        }
     }
 
-    fn grad(&self, tensor: usize) -> *const f32 {
-        self.grads[tensor - self.first]
+    fn apart(&self, other: &Self) -> Outcome {
+        if self.0.start < other.0.end && other.0.start < self.0.end { Err(KLS_ERROR_OVERLAP) } else { Ok(()) }
     }
+}
 
-    /// Checks the pointers of one tensor: a NULL gradient freezes it, and its parameter is then not looked at.
+impl Pointers<'_> {
+    /// Checks the pointers of one tensor: a NULL gradient freezes it, and nothing else of it is then looked at.
     pub(crate) fn check(&self, index: usize, tensor: &Tensor) -> Outcome {
-        let (param, grad) = (self.params[index - self.first], self.grad(index));
-        if grad.is_null() {
+        if !self.has_gradient(index) {
             return Ok(());
         }
-        check_pointer(param)?;
-        check_pointer(grad)?;
-        let bytes = tensor.span() * size_of::<f32>();
-        let (param, grad) = (param.addr(), grad.addr());
-        if param < grad.saturating_add(bytes) && grad < param.saturating_add(bytes) {
-            return Err(KLS_ERROR_OVERLAP);
+        let Storage { param: param_format, grad: grad_format, .. } = *tensor.storage();
+        let grad = Buffer::new(self.grads[index - self.first], grad_format, tensor)?;
+        let param = self.param(index);
+        match self.updates.get(index - self.first) {
+            None => Buffer::new(param, param_format, tensor)?.apart(&grad),
+            Some(&update) => {
+                tensor.check_direction(!param.is_null()).map_err(from_step)?;
+                let update = Buffer::new(update, Format::Native, tensor)?;
+                update.apart(&grad)?;
+                if param.is_null() { Ok(()) } else { Buffer::new(param, param_format, tensor)?.apart(&update) }
+            }
         }
-        Ok(())
     }
 
     /// Whether a tensor is stepped; it is frozen if not.
     pub(crate) fn has_gradient(&self, tensor: usize) -> bool {
-        !self.grad(tensor).is_null()
+        !self.grads[tensor - self.first].is_null()
+    }
+
+    fn param(&self, tensor: usize) -> *mut c_void {
+        self.params.get(tensor - self.first).copied().unwrap_or(core::ptr::null_mut())
     }
 
     /// A tensor's whole gradient.
     ///
     /// # Safety
     /// The pointers were checked and the caller of the step vouches for their memory.
-    pub(crate) unsafe fn gradient(&self, index: usize, tensor: &Tensor) -> Option<&[f32]> {
-        let grad = self.grad(index);
-        // SAFETY: not NULL, aligned, `span` elements by the caller's word.
-        (!grad.is_null()).then(|| unsafe { core::slice::from_raw_parts(grad, tensor.span()) })
+    pub(crate) unsafe fn gradient(&self, index: usize, tensor: &Tensor) -> Option<Raw> {
+        // SAFETY: aligned, `span` elements by the caller's word.
+        self.has_gradient(index)
+            .then(|| unsafe { Raw::new(self.grads[index - self.first].cast_mut().cast(), tensor.storage().grad, 0, tensor.span()) })
     }
 
     /// Runs one job on its slice of the caller's memory; `None` for a frozen tensor.
@@ -70,18 +95,26 @@ impl<'a> Pointers<'a> {
         linalg: &mut L,
     ) -> Option<Result<(), StepError>> {
         let (index, range) = (job.tensor(), job.range());
-        let grad = self.grad(index);
-        if grad.is_null() {
+        if !self.has_gradient(index) {
             return None;
         }
-        // SAFETY: inside the tensor's span; slices of a tensor, and so all jobs, are disjoint.
-        let (param, grad) = unsafe {
-            (
-                core::slice::from_raw_parts_mut(self.params[index - self.first].add(range.start), range.len()),
-                core::slice::from_raw_parts(grad.add(range.start), range.len()),
-            )
-        };
-        Some(job.run(param, grad, scratch, linalg, &mut StepReport::default()))
+        let Storage { param: param_format, grad: grad_format, .. } = *job.storage();
+        // SAFETY: inside the tensor's span; the elements of a tensor's slices, and so of all jobs, are disjoint.
+        let slice = |pointer: *mut c_void, format| unsafe { Raw::new(pointer.cast(), format, range.start, range.len()) };
+        let grad = slice(self.grads[index - self.first].cast_mut(), grad_format);
+        let (pointer, grad_scale) = (self.param(index), self.grad_scale);
+        let mut report = StepReport::default();
+        Some(match self.updates.get(index - self.first) {
+            None => {
+                let target = Target::Parameter(&mut slice(pointer, param_format));
+                job.run(SliceBuffers { target, grad: &grad, grad_scale }, scratch, linalg, &mut report)
+            }
+            Some(&update) => {
+                let param = (!pointer.is_null()).then(|| slice(pointer, param_format));
+                let target = Target::Direction { out: &mut slice(update, Format::Native), param: param.as_ref() };
+                job.run(SliceBuffers { target, grad: &grad, grad_scale }, scratch, linalg, &mut report)
+            }
+        })
     }
 }
 

@@ -74,6 +74,10 @@ pub const KLS_ERROR_FIRST_BASIS: kls_status = 37;
 pub const KLS_ERROR_GAUGE: kls_status = 38;
 /// The reference order of estimates belongs to the estimator of KL-Shampoo.
 pub const KLS_ERROR_ESTIMATE_ORDER: kls_status = 39;
+/// Formats that do not go together: a parameter is f32 or bf16, and only a bf16 one is rounded or has master weights.
+pub const KLS_ERROR_FORMAT: kls_status = 49;
+/// The strides let two indices of a tensor share an element.
+pub const KLS_ERROR_STRIDES: kls_status = 50;
 /// A tensor has 1 to KLS_MAX_ORDER dims.
 pub const KLS_ERROR_ORDER: kls_status = 40;
 /// A dim is zero.
@@ -119,6 +123,12 @@ pub const KLS_ERROR_OVERLAP: kls_status = 71;
 /// The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
 pub const KLS_ERROR_ESTIMATE_NOT_FINITE: kls_status = 72;
 
+/// grad_scale must be finite and positive; in lent memory it must be 1 for tensors without grad_scaling.
+pub const KLS_ERROR_GRAD_SCALE: kls_status = 74;
+/// A parameter or gradient of this tensor is not f32: kls_optimizer_step_with takes it, kls_optimizer_step and _step_tensor do not.
+pub const KLS_ERROR_NOT_F32: kls_status = 75;
+/// A tensor with master weights has no update alone: the master weights would not follow.
+pub const KLS_ERROR_MASTER_WEIGHTS: kls_status = 76;
 /// All gradients of the window are zero.
 pub const KLS_ERROR_ZERO_WINDOW: kls_status = 73;
 
@@ -158,6 +168,13 @@ const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_FIRST_BASIS => c"An identity basis at the start needs a full first step and a Kronecker direction.",
         KLS_ERROR_GAUGE => c"The scale of these factors is not free to be rebalanced.",
         KLS_ERROR_ESTIMATE_ORDER => c"The reference order of estimates belongs to the estimator of KL-Shampoo.",
+        KLS_ERROR_FORMAT => {
+            c"Formats that do not go together: a parameter is f32 or bf16, and only a bf16 one is rounded or has master weights."
+        }
+        KLS_ERROR_STRIDES => c"The strides let two indices of a tensor share an element.",
+        KLS_ERROR_GRAD_SCALE => c"grad_scale must be finite and positive; in lent memory it must be 1 for tensors without grad_scaling.",
+        KLS_ERROR_NOT_F32 => c"A parameter or gradient of this tensor is not f32: step it by kls_optimizer_step_with.",
+        KLS_ERROR_MASTER_WEIGHTS => c"A tensor with master weights has no update alone: the master weights would not follow.",
         KLS_ERROR_ORDER => c"A tensor has 1 to KLS_MAX_ORDER dims.",
         KLS_ERROR_ZERO_DIM => c"A dim is zero.",
         KLS_ERROR_OVERFLOW => c"The tensor or its state does not fit the address space.",
@@ -222,6 +239,7 @@ const fn from_shape(error: ShapeError) -> kls_status {
         ShapeError::Overflow => KLS_ERROR_OVERFLOW,
         ShapeError::RowParts => KLS_ERROR_ROW_PARTS,
         ShapeError::Pieces => KLS_ERROR_PIECES,
+        ShapeError::Strides => KLS_ERROR_STRIDES,
     }
 }
 
@@ -232,6 +250,7 @@ pub(crate) const fn from_table(error: TableError) -> kls_status {
         TableError::Group => KLS_ERROR_GROUP,
         TableError::OneSided => KLS_ERROR_ONE_SIDED,
         TableError::Slices => KLS_ERROR_SLICES,
+        TableError::Format => KLS_ERROR_FORMAT,
         TableError::SliceStride => KLS_ERROR_SLICE_STRIDE,
         // Only this library orders its tables, and they have no fixed capacity.
         TableError::Order | TableError::Capacity => KLS_ERROR_INTERNAL,
@@ -251,6 +270,10 @@ pub(crate) const fn from_step(error: StepErrorKind) -> kls_status {
         StepErrorKind::Slice(SliceError::EstimateNotFinite) => KLS_ERROR_ESTIMATE_NOT_FINITE,
         StepErrorKind::Slice(SliceError::UpdateNotFinite) => KLS_ERROR_UPDATE_NOT_FINITE,
         StepErrorKind::Slice(SliceError::LinAlg(_)) => KLS_ERROR_LINALG,
+        StepErrorKind::Format => KLS_ERROR_NOT_F32,
+        StepErrorKind::GradScale => KLS_ERROR_GRAD_SCALE,
+        StepErrorKind::MasterWeights => KLS_ERROR_MASTER_WEIGHTS,
+        StepErrorKind::ParameterMissing => KLS_ERROR_NULL,
         StepErrorKind::NotStarted => KLS_ERROR_NOT_STARTED,
         StepErrorKind::NoSuchState => KLS_ERROR_NO_SUCH_STATE,
         StepErrorKind::NotOrthogonal => KLS_ERROR_NOT_ORTHOGONAL,

@@ -1,14 +1,16 @@
-//! The step: whole table or one tensor.
+//! The step: whole table, one tensor, or a request with everything.
 
+use core::ffi::c_void;
 use core::ops::Range;
 
-use klshampoo::StepError;
+use klshampoo::{Format, StepError, Tensor};
 
 use crate::checked::{check_pointer, slice};
-use crate::guard::with_handle;
+use crate::guard::{guard, with_handle};
 use crate::handle::{Parts, kls_optimizer};
 use crate::pointers::{Pointers, keep_first};
 use crate::status::*;
+use crate::versioned::{FromC, Versioned, extend, read_struct, write_struct};
 
 /// Checks all pointers and gradients, then runs the jobs.
 ///
@@ -22,7 +24,7 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
     }
     // SAFETY: the pointers have just been checked; the caller vouches for their memory.
     let gradient = |i: usize| unsafe { pointers.gradient(i, &tensors[i]) };
-    view.check(range.clone(), gradient, lr).map_err(|error| from_step(error.kind))?;
+    view.check(range.clone(), gradient, lr, pointers.grad_scale).map_err(|error| from_step(error.kind))?;
 
     let mut first_error: Option<StepError> = None;
     #[cfg(feature = "host")]
@@ -41,13 +43,36 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
     first_error.map_or(Ok(()), |error| Err(from_step(error.kind)))
 }
 
-/// One step of the whole table. `params[i]` and `grads[i]` are the row-major f32 elements of tensor i, which is frozen in this step
+/// The pointers of tensors that are all f32, for the calls whose pointers are typed.
+fn plain<'a>(params: &'a [*mut f32], grads: &'a [*const f32], first: usize) -> Pointers<'a> {
+    // SAFETY: pointers of one size and alignment, whatever they point to; the lengths are the slices' own.
+    let (params, grads) = unsafe {
+        (
+            core::slice::from_raw_parts(params.as_ptr().cast::<*mut c_void>(), params.len()),
+            core::slice::from_raw_parts(grads.as_ptr().cast::<*const c_void>(), grads.len()),
+        )
+    };
+    Pointers { params, grads, updates: &[], first, grad_scale: 1.0 }
+}
+
+/// Whether typed pointers are right for the tensors that are stepped.
+fn check_f32(tensors: &[Tensor], pointers: &Pointers<'_>) -> Outcome {
+    let other = |tensor: &Tensor| tensor.storage().grad != Format::Native || tensor.storage().param != Format::Native;
+    let stepped = |i: usize| pointers.has_gradient(pointers.first + i);
+    let wrong = pointers.grads.iter().enumerate().any(|(i, _)| stepped(i) && other(&tensors[pointers.first + i]));
+    if wrong { Err(KLS_ERROR_NOT_F32) } else { Ok(()) }
+}
+
+/// One step of the whole table. `params[i]` and `grads[i]` are the f32 elements of tensor i, which is frozen in this step
 /// when `grads[i]` is NULL. `lr` is multiplied by each group's lr_scale.
 ///
 /// All gradients are checked before anything is written. Then each slice is a transaction of its own: when one fails
 /// (KLS_ERROR_ESTIMATE_NOT_FINITE, KLS_ERROR_UPDATE_NOT_FINITE, KLS_ERROR_LINALG), it is left as it was, the others are stepped, and the first failure is returned.
 ///
-/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE,
+/// A slice's steps are counted when they are made: what was frozen, refused or skipped leaves its counter, refresh schedule and bias
+/// correction where they were.
+///
+/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_NOT_F32, KLS_ERROR_LEARNING_RATE,
 /// KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the three above. With KLS_WEIGHT_DECAY_L2 the
 /// parameter is part of the gradient; it is looked at when its slice's turn comes, not before.
 ///
@@ -70,7 +95,8 @@ pub unsafe extern "C" fn kls_optimizer_step(
             if tensor_count != count {
                 return Err(KLS_ERROR_TENSOR_COUNT);
             }
-            let pointers = Pointers::new(slice(params, count)?, slice(grads, count)?, 0);
+            let pointers = plain(slice(params, count)?, slice(grads, count)?, 0);
+            check_f32(parts.view.tensors(), &pointers)?;
             step(parts, 0..count, pointers, lr)
         })
     }
@@ -98,7 +124,112 @@ pub unsafe extern "C" fn kls_optimizer_step_tensor(
                 return Err(KLS_ERROR_INDEX);
             }
             check_pointer(grad)?;
-            step(parts, tensor..tensor + 1, Pointers::new(&[param], &[grad], tensor), lr)
+            let (params, grads) = ([param], [grad]);
+            let pointers = plain(&params, &grads, tensor);
+            check_f32(parts.view.tensors(), &pointers)?;
+            step(parts, tensor..tensor + 1, pointers, lr)
+        })
+    }
+}
+
+/// A step with everything that one can ask for. Fill it with kls_step_init, then change what you want.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct kls_step {
+    /// sizeof(kls_step), set by kls_step_init.
+    pub struct_size: u32,
+    /// The learning rate, multiplied by each group's lr_scale. There is no default: a step without one is KLS_ERROR_LEARNING_RATE. Not
+    /// looked at where updates are only written.
+    pub lr: f32,
+    /// Multiplies every gradient when it is read, as a clip or a loss scale wants it; finite and positive. Default 1.
+    pub grad_scale: f32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// The first tensor that is stepped. Default 0.
+    pub first_tensor: usize,
+    /// How many are, from that one on; the arrays have as many pointers. Default 0: must be set.
+    pub tensor_count: usize,
+    /// The tensors' parameters, in their formats. Where updates are only written, a pointer may be NULL unless the group's weight decay is
+    /// KLS_WEIGHT_DECAY_L2, and so may this array.
+    pub params: *const *mut c_void,
+    /// The tensors' gradients, in their formats; a tensor whose pointer is NULL is frozen in this step.
+    pub grads: *const *const c_void,
+    /// NULL (the default): updates are applied. Else nothing is: the step goes on as ever, and each tensor's update U is written here, f32, for a
+    /// caller that applies theta <- theta - lr U with the weight decay that it wants. U has no learning rate in it, and of weight decay only
+    /// KLS_WEIGHT_DECAY_L2. Not for tensors with master weights.
+    pub updates: *const *mut f32,
+}
+
+impl kls_step {
+    const DEFAULT: Self = Self {
+        struct_size: size_of::<Self>() as u32,
+        lr: f32::NAN,
+        grad_scale: 1.0,
+        reserved: 0,
+        first_tensor: 0,
+        tensor_count: 0,
+        params: core::ptr::null(),
+        grads: core::ptr::null(),
+        updates: core::ptr::null(),
+    };
+}
+
+impl Versioned for kls_step {
+    const SIZES: &'static [usize] = &[size_of::<Self>()];
+}
+
+impl FromC for kls_step {
+    unsafe fn read(from: *const u8, size: usize) -> Result<Self, kls_status> {
+        // SAFETY: each version is the start of the next, by the caller's word readable.
+        Ok(unsafe { extend(Self::DEFAULT, from, size) })
+    }
+}
+
+/// Fills `step` with the defaults. `struct_size` is sizeof(kls_step).
+///
+/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE; `step` is then untouched.
+///
+/// # Safety
+/// `step` points to `struct_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_step_init(step: *mut kls_step, struct_size: usize) -> kls_status {
+    // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
+    guard(|| unsafe { write_struct(step, struct_size, kls_step::DEFAULT) })
+}
+
+/// One step of a range of tensors, with gradients and parameters in their formats, scaled gradients, or updates that are only written.
+///
+/// Errors: as for kls_optimizer_step without KLS_ERROR_NOT_F32, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_INDEX,
+/// KLS_ERROR_GRAD_SCALE, KLS_ERROR_MASTER_WEIGHTS.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses; `request` is readable, and its arrays have `tensor_count` pointers to as many
+/// elements as the tensor spans; no parameter or update overlaps another or a gradient.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_step_with(optimizer: *mut kls_optimizer, request: *const kls_step) -> kls_status {
+    // SAFETY: the caller vouches for the handle, the request and the arrays.
+    unsafe {
+        with_handle(optimizer, |optimizer| {
+            let request = read_struct(request)?;
+            if request.reserved != 0 {
+                return Err(KLS_ERROR_RESERVED);
+            }
+            let parts = optimizer.parts()?;
+            let (first, count) = (request.first_tensor, request.tensor_count);
+            if count == 0 {
+                return Err(KLS_ERROR_TENSOR_COUNT);
+            }
+            let end = first.checked_add(count).filter(|&end| end <= parts.view.tensors().len()).ok_or(KLS_ERROR_INDEX)?;
+            let only_updates = !request.updates.is_null();
+            let pointers = Pointers {
+                params: if only_updates && request.params.is_null() { &[] } else { slice(request.params, count)? },
+                grads: slice(request.grads, count)?,
+                updates: if only_updates { slice(request.updates.cast::<*mut c_void>(), count)? } else { &[] },
+                first,
+                grad_scale: request.grad_scale,
+            };
+            step(parts, first..end, pointers, if only_updates { 1.0 } else { request.lr })
         })
     }
 }

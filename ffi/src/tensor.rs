@@ -1,6 +1,6 @@
 //! `kls_tensor`: one entry of the tensor table as C sees it.
 
-use klshampoo::{MAX_ORDER, MAX_ROW_PARTS, Mode, TensorSpec};
+use klshampoo::{Format, MAX_ORDER, MAX_ROW_PARTS, Mode, Rounding, Storage, TensorSpec};
 
 use crate::checked::slice;
 use crate::guard::guard;
@@ -24,7 +24,20 @@ pub const KLS_MODE_DIAGONAL: i32 = 2;
 /// Not preconditioned.
 pub const KLS_MODE_IDENTITY: i32 = 3;
 
-/// One parameter tensor: row-major, the last dim contiguous, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
+/// 32-bit IEEE floats.
+pub const KLS_FORMAT_F32: i32 = 0;
+/// bfloat16, the upper half of an f32.
+pub const KLS_FORMAT_BF16: i32 = 1;
+/// IEEE binary16. Gradients only.
+pub const KLS_FORMAT_F16: i32 = 2;
+
+/// To the nearest, ties to even.
+pub const KLS_ROUNDING_NEAREST: i32 = 0;
+/// Up or down with the probability that makes the mean right. The choice depends on the seed, the tensor's index, the slice, the element
+/// and the slice's step alone: not on threads, and not on other tensors.
+pub const KLS_ROUNDING_STOCHASTIC: i32 = 1;
+
+/// One parameter tensor: by default row-major, dense, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
 ///
 /// 1-D tensors of a group with Kronecker factors are stepped by AdamW with the group's betas, eps, weight decay and learning rate,
 /// unless `modes[0]` says otherwise.
@@ -50,6 +63,25 @@ pub struct kls_tensor {
     pub slice_stride: u64,
     /// Lengths of the parts of the first dim that have a state of their own, such as queries, keys and values in one matrix.
     pub row_parts: [u64; KLS_MAX_ROW_PARTS],
+    /// Elements from one index of a dim to the next, in parameter, gradient and update: rows with a gap, or a transposed matrix. All 0 (the
+    /// default): dense, row-major. A transposed matrix may as well be described by its dims in the order in which they lie.
+    pub strides: [u64; KLS_MAX_ORDER],
+    /// KLS_FORMAT_* of the gradient. Default KLS_FORMAT_F32.
+    pub grad_format: i32,
+    /// KLS_FORMAT_* of the parameter: f32 or bf16. Default KLS_FORMAT_F32.
+    pub param_format: i32,
+    /// Non-zero: the state holds f32 master weights of a bf16 parameter. They are taken from it in the first step; from then on they
+    /// are stepped, and the parameter is written from them. Default 0: the bf16 parameter itself is stepped and rounded.
+    pub master_weights: i32,
+    /// KLS_ROUNDING_* of a bf16 parameter. Default KLS_ROUNDING_NEAREST.
+    pub rounding: i32,
+    /// Seed of KLS_ROUNDING_STOCHASTIC. Part of the state.
+    pub rounding_seed: u64,
+    /// Non-zero: in lent memory, steps may scale this tensor's gradient (grad_scale of kls_step), which takes scratch for a copy of a slice
+    /// that has Kronecker factors. An optimizer made by kls_optimizer_create always may. Default 0.
+    pub grad_scaling: i32,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 /// A length from C in this machine's size.
@@ -58,8 +90,8 @@ fn length(value: u64) -> Result<usize, kls_status> {
 }
 
 impl Versioned for kls_tensor {
-    // The first header ended before the parts of the rows.
-    const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, row_parts), size_of::<Self>()];
+    // The first header ended before the parts of the rows, the second one before the strides.
+    const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, row_parts), core::mem::offset_of!(Self, strides), size_of::<Self>()];
 }
 
 impl FromC for kls_tensor {
@@ -81,6 +113,14 @@ impl kls_tensor {
         slices: 1,
         slice_stride: 0,
         row_parts: [0; KLS_MAX_ROW_PARTS],
+        strides: [0; KLS_MAX_ORDER],
+        grad_format: KLS_FORMAT_F32,
+        param_format: KLS_FORMAT_F32,
+        master_weights: 0,
+        rounding: KLS_ROUNDING_NEAREST,
+        rounding_seed: 0,
+        grad_scaling: 0,
+        reserved: 0,
     };
 
     /// The core's description; sizes and group are checked when the table is built.
@@ -112,7 +152,37 @@ impl kls_tensor {
         for (part, &from_c) in parts.iter_mut().zip(given) {
             *part = length(from_c)?;
         }
-        spec.split_rows(&parts[..given.len()]).map_err(|_| KLS_ERROR_ROW_PARTS)
+        let spec = spec.split_rows(&parts[..given.len()]).map_err(|_| KLS_ERROR_ROW_PARTS)?;
+        Ok(spec.storage(self.storage(order)?))
+    }
+
+    /// How it lies in the caller's buffers.
+    fn storage(&self, order: usize) -> Result<Storage, kls_status> {
+        if self.reserved != 0 {
+            return Err(KLS_ERROR_RESERVED);
+        }
+        let format = |format| match format {
+            KLS_FORMAT_F32 => Ok(Format::Native),
+            KLS_FORMAT_BF16 => Ok(Format::Bf16),
+            KLS_FORMAT_F16 => Ok(Format::F16),
+            _ => Err(KLS_ERROR_UNKNOWN_VALUE),
+        };
+        let mut strides = [0; KLS_MAX_ORDER];
+        for (stride, &from_c) in strides.iter_mut().zip(&self.strides[..order]) {
+            *stride = length(from_c)?;
+        }
+        Ok(Storage {
+            grad: format(self.grad_format)?,
+            param: format(self.param_format)?,
+            master_weights: self.master_weights != 0,
+            rounding: match self.rounding {
+                KLS_ROUNDING_NEAREST => Rounding::Nearest,
+                KLS_ROUNDING_STOCHASTIC => Rounding::Stochastic { seed: self.rounding_seed },
+                _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+            },
+            grad_scaling: self.grad_scaling != 0,
+            strides: strides.iter().any(|&stride| stride != 0).then_some(strides),
+        })
     }
 }
 

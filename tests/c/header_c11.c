@@ -3,7 +3,8 @@
 
 _Static_assert(sizeof(kls_config) == 160, "kls_config");
 _Static_assert(offsetof(kls_config, max_dim) == 8 && offsetof(kls_config, lr_scale) == 156, "kls_config");
-_Static_assert(sizeof(kls_tensor) == 168, "kls_tensor");
+_Static_assert(sizeof(kls_tensor) == 248, "kls_tensor");
+_Static_assert(sizeof(kls_step) == 16 + 5 * sizeof(size_t), "kls_step");
 _Static_assert(sizeof(kls_plan) == 200, "kls_plan");
 _Static_assert(sizeof(kls_options) == 16 && offsetof(kls_options, products) == 12, "kls_options");
 _Static_assert(sizeof(kls_counters) == 48, "kls_counters");

@@ -18,6 +18,9 @@ int main(void) {
         {"window similarity", test_window_similarity},
         {"methods", test_methods},
         {"pieces", test_pieces},
+        {"formats", test_formats},
+        {"steps with everything", test_step_with},
+        {"errors of steps with everything", test_step_with_errors},
         {"a program of the first header", test_abi_v0_1},
         {"the header in C11", test_c11_reads_the_header},
     };

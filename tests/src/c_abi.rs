@@ -216,6 +216,7 @@ impl<F: Face> Driver<f32> for CAbi<F> {
             StatePart::Momentum => (KLS_STATE_MOMENTUM, 0, self.dims.iter().product()),
             StatePart::SecondMoment => (KLS_STATE_SECOND_MOMENT, 0, self.dims.iter().product()),
             StatePart::GraftMoment => (KLS_STATE_GRAFT_MOMENT, 0, self.dims.iter().product()),
+            StatePart::Master => (KLS_STATE_MASTER, 0, self.dims.iter().product()),
         };
         let mut out = vec![0.0; len];
         // SAFETY: a live optimizer, a slice.

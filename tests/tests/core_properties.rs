@@ -3,7 +3,7 @@
 use klshampoo::linalg::Portable;
 use klshampoo::{
     BiasCorrection, Config, ConfigError, Damping, Direction, Eigenvalues, Estimator, FactorInit, FirstBasis, FirstStep, FixedOptimizer,
-    Graft, LambdaInit, Mode, Momentum, Refresh, Scalar, StatePart, StepOrder, StepReport, TensorSpec, WeightDecay,
+    Graft, LambdaInit, Mode, Momentum, Refresh, Scalar, SliceBuffers, StatePart, StepOrder, StepReport, TensorSpec, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, HIGHER_ORDERS, MATRICES, Xorshift};
 use klshampoo_tests::golden::{norm, rel_error};
@@ -404,7 +404,7 @@ fn jobs_may_run_in_any_order() {
         forth.try_step(&mut params, &grads.iter().cloned().map(Some).collect::<Vec<_>>(), LR as f32).unwrap();
         let scratch_len = back.scratch.len();
         let (mut optimizer, _, linalg) = back.view();
-        optimizer.check(0..2, |i| Some(&grads[i]), LR as f32).unwrap();
+        optimizer.check(0..2, |i| Some(grads[i].as_slice()), LR as f32, 1.0).unwrap();
         let refreshes = optimizer.refreshes(0..2, |_| true);
         let jobs: Vec<_> = optimizer.jobs(0..2, LR as f32, refreshes).collect();
         assert_eq!(jobs.len(), 4);
@@ -412,7 +412,8 @@ fn jobs_may_run_in_any_order() {
             let (tensor, range) = (job.tensor(), job.range());
             let mut scratch = vec![f32::NAN; scratch_len];
             let mut report = StepReport::default();
-            job.run(&mut back_params[tensor][range.clone()], &grads[tensor][range], &mut scratch, linalg, &mut report).unwrap();
+            let buffers = SliceBuffers::plain(&mut back_params[tensor][range.clone()], &grads[tensor][range]);
+            job.run(buffers, &mut scratch, linalg, &mut report).unwrap();
             assert_eq!(report, StepReport { stepped: 1, frozen: 0, skipped: 0 });
         }
         assert_eq!((&params, &forth.state, &forth.headers), (&back_params, &back.state, &back.headers));

@@ -166,8 +166,17 @@ pub struct Parts {
     pub(crate) keeps_gradient: bool,
     /// Scratch: F-Shampoo variant 1 forms its products in a buffer of their own.
     pub(crate) aside: bool,
-    /// Scratch: `G + wd theta`.
+    /// The native copy of a parameter of 16 bits, N: the tensor's choice, not the method's.
+    pub master: bool,
+    /// Scratch: the gradient of loss and penalty.
     pub(crate) penalised: bool,
+}
+
+impl Parts {
+    /// The same with or without master weights.
+    pub(crate) const fn with_master(self, master: bool) -> Self {
+        Self { master, ..self }
+    }
 }
 
 impl<T: Scalar> Config<T> {
@@ -259,6 +268,7 @@ impl<T: Scalar> Config<T> {
             eigenvalues: factors && !(second_moment && matches!(self.estimator, Estimator::Shampoo | Estimator::OneSided)),
             keeps_gradient: second_moment || nesterov,
             aside: matches!(self.estimator, Estimator::FrobeniusFactor),
+            master: false,
             penalised: matches!(self.weight_decay_kind, WeightDecay::L2),
         }
     }
