@@ -176,7 +176,7 @@ impl Plan {
             return Copies { param: false, grad: false };
         }
         Copies {
-            param: !self.parts.master && !(together && matches!(param, Format::Native)),
+            param: !(self.parts.master || together && matches!(param, Format::Native)),
             grad: !(together && matches!(grad, Format::Native)) || grad_scaling || self.parts.penalised,
         }
     }

@@ -14,7 +14,7 @@ pub(crate) const BLOCK: usize = if cfg!(target_pointer_width = "64") { 128 } els
 pub(crate) fn read_scaled<T: Scalar, E: Elements<T> + ?Sized>(elements: &E, scale: T, offset: usize, stride: usize, out: &mut [T]) {
     elements.read(offset, stride, out);
     if scale != T::ONE {
-        out.iter_mut().for_each(|x| *x = *x * scale);
+        out.iter_mut().for_each(|x| *x *= scale);
     }
 }
 
