@@ -1,8 +1,8 @@
 /* A user's program: KL-Shampoo brings a matrix to a target; 0 if it does. */
 #include <klshampoo.h>
 #ifdef __has_include
-#if __has_include(<klshampoo/klshampoo_flat.h>)
-#include <klshampoo/klshampoo_flat.h>
+#if __has_include(<klshampoo/klshampoo_llmc.h>)
+#include <klshampoo/klshampoo_llmc.h>
 #endif
 #endif
 #include <stdio.h>
