@@ -1,9 +1,11 @@
 //! The caller's buffers in a step: checked, then reached job by job.
 
 use klshampoo::linalg::LinAlg;
-use klshampoo::{Job, StepError, StepReport, Tensor};
+use klshampoo::{Job, StepReport, Tensor};
 
 use crate::checked::check_pointer;
+use crate::error::{Locate, Outcome};
+use crate::met::Met;
 use crate::status::*;
 
 /// The caller's parameter and gradient pointers of a range of tensors.
@@ -34,12 +36,12 @@ impl<'a> Pointers<'a> {
         if grad.is_null() {
             return Ok(());
         }
-        check_pointer(param)?;
-        check_pointer(grad)?;
+        check_pointer(param).of_field("params")?;
+        check_pointer(grad).of_field("grads")?;
         let bytes = tensor.span() * size_of::<f32>();
         let (param, grad) = (param.addr(), grad.addr());
         if param < grad.saturating_add(bytes) && grad < param.saturating_add(bytes) {
-            return Err(KLS_ERROR_OVERLAP);
+            return Err(KLS_ERROR_OVERLAP.into());
         }
         Ok(())
     }
@@ -59,20 +61,15 @@ impl<'a> Pointers<'a> {
         (!grad.is_null()).then(|| unsafe { core::slice::from_raw_parts(grad, tensor.span()) })
     }
 
-    /// Runs one job on its slice of the caller's memory; `None` for a frozen tensor.
+    /// Runs one job on its slice of the caller's memory, unless its tensor is frozen.
     ///
     /// # Safety
     /// As for [`Self::gradient`]; each job runs once.
-    pub(crate) unsafe fn run<L: LinAlg<f32>>(
-        &self,
-        job: Job<'_, f32>,
-        scratch: &mut [f32],
-        linalg: &mut L,
-    ) -> Option<Result<(), StepError>> {
+    pub(crate) unsafe fn run<L: LinAlg<f32>>(&self, job: Job<'_, f32>, scratch: &mut [f32], linalg: &mut L, met: &mut Met) {
         let (index, range) = (job.tensor(), job.range());
         let grad = self.grad(index);
         if grad.is_null() {
-            return None;
+            return;
         }
         // SAFETY: inside the tensor's span; slices of a tensor, and so all jobs, are disjoint.
         let (param, grad) = unsafe {
@@ -81,13 +78,8 @@ impl<'a> Pointers<'a> {
                 core::slice::from_raw_parts(grad.add(range.start), range.len()),
             )
         };
-        Some(job.run(param, grad, scratch, linalg, &mut StepReport::default()))
-    }
-}
-
-/// Keeps the error of the first slice in table order, whoever met it first.
-pub(crate) fn keep_first(first: &mut Option<StepError>, error: StepError) {
-    if first.is_none_or(|old| (error.tensor, error.slice) < (old.tensor, old.slice)) {
-        *first = Some(error);
+        let mut report = StepReport::default();
+        let result = job.run(param, grad, scratch, linalg, &mut report);
+        met.add(index, report, result);
     }
 }

@@ -2,12 +2,11 @@
 
 use core::ops::Range;
 
-use klshampoo::StepError;
-
 use crate::checked::{check_pointer, slice};
+use crate::error::{Locate, Outcome};
 use crate::guard::with_handle;
 use crate::handle::{Parts, kls_optimizer};
-use crate::pointers::{Pointers, keep_first};
+use crate::pointers::Pointers;
 use crate::status::*;
 
 /// Checks all pointers and gradients, then runs the jobs.
@@ -15,30 +14,27 @@ use crate::status::*;
 /// # Safety
 /// The pointers belong to the tensors of `range`, and the caller vouches for their memory.
 unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr: f32) -> Outcome {
-    let Parts { mut view, scratch, mut portable, .. } = parts;
+    let Parts { mut view, scratch, mut portable, met, .. } = parts;
     let tensors = view.tensors();
     for (i, tensor) in tensors.iter().enumerate().take(range.end).skip(range.start) {
-        pointers.check(i, tensor)?;
+        pointers.check(i, tensor).of_tensor(i)?;
     }
     // SAFETY: the pointers have just been checked; the caller vouches for their memory.
     let gradient = |i: usize| unsafe { pointers.gradient(i, &tensors[i]) };
-    view.check(range.clone(), gradient, lr).map_err(|error| from_step(error.kind))?;
+    view.check(range.clone(), gradient, lr)?;
 
-    let mut first_error: Option<StepError> = None;
     #[cfg(feature = "host")]
     if let Some(host) = parts.host {
         // SAFETY: checked pointers.
-        unsafe { host.run(&mut view, range, lr, pointers, &mut first_error) };
-        return first_error.map_or(Ok(()), |error| Err(from_step(error.kind)));
+        let ran = unsafe { host.run(&mut view, range, lr, pointers, met) };
+        return met.outcome().and(ran);
     }
     let refreshes = view.refreshes(range.clone(), |tensor| pointers.has_gradient(tensor));
     for job in view.jobs(range, lr, refreshes) {
         // SAFETY: checked pointers, fresh jobs.
-        if let Some(Err(error)) = unsafe { pointers.run(job, scratch, &mut portable) } {
-            keep_first(&mut first_error, error);
-        }
+        unsafe { pointers.run(job, scratch, &mut portable, met) };
     }
-    first_error.map_or(Ok(()), |error| Err(from_step(error.kind)))
+    met.outcome()
 }
 
 /// One step of the whole table. `params[i]` and `grads[i]` are the row-major f32 elements of tensor i, which is frozen in this step
@@ -49,7 +45,9 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
 ///
 /// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE,
 /// KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the three above. With KLS_WEIGHT_DECAY_L2 the
-/// parameter is part of the gradient; it is looked at when its slice's turn comes, not before.
+/// parameter is part of the gradient; it is looked at when its slice's turn comes, not before. KLS_ERROR_PARALLEL_FOR, if no slice failed:
+/// the caller's parallel_for left tasks out, repeated some or returned early; the step was made in full all the same, for what it left out was
+/// done by the calling thread and what it repeated was not.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `params` and `grads` point to `tensor_count` pointers to as many elements as the
@@ -64,13 +62,13 @@ pub unsafe extern "C" fn kls_optimizer_step(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the arrays.
     unsafe {
-        with_handle(optimizer, |optimizer| {
+        with_handle(optimizer, "kls_optimizer_step", |optimizer| {
             let parts = optimizer.parts()?;
             let count = parts.view.tensors().len();
             if tensor_count != count {
-                return Err(KLS_ERROR_TENSOR_COUNT);
+                return Err(KLS_ERROR_TENSOR_COUNT.into());
             }
-            let pointers = Pointers::new(slice(params, count)?, slice(grads, count)?, 0);
+            let pointers = Pointers::new(slice(params, count).of_field("params")?, slice(grads, count).of_field("grads")?, 0);
             step(parts, 0..count, pointers, lr)
         })
     }
@@ -92,12 +90,12 @@ pub unsafe extern "C" fn kls_optimizer_step_tensor(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the buffers.
     unsafe {
-        with_handle(optimizer, |optimizer| {
+        with_handle(optimizer, "kls_optimizer_step_tensor", |optimizer| {
             let parts = optimizer.parts()?;
             if tensor >= parts.view.tensors().len() {
-                return Err(KLS_ERROR_INDEX);
+                return Err(KLS_ERROR_INDEX).of_tensor(tensor);
             }
-            check_pointer(grad)?;
+            check_pointer(grad).of_field("grad").of_tensor(tensor)?;
             step(parts, tensor..tensor + 1, Pointers::new(&[param], &[grad], tensor), lr)
         })
     }
