@@ -21,6 +21,8 @@
  *   Threads     One thread at a time per optimizer; different optimizers may be used from different threads at the same time. There is
  *               no global state that calls share. After fork() the child must not use an optimizer that has threads: they stayed with
  *               the parent.
+ *   Callbacks   Functions of the caller (kls_log, kls_parallel_for, kls_sgemm) get their `user` handed through. They must not throw,
+ *               jump out, or call into the optimizer that calls them.
  *   Results     The same calls give the same bits: for the portable backend on every machine, for faer for the same CPU features,
  *               for any number of threads.
  *   Panics      A bug in the library never crosses the border: KLS_ERROR_INTERNAL, and the optimizer is then of no use but to destroy.
@@ -242,6 +244,12 @@
 // The f32 master weights of a bf16 parameter: one number per element of the slice, zero before the first step. `mode` is not looked at.
 #define KLS_STATE_MASTER 6
 
+// A call on the optimizer failed; the message is that of kls_last_error.
+#define KLS_LOG_ERROR 0
+
+// A step left slices alone because of their gradients (KLS_BAD_GRADIENT_SKIP), or refreshes in it failed. The call may succeed all the same.
+#define KLS_LOG_WARNING 1
+
 // KL-Shampoo (Fig. 13, Claims 2 to 4). Figures, equations and claims are those of the paper "Understanding and Improving Shampoo and
 // SOAP via Kullback-Leibler Minimization".
 #define KLS_METHOD_KL_SHAMPOO 0
@@ -324,6 +332,9 @@
 // Most parts that the rows of a tensor are split into.
 #define KLS_MAX_ROW_PARTS 8
 
+// Most bytes that are kept of a tensor's name.
+#define KLS_MAX_NAME 63
+
 // Full up to the group's max_dim, diagonal beyond it. The default.
 #define KLS_MODE_AUTO 0
 
@@ -388,18 +399,64 @@ typedef struct kls_mode_report {
 } kls_mode_report;
 
 #if defined(KLS_HOST)
+// A part of a step's work, to be called with the `context` that came with it and an index.
+typedef void (*kls_task)(void *context, size_t index);
+#endif
+
+#if defined(KLS_HOST)
+// Calls `task(context, i)` for every i below `count`, each once, on any threads, in any order, at once or one after another, and returns
+// when all have returned. No task waits for another. It must not throw or jump out, and must not call into the optimizer that it works for.
+typedef void (*kls_parallel_for)(void *user, size_t count, kls_task task, void *context);
+#endif
+
+#if defined(KLS_HOST)
+// C <- alpha op(A) op(B) + beta C, where op(X) is X, or its transpose with `transpose_x` other than 0: as cblas_sgemm with CblasRowMajor.
+// All matrices are row-major: C is m x n with rows `ldc` apart, op(A) m x k, op(B) k x n; A and B have rows `lda` and `ldb` apart. `beta`
+// is 0 or 1; with 0, C is not to be read, for it may hold anything. The same call must give the same bits. It must not throw or jump
+// out, and must not call into the optimizer that it works for.
+typedef void (*kls_sgemm)(void *user,
+                          int32_t transpose_a,
+                          int32_t transpose_b,
+                          size_t m,
+                          size_t n,
+                          size_t k,
+                          float alpha,
+                          const float *a,
+                          size_t lda,
+                          const float *b,
+                          size_t ldb,
+                          float beta,
+                          float *c,
+                          size_t ldc);
+#endif
+
+#if defined(KLS_HOST)
 // How an optimizer on a host works. Fill it with kls_options_init, then change what you want.
 typedef struct kls_options {
   // sizeof(kls_options), set by kls_options_init.
   uint32_t struct_size;
-  // Threads of a step, the calling one included, 1 to 1024. Default 1. Results do not depend on it. Slices that are a large part of a
-  // step are worked on by all threads together, the others by one each. Each thread has a scratch of its own, as long as the largest
-  // slice needs that it works on alone; the calling one's is as long as the largest of all needs.
+  // Threads of a step, the calling one included, 1 to 1024; with `parallel_for`, tasks that run at once at most. Default 1. Results do
+  // not depend on it. Slices that are a large part of a step are worked on by all threads together, the others by one each. Each thread
+  // has a scratch of its own, as long as the largest slice needs that it works on alone; the calling one's is as long as the largest of all
+  // needs.
   uint32_t num_threads;
   // KLS_BACKEND_*.
   int32_t backend;
   // KLS_PRODUCTS_*. Default KLS_PRODUCTS_F32.
   int32_t products;
+  // The caller's own pool, which then runs what the library's threads would: no thread is started. It is called several times in a step,
+  // with `count` = num_threads, by the thread that makes the step; with num_threads 1 it is not called. NULL (the default): the library
+  // starts threads of its own.
+  kls_parallel_for parallel_for;
+  // Handed through to it.
+  void *parallel_for_user;
+  // The caller's own matrix product, for products of f32 from 64^3 multiplications on with no side below 16; smaller ones and
+  // factorisations stay with faer, and so do the tiles on the diagonal of a symmetric product. Several threads may call it at once where
+  // num_threads is more than 1. A result with a NaN or an infinity fails what it was for: the slice (KLS_ERROR_LINALG) or the refresh. Not
+  // with KLS_BACKEND_PORTABLE or KLS_PRODUCTS_BF16. NULL (the default): all products are the backend's.
+  kls_sgemm sgemm;
+  // Handed through to it.
+  void *sgemm_user;
 } kls_options;
 #endif
 
@@ -506,6 +563,9 @@ typedef struct kls_tensor {
   uint64_t slice_stride;
   // Lengths of the parts of the first dim that have a state of their own, such as queries, keys and values in one matrix.
   uint64_t row_parts[KLS_MAX_ROW_PARTS];
+  // What messages call it (kls_last_error), besides its index: a text, of which at most KLS_MAX_NAME bytes are copied when an optimizer
+  // is made; NULL (the default): nothing.
+  const char *name;
   // Elements from one index of a dim to the next, in parameter, gradient and update: rows with a gap, or a transposed matrix. All 0 (the
   // default): dense, row-major. A transposed matrix may as well be described by its dims in the order in which they lie.
   uint64_t strides[KLS_MAX_ORDER];
@@ -552,6 +612,9 @@ typedef struct kls_counters {
   // Cosine of the angle between that direction and the gradient, likewise.
   float update_cosine;
 } kls_counters;
+
+// Receives a message: `level` is KLS_LOG_*, `message` one line without a line's end, valid during the call. It must not throw or jump out.
+typedef void (*kls_log)(void *user, int32_t level, const char *message);
 
 // How a tensor is treated: merged dims, cuts, modes and state.
 typedef struct kls_plan {
@@ -669,6 +732,9 @@ typedef struct kls_similarity {
 
 // This processor, or the chosen backend, cannot do what an option asks for.
 #define KLS_ERROR_UNSUPPORTED 13
+
+// The caller's parallel_for did not run every task once and to its end; the step was made in full all the same.
+#define KLS_ERROR_PARALLEL_FOR 14
 
 // beta1 and beta2 must lie in [0, 1).
 #define KLS_ERROR_BETA 20
@@ -861,7 +927,8 @@ kls_status kls_options_init(struct kls_options *options, size_t struct_size);
 
 #if defined(KLS_HOST)
 // Makes an optimizer on the heap, with threads and the host's backend. `options` may be NULL for the defaults. Groups and tensors
-// are copied. On an error `*optimizer` is untouched. After one warm-up call per thread, steps allocate nothing.
+// are copied. On an error `*optimizer` is untouched. After one warm-up call per thread, steps allocate nothing. kls_optimizer_add_tensors
+// makes it grow.
 //
 // Errors: those of kls_optimizer_query, KLS_ERROR_THREADS, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_UNSUPPORTED, KLS_ERROR_OUT_OF_MEMORY.
 //
@@ -873,6 +940,23 @@ kls_status kls_optimizer_create(struct kls_optimizer **optimizer,
                                 const struct kls_tensor *tensors,
                                 size_t tensor_count,
                                 const struct kls_options *options);
+#endif
+
+#if defined(KLS_HOST)
+// Adds tensors to the end of the table of an optimizer that kls_optimizer_create made: the next one gets the index that was the number of
+// tensors, and later steps take that many more parameters and gradients. They belong to the groups that the optimizer has, and start as
+// in a new optimizer. The handle stays valid, and the state of the others stays as it is, bit for bit; where refreshes are staggered, the
+// steps in which they are due may change. For the time of the call both the old and the new memory are needed. After it, steps allocate
+// nothing from one warm-up call per thread on.
+//
+// Errors: those of kls_optimizer_query for the tensors (messages count them from 0), KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_UNSUPPORTED in lent
+// memory, which cannot grow, and the handle's; nothing is added then.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `tensors` points to `tensor_count` structs.
+kls_status kls_optimizer_add_tensors(struct kls_optimizer *optimizer,
+                                     const struct kls_tensor *tensors,
+                                     size_t tensor_count);
 #endif
 
 // Copies a part of a slice's state (KLS_STATE_*) into `out`, which has exactly `len` elements. Before the first non-zero gradient
@@ -917,6 +1001,29 @@ kls_status kls_optimizer_counters(struct kls_optimizer *optimizer,
                                   size_t slice,
                                   struct kls_counters *counters,
                                   size_t struct_size);
+
+// Has an optimizer report failing calls and what steps meet to `log`, with `user` handed through; NULL switches it off, the default.
+// It is called on the thread of the failing call, when the call's work is done, once for each message. It must not call into the same
+// optimizer, but for kls_last_error.
+//
+// Errors: the handle's.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `log` can be called with `user` until it is replaced or the optimizer ends.
+kls_status kls_optimizer_set_log(struct kls_optimizer *optimizer,
+                                 kls_log log,
+                                 void *user);
+
+// Why the last failing call on an optimizer failed: the call, the tensor with its name, slice and mode as far as they matter, and an
+// explanation, such as `kls_optimizer_step: tensor 3 "h.2.mlp.w", slice 1: A gradient has a NaN or an infinity.` An empty text if none
+// failed. Never NULL; valid until the next call on that optimizer. A call that succeeds leaves it as it is.
+//
+// With NULL, or a pointer that is no live optimizer: of the calling thread's last failing call without one (queries, making optimizers,
+// filling structs, and calls that were given no live optimizer), valid until the thread's next such call. Without a host it is empty.
+//
+// # Safety
+// `optimizer` is NULL, or points to memory that may be read as an optimizer and that no other thread uses.
+const char *kls_last_error(const struct kls_optimizer *optimizer);
 
 // Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
 // Kronecker factors have only one convention.
@@ -1037,7 +1144,9 @@ const char *kls_status_string(kls_status status);
 //
 // Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_NOT_F32, KLS_ERROR_LEARNING_RATE,
 // KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the three above. With KLS_WEIGHT_DECAY_L2 the
-// parameter is part of the gradient; it is looked at when its slice's turn comes, not before.
+// parameter is part of the gradient; it is looked at when its slice's turn comes, not before. KLS_ERROR_PARALLEL_FOR, if no slice failed:
+// the caller's parallel_for left tasks out, repeated some or returned early; the step was made in full all the same, for what it left out was
+// done by the calling thread and what it repeated was not.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `params` and `grads` point to `tensor_count` pointers to as many elements as the

@@ -27,6 +27,9 @@ fn main() {
         "methods.c",
         "pieces.c",
         "formats.c",
+        "errors_text.c",
+        "callbacks.c",
+        "add_tensors.c",
     ];
     let paths = |files: &[&str]| files.iter().map(|file| format!("c/{file}")).collect::<Vec<_>>();
     strict("c99").files(paths(&tests)).compile("kls_c99_tests");

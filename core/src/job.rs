@@ -105,8 +105,11 @@ impl<T: Scalar> Job<'_, T> {
             let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
             state = rest;
             let rounder = Rounder::new(entry.storage().rounding, tensor, first + i, header.step + 1);
-            let work = Slice { layout: piece.layout, config, header, state: own, phase, refresh };
-            match step_piece(work, (entry.plan(), &piece, rounder), &mut buffers, lr, scratch, linalg) {
+            let failures = header.refresh_failures;
+            let work = Slice { layout: piece.layout, config, header: &mut *header, state: own, phase, refresh };
+            let stepped = step_piece(work, (entry.plan(), &piece, rounder), &mut buffers, lr, scratch, linalg);
+            report.refresh_failures += header.refresh_failures.saturating_sub(failures) as usize;
+            match stepped {
                 Ok(true) => report.stepped += 1,
                 Ok(false) => report.skipped += 1,
                 Err(error) => first_error = first_error.or(Some(fail(first + i, StepErrorKind::Slice(error)))),

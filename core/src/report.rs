@@ -83,4 +83,6 @@ pub struct StepReport {
     pub frozen: usize,
     /// Slices (pieces) left alone because of their gradient ([`crate::BadGradient::Skip`]).
     pub skipped: usize,
+    /// Refreshes that failed in the slices (pieces) that were stepped, one per mode; the old eigenbasis stayed.
+    pub refresh_failures: usize,
 }

@@ -1,13 +1,14 @@
 //! What is checked of every pointer that comes in from C, in one place.
 
+use crate::error::{Failure, Outcome};
 use crate::status::*;
 
 /// Whether a non-NULL pointer is aligned for its type.
 pub(crate) fn check_pointer<T>(pointer: *const T) -> Outcome {
     if pointer.is_null() {
-        Err(KLS_ERROR_NULL)
+        Err(KLS_ERROR_NULL.into())
     } else if !pointer.is_aligned() {
-        Err(KLS_ERROR_MISALIGNED)
+        Err(KLS_ERROR_MISALIGNED.into())
     } else {
         Ok(())
     }
@@ -17,13 +18,13 @@ pub(crate) fn check_pointer<T>(pointer: *const T) -> Outcome {
 ///
 /// # Safety
 /// `pointer` is NULL or points to `len` readable elements that nobody writes for `'a`.
-pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize) -> Result<&'a [T], kls_status> {
+pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize) -> Result<&'a [T], Failure> {
     if len == 0 {
         return Ok(&[]);
     }
     check_pointer(pointer)?;
     if len > isize::MAX as usize / size_of::<T>().max(1) {
-        return Err(KLS_ERROR_OVERFLOW);
+        return Err(KLS_ERROR_OVERFLOW.into());
     }
     // SAFETY: not NULL, aligned, in range, and by the caller's word readable and not written.
     Ok(unsafe { core::slice::from_raw_parts(pointer, len) })
@@ -33,13 +34,13 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize) -> Result<&'a [
 ///
 /// # Safety
 /// `pointer` is NULL or points to `len` elements that nobody else touches for `'a`.
-pub(crate) unsafe fn slice_mut<'a, T>(pointer: *mut T, len: usize) -> Result<&'a mut [T], kls_status> {
+pub(crate) unsafe fn slice_mut<'a, T>(pointer: *mut T, len: usize) -> Result<&'a mut [T], Failure> {
     if len == 0 {
         return Ok(&mut []);
     }
     check_pointer(pointer)?;
     if len > isize::MAX as usize / size_of::<T>().max(1) {
-        return Err(KLS_ERROR_OVERFLOW);
+        return Err(KLS_ERROR_OVERFLOW.into());
     }
     // SAFETY: not NULL, aligned, in range, and by the caller's word ours alone.
     Ok(unsafe { core::slice::from_raw_parts_mut(pointer, len) })

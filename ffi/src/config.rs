@@ -6,6 +6,7 @@ use klshampoo::{
 };
 
 use crate::config_v0_1::ConfigV01;
+use crate::error::{Failure, Locate};
 use crate::status::*;
 use crate::versioned::{FromC, Versioned};
 
@@ -216,10 +217,11 @@ macro_rules! pairs {
             }
         }
 
-        const fn $from_c(value: i32) -> Result<$t, kls_status> {
+        // The function has the field's name.
+        fn $from_c(value: i32) -> Result<$t, Failure> {
             match value {
                 $($constant => Ok($value),)*
-                _ => Err(KLS_ERROR_UNKNOWN_VALUE),
+                _ => Err(KLS_ERROR_UNKNOWN_VALUE).of_field(stringify!($from_c)),
             }
         }
     };
@@ -403,7 +405,7 @@ impl kls_config {
     }
 
     /// The core's configuration, validated.
-    pub(crate) fn to_core(self) -> Result<Config<f32>, kls_status> {
+    pub(crate) fn to_core(self) -> Result<Config<f32>, Failure> {
         // Any number but a plain zero is a bound, NaN included: the core refuses what is none.
         let bound = |x: f32| if x.to_bits() << 1 == 0 { None } else { Some(x) };
         let length = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -424,7 +426,7 @@ impl kls_config {
                 KLS_DIRECTION_SHAMPOO_ROOT => Direction::ShampooRoot,
                 KLS_DIRECTION_TRACE_SCALED => Direction::TraceScaled,
                 KLS_DIRECTION_MOMENTUM => Direction::Momentum,
-                _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+                _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("direction"),
             },
             graft: graft(self.graft)?,
             rms_cap: bound(self.rms_cap),
@@ -435,7 +437,7 @@ impl kls_config {
             lambda_init: match self.lambda_init {
                 KLS_LAMBDA_CONSTANT => LambdaInit::Constant(self.lambda_0),
                 KLS_LAMBDA_SCALE_FREE => LambdaInit::ScaleFree,
-                _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+                _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("lambda_init"),
             },
             momentum: momentum(self.momentum)?,
             beta1: self.beta1,

@@ -4,6 +4,7 @@ use klshampoo::linalg::LinAlg;
 use klshampoo::{ModeReport, Optimizer, StepError};
 
 use crate::checked::{check_pointer, put, slice};
+use crate::error::Locate;
 use crate::guard::with_handle;
 use crate::handle::kls_optimizer;
 use crate::inspect::{Task, run};
@@ -86,9 +87,9 @@ pub unsafe extern "C" fn kls_optimizer_objective(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle, the buffer and the number.
     unsafe {
-        with_handle(optimizer, |optimizer| {
-            check_pointer(objective)?;
-            let grad = slice(grad, len)?;
+        with_handle(optimizer, "kls_optimizer_objective", |optimizer| {
+            check_pointer(objective).of_field("objective")?;
+            let grad = slice(grad, len).of_field("grad")?;
             put(objective, run(optimizer.parts()?, Objective { tensor, slice: slice_index, grad })?)
         })
     }
@@ -112,10 +113,10 @@ pub unsafe extern "C" fn kls_optimizer_mode_report(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the struct.
     unsafe {
-        with_handle(optimizer, |optimizer| {
-            check_pointer(report)?;
-            check_struct_size::<kls_mode_report>(struct_size)?;
-            let found = run(optimizer.parts()?, Report { tensor, slice, mode })?;
+        with_handle(optimizer, "kls_optimizer_mode_report", |optimizer| {
+            check_pointer(report).of_field("report")?;
+            check_struct_size::<kls_mode_report>(struct_size).of_field("report")?;
+            let found = run(optimizer.parts()?, Report { tensor, slice, mode }).of_mode(mode)?;
             write_struct(
                 report,
                 struct_size,

@@ -1,47 +1,136 @@
-//! The border: every call enters here, checks its handle, and lets no panic out.
+//! The border: every call enters here, checks its handle, lets no panic out, and says why it failed.
 
+use core::ptr;
+
+use crate::error::{Locate, Outcome};
 use crate::handle::kls_optimizer;
+use crate::log::{KLS_LOG_ERROR, KLS_LOG_WARNING};
+use crate::message::{Message, record_without_handle};
 use crate::status::*;
+use crate::tensor::kls_tensor;
+use crate::versioned::Structs;
+
+/// What a call's messages are made of: its name, and the tensors that it was given, for their names.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    name: &'static str,
+    tensors: *const kls_tensor,
+    tensor_count: usize,
+}
+
+impl From<&'static str> for Call {
+    fn from(name: &'static str) -> Self {
+        Self { name, tensors: ptr::null(), tensor_count: 0 }
+    }
+}
+
+impl Call {
+    /// A call whose failures are in the tensors that it was given, not in an optimizer's.
+    ///
+    /// # Safety
+    /// `tensors` points to `tensor_count` structs that nobody writes during the call.
+    pub(crate) unsafe fn on_tensors(name: &'static str, tensors: *const kls_tensor, tensor_count: usize) -> Self {
+        Self { name, tensors, tensor_count }
+    }
+
+    /// The name of a tensor that was given to the call.
+    fn given_name(&self, index: Option<usize>) -> Option<&[u8]> {
+        // SAFETY: by the word of the caller of `on_tensors`, and so is the name that the struct points to.
+        unsafe { Some(Structs::new(self.tensors, self.tensor_count).ok()?.get(index?)?.ok()?.kept_name()) }
+    }
+}
 
 /// Runs a call's body; a panic becomes `KLS_ERROR_INTERNAL`.
 #[cfg(feature = "host")]
-pub(crate) fn guard(body: impl FnOnce() -> Outcome) -> kls_status {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
-        Ok(Ok(())) => KLS_OK,
-        Ok(Err(status)) => status,
-        Err(_) => KLS_ERROR_INTERNAL,
-    }
+fn catch(body: impl FnOnce() -> Outcome) -> Outcome {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|_| Err(KLS_ERROR_INTERNAL.into()))
 }
 
 /// Runs a call's body; without the standard library a panic aborts.
 #[cfg(not(feature = "host"))]
-pub(crate) fn guard(body: impl FnOnce() -> Outcome) -> kls_status {
-    match body() {
-        Ok(()) => KLS_OK,
-        Err(status) => status,
-    }
+fn catch(body: impl FnOnce() -> Outcome) -> Outcome {
+    body()
+}
+
+/// Runs a call's body, of a call that has no optimizer.
+pub(crate) fn guard(call: impl Into<Call>, body: impl FnOnce() -> Outcome) -> kls_status {
+    let call = call.into();
+    conclude_without_handle(&call, catch(body))
 }
 
 /// Runs a body on a live optimizer. A panic in it poisons the optimizer: every later call but destroy is refused.
 ///
 /// # Safety
 /// `handle` is NULL, or points to memory that may be read as an optimizer and that no other thread uses during the call.
-pub(crate) unsafe fn with_handle(handle: *mut kls_optimizer, body: impl FnOnce(&mut kls_optimizer) -> Outcome) -> kls_status {
-    let mut entered = None;
-    let status = guard(|| {
+pub(crate) unsafe fn with_handle(
+    handle: *mut kls_optimizer,
+    call: impl Into<Call>,
+    body: impl FnOnce(&mut kls_optimizer) -> Outcome,
+) -> kls_status {
+    let (call, mut entered) = (call.into(), false);
+    let outcome = catch(|| {
         // SAFETY: the caller vouches for the memory.
-        let optimizer = unsafe { kls_optimizer::from_handle(handle)? };
+        let optimizer = unsafe { kls_optimizer::from_handle(handle) }.of_field("optimizer")?;
+        entered = true;
         if optimizer.is_poisoned() {
-            return Err(KLS_ERROR_POISONED);
+            return Err(KLS_ERROR_POISONED.into());
         }
-        entered = Some(handle);
         body(optimizer)
     });
-    if status == KLS_ERROR_INTERNAL
-        && let Some(optimizer) = entered
-    {
+    if entered {
         // SAFETY: the live optimizer of the body, whose borrow has ended.
-        unsafe { (*optimizer).poison() };
+        unsafe { conclude(handle, &call, outcome) }
+    } else {
+        conclude_without_handle(&call, outcome)
+    }
+}
+
+fn conclude_without_handle(call: &Call, outcome: Outcome) -> kls_status {
+    let Err(failure) = outcome else { return KLS_OK };
+    record_without_handle(call.name, &failure, call.given_name(failure.place.tensor).unwrap_or_default());
+    failure.status
+}
+
+/// Keeps a failure's message and tells the log what there is to tell. Never inlined: its buffer is no part of the stack that a step needs.
+///
+/// # Safety
+/// `handle` is a live optimizer to which no reference is alive.
+#[inline(never)]
+unsafe fn conclude(handle: *mut kls_optimizer, call: &Call, outcome: Outcome) -> kls_status {
+    // SAFETY: by the caller's word.
+    let optimizer = unsafe { &mut *handle };
+    let (met, log) = (core::mem::take(&mut optimizer.met), optimizer.log);
+    let status = match &outcome {
+        Ok(()) => KLS_OK,
+        Err(failure) => {
+            if failure.status == KLS_ERROR_INTERNAL {
+                optimizer.poison();
+            }
+            let index = failure.place.tensor;
+            let mut message = Message::EMPTY;
+            message.set_failure(call.name, failure, call.given_name(index).unwrap_or_else(|| optimizer.tensor_name(index)));
+            optimizer.message = message;
+            failure.status
+        }
+    };
+    if log.is_set() {
+        for (what, count, explanation) in [
+            ("slices skipped", met.skipped, "Their gradients are not finite or too large."),
+            ("refreshes failed", met.failed_refreshes, "The eigenbases stay as they were."),
+        ] {
+            if count.count > 0 {
+                let mut warning = Message::EMPTY;
+                // SAFETY: as above; the reference ends before the log is called.
+                let name = unsafe { (*handle).tensor_name(Some(count.first)) };
+                warning.set_warning(call.name, what, count, name, explanation);
+                // SAFETY: a message, and no reference to the optimizer is used any more.
+                unsafe { log.write(KLS_LOG_WARNING, warning.as_ptr()) };
+            }
+        }
+        if outcome.is_err() {
+            // SAFETY: likewise.
+            unsafe { log.write(KLS_LOG_ERROR, (&raw const (*handle).message).cast()) };
+        }
     }
     status
 }

@@ -4,6 +4,7 @@ use klshampoo::linalg::LinAlg;
 use klshampoo::{Optimizer, SliceHeader, StatePart, StepError};
 
 use crate::checked::{slice, slice_mut};
+use crate::error::{Failure, Locate};
 use crate::guard::with_handle;
 use crate::handle::{Parts, kls_optimizer};
 use crate::status::*;
@@ -81,14 +82,14 @@ pub(crate) trait Task {
 }
 
 /// Runs a task with the optimizer's own backend.
-pub(crate) fn run<K: Task>(parts: Parts<'_>, task: K) -> Result<K::Output, kls_status> {
+pub(crate) fn run<K: Task>(parts: Parts<'_>, task: K) -> Result<K::Output, Failure> {
     let Parts { mut view, scratch, mut portable, .. } = parts;
     #[cfg(feature = "host")]
     if let Some(host) = parts.host {
         let worker = host.first_worker();
-        return task.run(&mut view, &mut worker.scratch, &mut worker.backend).map_err(|error| from_step(error.kind));
+        return task.run(&mut view, &mut worker.scratch, &mut worker.backend).map_err(Failure::from);
     }
-    task.run(&mut view, scratch, &mut portable).map_err(|error| from_step(error.kind))
+    task.run(&mut view, scratch, &mut portable).map_err(Failure::from)
 }
 
 struct Read<'a> {
@@ -141,9 +142,11 @@ pub unsafe extern "C" fn kls_optimizer_read_state(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the buffer.
     unsafe {
-        with_handle(optimizer, |optimizer| {
-            let part = part(state_part, mode)?;
-            run(optimizer.parts()?, Read { tensor, slice, part, out: slice_mut(out, len)? })
+        with_handle(optimizer, "kls_optimizer_read_state", |optimizer| {
+            let part = part(state_part, mode).of_field("state_part")?;
+            let out = slice_mut(out, len).of_field("out")?;
+            let read = run(optimizer.parts()?, Read { tensor, slice, part, out });
+            if state_part <= KLS_STATE_EIGENVALUES { read.of_mode(mode) } else { read }
         })
     }
 }
@@ -167,9 +170,9 @@ pub unsafe extern "C" fn kls_optimizer_set_basis(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the buffer.
     unsafe {
-        with_handle(optimizer, |optimizer| {
-            let basis = slice(basis, len)?;
-            run(optimizer.parts()?, SetBasis { tensor, slice: slice_index, mode, basis })
+        with_handle(optimizer, "kls_optimizer_set_basis", |optimizer| {
+            let basis = slice(basis, len).of_field("basis")?;
+            run(optimizer.parts()?, SetBasis { tensor, slice: slice_index, mode, basis }).of_mode(mode)
         })
     }
 }
@@ -190,9 +193,9 @@ pub unsafe extern "C" fn kls_optimizer_counters(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the struct.
     unsafe {
-        with_handle(optimizer, |optimizer| {
+        with_handle(optimizer, "kls_optimizer_counters", |optimizer| {
             let parts = optimizer.parts()?;
-            let header: &SliceHeader = parts.view.header(tensor, slice).map_err(|error| from_step(error.kind))?;
+            let header: &SliceHeader = parts.view.header(tensor, slice)?;
             write_struct(
                 counters,
                 struct_size,
@@ -210,6 +213,7 @@ pub unsafe extern "C" fn kls_optimizer_counters(
                     update_cosine: header.update_cosine,
                 },
             )
+            .of_field("counters")
         })
     }
 }

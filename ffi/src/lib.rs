@@ -5,11 +5,15 @@ mod checked;
 mod config;
 mod config_v0_1;
 mod diagnostics;
+mod error;
 mod guard;
 mod handle;
 #[cfg(feature = "host")]
 pub mod host;
 mod inspect;
+mod log;
+mod message;
+mod met;
 mod methods;
 mod optimizer;
 #[cfg(not(feature = "host"))]
@@ -32,7 +36,15 @@ pub use host::create::{
     KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, KLS_PRODUCTS_BF16, KLS_PRODUCTS_F32, kls_optimizer_create, kls_options,
     kls_options_init,
 };
+#[cfg(feature = "host")]
+pub use host::grow::kls_optimizer_add_tensors;
+#[cfg(feature = "host")]
+pub use host::pool::parallel_for::{kls_parallel_for, kls_task};
+#[cfg(feature = "host")]
+pub use host::sgemm::kls_sgemm;
 pub use inspect::*;
+pub use log::{KLS_LOG_ERROR, KLS_LOG_WARNING, kls_log, kls_optimizer_set_log};
+pub use message::kls_last_error;
 pub use methods::*;
 pub use optimizer::*;
 pub use plan::*;

@@ -3,6 +3,7 @@
 use klshampoo::{Config, Convention};
 
 use crate::config::kls_config;
+use crate::error::Locate;
 use crate::guard::guard;
 use crate::status::*;
 use crate::versioned::write_struct;
@@ -69,37 +70,40 @@ pub const KLS_CONVENTION_REFERENCE_META: i32 = 3;
 /// `config` points to `struct_size` writable bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: usize, method: i32, convention: i32) -> kls_status {
-    let preset: Config<f32> = match method {
-        KLS_METHOD_KL_SHAMPOO => Config::<f32>::kl_shampoo(),
-        KLS_METHOD_ADAMW => Config::<f32>::adamw(),
-        KLS_METHOD_KL_SOAP => Config::<f32>::kl_soap(),
-        KLS_METHOD_SOAP => Config::<f32>::soap(),
-        KLS_METHOD_SHAMPOO => Config::<f32>::shampoo(),
-        KLS_METHOD_SHAMPOO_HALF => Config::<f32>::shampoo_half(),
-        KLS_METHOD_SHAMPOO_QUARTER => Config::<f32>::shampoo_quarter(),
-        KLS_METHOD_VN_SHAMPOO_1 => Config::<f32>::vn_shampoo_1(),
-        KLS_METHOD_VN_SHAMPOO_2 => Config::<f32>::vn_shampoo_2(),
-        KLS_METHOD_F_SHAMPOO_1 => Config::<f32>::f_shampoo_1(),
-        KLS_METHOD_F_SHAMPOO_2 => Config::<f32>::f_shampoo_2(),
-        KLS_METHOD_IDEALIZED_KL => Config::<f32>::idealized_kl(),
-        KLS_METHOD_IDEALIZED_VN_1 => Config::<f32>::idealized_vn_1(),
-        KLS_METHOD_IDEALIZED_VN_2 => Config::<f32>::idealized_vn_2(),
-        KLS_METHOD_IDEALIZED_F_1 => Config::<f32>::idealized_f_1(),
-        KLS_METHOD_IDEALIZED_F_2 => Config::<f32>::idealized_f_2(),
-        KLS_METHOD_INSTANTANEOUS_KL => Config::<f32>::instantaneous_kl(),
-        KLS_METHOD_ONE_SIDED => Config::<f32>::one_sided(),
-        KLS_METHOD_RMSPROP => Config::<f32>::rmsprop(),
-        KLS_METHOD_ADAFACTOR => Config::<f32>::adafactor(),
-        KLS_METHOD_SGD => Config::<f32>::sgd(),
-        _ => return KLS_ERROR_UNKNOWN_VALUE,
-    };
-    let convention = match convention {
-        KLS_CONVENTION_FIGURE13 => Convention::Figure13,
-        KLS_CONVENTION_REFERENCE_KL => Convention::ReferenceKl,
-        KLS_CONVENTION_REFERENCE_SOAP => Convention::ReferenceSoap,
-        KLS_CONVENTION_REFERENCE_META => Convention::ReferenceMeta,
-        _ => return KLS_ERROR_UNKNOWN_VALUE,
-    };
-    // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
-    guard(|| unsafe { write_struct(config, struct_size, kls_config::from_core(&preset.in_convention(convention))) })
+    guard("kls_config_init", || {
+        let preset: Config<f32> = match method {
+            KLS_METHOD_KL_SHAMPOO => Config::<f32>::kl_shampoo(),
+            KLS_METHOD_ADAMW => Config::<f32>::adamw(),
+            KLS_METHOD_KL_SOAP => Config::<f32>::kl_soap(),
+            KLS_METHOD_SOAP => Config::<f32>::soap(),
+            KLS_METHOD_SHAMPOO => Config::<f32>::shampoo(),
+            KLS_METHOD_SHAMPOO_HALF => Config::<f32>::shampoo_half(),
+            KLS_METHOD_SHAMPOO_QUARTER => Config::<f32>::shampoo_quarter(),
+            KLS_METHOD_VN_SHAMPOO_1 => Config::<f32>::vn_shampoo_1(),
+            KLS_METHOD_VN_SHAMPOO_2 => Config::<f32>::vn_shampoo_2(),
+            KLS_METHOD_F_SHAMPOO_1 => Config::<f32>::f_shampoo_1(),
+            KLS_METHOD_F_SHAMPOO_2 => Config::<f32>::f_shampoo_2(),
+            KLS_METHOD_IDEALIZED_KL => Config::<f32>::idealized_kl(),
+            KLS_METHOD_IDEALIZED_VN_1 => Config::<f32>::idealized_vn_1(),
+            KLS_METHOD_IDEALIZED_VN_2 => Config::<f32>::idealized_vn_2(),
+            KLS_METHOD_IDEALIZED_F_1 => Config::<f32>::idealized_f_1(),
+            KLS_METHOD_IDEALIZED_F_2 => Config::<f32>::idealized_f_2(),
+            KLS_METHOD_INSTANTANEOUS_KL => Config::<f32>::instantaneous_kl(),
+            KLS_METHOD_ONE_SIDED => Config::<f32>::one_sided(),
+            KLS_METHOD_RMSPROP => Config::<f32>::rmsprop(),
+            KLS_METHOD_ADAFACTOR => Config::<f32>::adafactor(),
+            KLS_METHOD_SGD => Config::<f32>::sgd(),
+            _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("method"),
+        };
+        let convention = match convention {
+            KLS_CONVENTION_FIGURE13 => Convention::Figure13,
+            KLS_CONVENTION_REFERENCE_KL => Convention::ReferenceKl,
+            KLS_CONVENTION_REFERENCE_SOAP => Convention::ReferenceSoap,
+            KLS_CONVENTION_REFERENCE_META => Convention::ReferenceMeta,
+            _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("convention"),
+        };
+        let value = kls_config::from_core(&preset.in_convention(convention));
+        // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
+        unsafe { write_struct(config, struct_size, value) }.of_field("config")
+    })
 }

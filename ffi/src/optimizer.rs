@@ -2,11 +2,26 @@
 
 use crate::checked::{check_pointer, put};
 use crate::config::kls_config;
-use crate::guard::{guard, with_handle};
+use crate::error::{Failure, Locate};
+use crate::guard::{Call, guard, with_handle};
 use crate::handle::{ALIGNMENT, Plan, kls_optimizer};
 use crate::status::*;
 use crate::tensor::kls_tensor;
 use crate::versioned::Structs;
+
+/// The groups and tensors of a call.
+///
+/// # Safety
+/// They point to as many structs, which nobody writes during `'a`.
+pub(crate) unsafe fn table<'a>(
+    groups: *const kls_config,
+    group_count: usize,
+    tensors: *const kls_tensor,
+    tensor_count: usize,
+) -> Result<(Structs<'a, kls_config>, Structs<'a, kls_tensor>), Failure> {
+    // SAFETY: by the caller's word.
+    unsafe { Ok((Structs::new(groups, group_count).of_field("groups")?, Structs::new(tensors, tensor_count).of_field("tensors")?)) }
+}
 
 /// Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
 ///
@@ -24,11 +39,13 @@ pub unsafe extern "C" fn kls_optimizer_query(
     size: *mut usize,
     alignment: *mut usize,
 ) -> kls_status {
-    guard(|| {
-        check_pointer(size)?;
-        check_pointer(alignment)?;
+    // SAFETY: the caller vouches for the tensors.
+    let call = unsafe { Call::on_tensors("kls_optimizer_query", tensors, tensor_count) };
+    guard(call, || {
+        check_pointer(size).of_field("size")?;
+        check_pointer(alignment).of_field("alignment")?;
         // SAFETY: the caller vouches for both arrays.
-        let (groups, tensors) = unsafe { (Structs::new(groups, group_count)?, Structs::new(tensors, tensor_count)?) };
+        let (groups, tensors) = unsafe { table(groups, group_count, tensors, tensor_count)? };
         let plan = Plan::new(groups, tensors, true)?;
         // SAFETY: the caller vouches for both outputs.
         unsafe {
@@ -58,20 +75,23 @@ pub unsafe extern "C" fn kls_optimizer_init(
     tensors: *const kls_tensor,
     tensor_count: usize,
 ) -> kls_status {
-    guard(|| {
-        check_pointer(optimizer)?;
+    // SAFETY: the caller vouches for the tensors.
+    let call = unsafe { Call::on_tensors("kls_optimizer_init", tensors, tensor_count) };
+    guard(call, || {
+        check_pointer(optimizer).of_field("optimizer")?;
         // SAFETY: the caller vouches for both arrays.
-        let (groups, tensors) = unsafe { (Structs::new(groups, group_count)?, Structs::new(tensors, tensor_count)?) };
+        let (groups, tensors) = unsafe { table(groups, group_count, tensors, tensor_count)? };
         let plan = Plan::new(groups, tensors, true)?;
-        check_pointer(memory.cast::<kls_optimizer>())?;
+        check_pointer(memory.cast::<kls_optimizer>()).of_field("memory")?;
         if memory_size < plan.size {
-            return Err(KLS_ERROR_MEMORY_TOO_SHORT);
+            return Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("memory_size");
         }
+        let made = memory.cast();
         // SAFETY: aligned (the object's type has the block's alignment), long enough, and by the caller's word ours.
-        let made = unsafe {
+        unsafe {
             memory.cast::<u8>().write_bytes(0, plan.size);
-            kls_optimizer::build(memory.cast(), plan, groups, tensors)?
-        };
+            kls_optimizer::build(made, memory.cast(), plan, groups, tensors)?;
+        }
         // SAFETY: checked above.
         unsafe { put(optimizer, made) }
     })
@@ -87,15 +107,15 @@ pub unsafe extern "C" fn kls_optimizer_init(
 /// `*optimizer` is NULL or a handle that no other thread uses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_optimizer_destroy(optimizer: *mut *mut kls_optimizer) -> kls_status {
-    guard(|| {
-        check_pointer(optimizer)?;
+    guard("kls_optimizer_destroy", || {
+        check_pointer(optimizer).of_field("optimizer")?;
         // SAFETY: readable by the caller's word.
         let handle = unsafe { *optimizer };
         if handle.is_null() {
             return Ok(());
         }
         // SAFETY: by the caller's word a handle.
-        let object = unsafe { kls_optimizer::from_handle(handle)? };
+        let object = unsafe { kls_optimizer::from_handle(handle) }.of_field("optimizer")?;
         object.retire();
         #[cfg(feature = "host")]
         if object.host.is_some() {
@@ -115,11 +135,11 @@ pub unsafe extern "C" fn kls_optimizer_destroy(optimizer: *mut *mut kls_optimize
 /// `optimizer` is a handle that no other thread uses; `bytes` is writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_optimizer_state_bytes(optimizer: *const kls_optimizer, bytes: *mut usize) -> kls_status {
-    // SAFETY: the caller vouches for the handle; nothing is written through it.
+    // SAFETY: the caller vouches for the handle; nothing but a message is written through it.
     unsafe {
-        with_handle(optimizer.cast_mut(), |optimizer| {
+        with_handle(optimizer.cast_mut(), "kls_optimizer_state_bytes", |optimizer| {
             let total = optimizer.plan().totals.state_bytes::<f32>();
-            put(bytes, total)
+            put(bytes, total).of_field("bytes")
         })
     }
 }
@@ -139,10 +159,10 @@ pub unsafe extern "C" fn kls_optimizer_set_group(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle.
     unsafe {
-        with_handle(optimizer, |optimizer| {
-            let config = optimizer.groups_mut().get_mut(group).ok_or(KLS_ERROR_GROUP)?;
+        with_handle(optimizer, "kls_optimizer_set_group", |optimizer| {
+            let config = optimizer.groups_mut().get_mut(group).ok_or(KLS_ERROR_GROUP).of_group(group)?;
             let changed = klshampoo::Config { lr_scale, weight_decay, ..*config };
-            changed.validate().map_err(from_config)?;
+            changed.validate().map_err(from_config).of_group(group)?;
             *config = changed;
             Ok(())
         })
@@ -162,7 +182,7 @@ pub unsafe extern "C" fn kls_optimizer_set_group(
 pub unsafe extern "C" fn kls_optimizer_set_refresh_budget(optimizer: *mut kls_optimizer, flops: u64) -> kls_status {
     // SAFETY: the caller vouches for the handle.
     unsafe {
-        with_handle(optimizer, |optimizer| {
+        with_handle(optimizer, "kls_optimizer_set_refresh_budget", |optimizer| {
             optimizer.refresh_budget = if flops == 0 { u64::MAX } else { flops };
             Ok(())
         })

@@ -3,6 +3,7 @@
 use klshampoo::Mode;
 
 use crate::checked::put;
+use crate::error::Locate;
 use crate::guard::with_handle;
 use crate::handle::kls_optimizer;
 use crate::status::*;
@@ -59,9 +60,9 @@ pub unsafe extern "C" fn kls_optimizer_plan(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the memory.
     unsafe {
-        with_handle(optimizer, |optimizer| {
+        with_handle(optimizer, "kls_optimizer_plan", |optimizer| {
             let parts = optimizer.parts()?;
-            let entry = parts.view.tensors().get(tensor).ok_or(KLS_ERROR_INDEX)?;
+            let entry = parts.view.tensors().get(tensor).ok_or(KLS_ERROR_INDEX).of_tensor(tensor)?;
             let (of, order) = (entry.plan(), entry.plan().order());
             let mode = |k: usize| match entry.layout().shape().mode(k) {
                 Mode::Full => KLS_MODE_FULL,
@@ -83,7 +84,7 @@ pub unsafe extern "C" fn kls_optimizer_plan(
                 step_flops: cost.step,
                 refresh_flops: cost.refresh,
             };
-            write_struct(plan, struct_size, value)
+            write_struct(plan, struct_size, value).of_field("plan")
         })
     }
 }
@@ -99,9 +100,9 @@ pub unsafe extern "C" fn kls_optimizer_plan(
 pub unsafe extern "C" fn kls_optimizer_predicted_flops(optimizer: *mut kls_optimizer, step: u64, flops: *mut u64) -> kls_status {
     // SAFETY: the caller vouches for the handle and the memory.
     unsafe {
-        with_handle(optimizer, |optimizer| {
+        with_handle(optimizer, "kls_optimizer_predicted_flops", |optimizer| {
             let predicted = optimizer.parts()?.view.predicted_flops(step);
-            put(flops, predicted)
+            put(flops, predicted).of_field("flops")
         })
     }
 }

@@ -4,8 +4,10 @@ use core::ffi::c_void;
 use core::ops::Range;
 
 use klshampoo::linalg::LinAlg;
-use klshampoo::{Format, Job, SliceBuffers, StepError, StepReport, Storage, Target, Tensor};
+use klshampoo::{Format, Job, SliceBuffers, StepReport, Storage, Target, Tensor};
 
+use crate::error::{Locate, Outcome};
+use crate::met::Met;
 use crate::raw::Raw;
 use crate::status::*;
 
@@ -41,7 +43,7 @@ impl Buffer {
     }
 
     fn apart(&self, other: &Self) -> Outcome {
-        if self.0.start < other.0.end && other.0.start < self.0.end { Err(KLS_ERROR_OVERLAP) } else { Ok(()) }
+        if self.0.start < other.0.end && other.0.start < self.0.end { Err(KLS_ERROR_OVERLAP.into()) } else { Ok(()) }
     }
 }
 
@@ -52,15 +54,16 @@ impl Pointers<'_> {
             return Ok(());
         }
         let Storage { param: param_format, grad: grad_format, .. } = *tensor.storage();
-        let grad = Buffer::new(self.grads[index - self.first], grad_format, tensor)?;
+        let grad = Buffer::new(self.grads[index - self.first], grad_format, tensor).of_field("grads")?;
         let param = self.param(index);
+        let param_buffer = || Buffer::new(param, param_format, tensor).of_field("params");
         match self.updates.get(index - self.first) {
-            None => Buffer::new(param, param_format, tensor)?.apart(&grad),
+            None => param_buffer()?.apart(&grad),
             Some(&update) => {
                 tensor.check_direction(!param.is_null()).map_err(from_step)?;
-                let update = Buffer::new(update, Format::Native, tensor)?;
+                let update = Buffer::new(update, Format::Native, tensor).of_field("updates")?;
                 update.apart(&grad)?;
-                if param.is_null() { Ok(()) } else { Buffer::new(param, param_format, tensor)?.apart(&update) }
+                if param.is_null() { Ok(()) } else { param_buffer()?.apart(&update) }
             }
         }
     }
@@ -84,19 +87,14 @@ impl Pointers<'_> {
             .then(|| unsafe { Raw::new(self.grads[index - self.first].cast_mut().cast(), tensor.storage().grad, 0, tensor.span()) })
     }
 
-    /// Runs one job on its slice of the caller's memory; `None` for a frozen tensor.
+    /// Runs one job on its slice of the caller's memory, unless its tensor is frozen.
     ///
     /// # Safety
     /// As for [`Self::gradient`]; each job runs once.
-    pub(crate) unsafe fn run<L: LinAlg<f32>>(
-        &self,
-        job: Job<'_, f32>,
-        scratch: &mut [f32],
-        linalg: &mut L,
-    ) -> Option<Result<(), StepError>> {
+    pub(crate) unsafe fn run<L: LinAlg<f32>>(&self, job: Job<'_, f32>, scratch: &mut [f32], linalg: &mut L, met: &mut Met) {
         let (index, range) = (job.tensor(), job.range());
         if !self.has_gradient(index) {
-            return None;
+            return;
         }
         let Storage { param: param_format, grad: grad_format, .. } = *job.storage();
         // SAFETY: inside the tensor's span; the elements of a tensor's slices, and so of all jobs, are disjoint.
@@ -104,7 +102,7 @@ impl Pointers<'_> {
         let grad = slice(self.grads[index - self.first].cast_mut(), grad_format);
         let (pointer, grad_scale) = (self.param(index), self.grad_scale);
         let mut report = StepReport::default();
-        Some(match self.updates.get(index - self.first) {
+        let result = match self.updates.get(index - self.first) {
             None => {
                 let target = Target::Parameter(&mut slice(pointer, param_format));
                 job.run(SliceBuffers { target, grad: &grad, grad_scale }, scratch, linalg, &mut report)
@@ -114,13 +112,7 @@ impl Pointers<'_> {
                 let target = Target::Direction { out: &mut slice(update, Format::Native), param: param.as_ref() };
                 job.run(SliceBuffers { target, grad: &grad, grad_scale }, scratch, linalg, &mut report)
             }
-        })
-    }
-}
-
-/// Keeps the error of the first slice in table order, whoever met it first.
-pub(crate) fn keep_first(first: &mut Option<StepError>, error: StepError) {
-    if first.is_none_or(|old| (error.tensor, error.slice) < (old.tensor, old.slice)) {
-        *first = Some(error);
+        };
+        met.add(index, report, result);
     }
 }

@@ -34,6 +34,8 @@ pub const KLS_ERROR_THREADS: kls_status = 11;
 pub const KLS_ERROR_RESERVED: kls_status = 12;
 /// This processor, or the chosen backend, cannot do what an option asks for.
 pub const KLS_ERROR_UNSUPPORTED: kls_status = 13;
+/// The caller's parallel_for did not run every task once and to its end; the step was made in full all the same.
+pub const KLS_ERROR_PARALLEL_FOR: kls_status = 14;
 /// beta1 and beta2 must lie in [0, 1).
 pub const KLS_ERROR_BETA: kls_status = 20;
 /// eps must be finite and at least 0.
@@ -133,7 +135,7 @@ pub const KLS_ERROR_MASTER_WEIGHTS: kls_status = 76;
 pub const KLS_ERROR_ZERO_WINDOW: kls_status = 73;
 
 /// The sentence that explains a status.
-const fn text(status: kls_status) -> &'static CStr {
+pub(crate) const fn text(status: kls_status) -> &'static CStr {
     match status {
         KLS_OK => c"Success.",
         KLS_ERROR_NULL => c"A pointer is NULL.",
@@ -148,6 +150,9 @@ const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_THREADS => c"num_threads must be between 1 and 1024, and the threads must be startable.",
         KLS_ERROR_RESERVED => c"A reserved field is not 0.",
         KLS_ERROR_UNSUPPORTED => c"This processor, or the chosen backend, cannot do what an option asks for.",
+        KLS_ERROR_PARALLEL_FOR => {
+            c"The caller's parallel_for did not run every task once and to its end; the step was made in full all the same."
+        }
         KLS_ERROR_BETA => c"beta1 and beta2 must lie in [0, 1).",
         KLS_ERROR_EPS => c"eps must be finite and at least 0.",
         KLS_ERROR_WEIGHT_DECAY => c"weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.",
@@ -203,9 +208,6 @@ const fn text(status: kls_status) -> &'static CStr {
         _ => c"Unknown status.",
     }
 }
-
-/// Shorthand for a call's outcome before it is turned into a status.
-pub(crate) type Outcome = Result<(), kls_status>;
 
 pub(crate) const fn from_config(error: ConfigError) -> kls_status {
     match error {

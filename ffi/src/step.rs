@@ -3,12 +3,13 @@
 use core::ffi::c_void;
 use core::ops::Range;
 
-use klshampoo::{Format, StepError, Tensor};
+use klshampoo::{Format, Tensor};
 
 use crate::checked::{check_pointer, slice};
+use crate::error::{Locate, Outcome};
 use crate::guard::{guard, with_handle};
 use crate::handle::{Parts, kls_optimizer};
-use crate::pointers::{Pointers, keep_first};
+use crate::pointers::Pointers;
 use crate::status::*;
 use crate::versioned::{FromC, Versioned, extend, read_struct, write_struct};
 
@@ -17,30 +18,27 @@ use crate::versioned::{FromC, Versioned, extend, read_struct, write_struct};
 /// # Safety
 /// The pointers belong to the tensors of `range`, and the caller vouches for their memory.
 unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr: f32) -> Outcome {
-    let Parts { mut view, scratch, mut portable, .. } = parts;
+    let Parts { mut view, scratch, mut portable, met, .. } = parts;
     let tensors = view.tensors();
     for (i, tensor) in tensors.iter().enumerate().take(range.end).skip(range.start) {
-        pointers.check(i, tensor)?;
+        pointers.check(i, tensor).of_tensor(i)?;
     }
     // SAFETY: the pointers have just been checked; the caller vouches for their memory.
     let gradient = |i: usize| unsafe { pointers.gradient(i, &tensors[i]) };
-    view.check(range.clone(), gradient, lr, pointers.grad_scale).map_err(|error| from_step(error.kind))?;
+    view.check(range.clone(), gradient, lr, pointers.grad_scale)?;
 
-    let mut first_error: Option<StepError> = None;
     #[cfg(feature = "host")]
     if let Some(host) = parts.host {
         // SAFETY: checked pointers.
-        unsafe { host.run(&mut view, range, lr, pointers, &mut first_error) };
-        return first_error.map_or(Ok(()), |error| Err(from_step(error.kind)));
+        let ran = unsafe { host.run(&mut view, range, lr, pointers, met) };
+        return met.outcome().and(ran);
     }
     let refreshes = view.refreshes(range.clone(), |tensor| pointers.has_gradient(tensor));
     for job in view.jobs(range, lr, refreshes) {
         // SAFETY: checked pointers, fresh jobs.
-        if let Some(Err(error)) = unsafe { pointers.run(job, scratch, &mut portable) } {
-            keep_first(&mut first_error, error);
-        }
+        unsafe { pointers.run(job, scratch, &mut portable, met) };
     }
-    first_error.map_or(Ok(()), |error| Err(from_step(error.kind)))
+    met.outcome()
 }
 
 /// The pointers of tensors that are all f32, for the calls whose pointers are typed.
@@ -59,8 +57,10 @@ fn plain<'a>(params: &'a [*mut f32], grads: &'a [*const f32], first: usize) -> P
 fn check_f32(tensors: &[Tensor], pointers: &Pointers<'_>) -> Outcome {
     let other = |tensor: &Tensor| tensor.storage().grad != Format::Native || tensor.storage().param != Format::Native;
     let stepped = |i: usize| pointers.has_gradient(pointers.first + i);
-    let wrong = pointers.grads.iter().enumerate().any(|(i, _)| stepped(i) && other(&tensors[pointers.first + i]));
-    if wrong { Err(KLS_ERROR_NOT_F32) } else { Ok(()) }
+    match (0..pointers.grads.len()).find(|&i| stepped(i) && other(&tensors[pointers.first + i])) {
+        Some(i) => Err(KLS_ERROR_NOT_F32).of_tensor(pointers.first + i),
+        None => Ok(()),
+    }
 }
 
 /// One step of the whole table. `params[i]` and `grads[i]` are the f32 elements of tensor i, which is frozen in this step
@@ -74,7 +74,9 @@ fn check_f32(tensors: &[Tensor], pointers: &Pointers<'_>) -> Outcome {
 ///
 /// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_NOT_F32, KLS_ERROR_LEARNING_RATE,
 /// KLS_ERROR_GRADIENT_NOT_FINITE, KLS_ERROR_GRADIENT_TOO_LARGE (nothing is written), and the three above. With KLS_WEIGHT_DECAY_L2 the
-/// parameter is part of the gradient; it is looked at when its slice's turn comes, not before.
+/// parameter is part of the gradient; it is looked at when its slice's turn comes, not before. KLS_ERROR_PARALLEL_FOR, if no slice failed:
+/// the caller's parallel_for left tasks out, repeated some or returned early; the step was made in full all the same, for what it left out was
+/// done by the calling thread and what it repeated was not.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `params` and `grads` point to `tensor_count` pointers to as many elements as the
@@ -89,13 +91,13 @@ pub unsafe extern "C" fn kls_optimizer_step(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the arrays.
     unsafe {
-        with_handle(optimizer, |optimizer| {
+        with_handle(optimizer, "kls_optimizer_step", |optimizer| {
             let parts = optimizer.parts()?;
             let count = parts.view.tensors().len();
             if tensor_count != count {
-                return Err(KLS_ERROR_TENSOR_COUNT);
+                return Err(KLS_ERROR_TENSOR_COUNT.into());
             }
-            let pointers = plain(slice(params, count)?, slice(grads, count)?, 0);
+            let pointers = plain(slice(params, count).of_field("params")?, slice(grads, count).of_field("grads")?, 0);
             check_f32(parts.view.tensors(), &pointers)?;
             step(parts, 0..count, pointers, lr)
         })
@@ -118,12 +120,12 @@ pub unsafe extern "C" fn kls_optimizer_step_tensor(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle and the buffers.
     unsafe {
-        with_handle(optimizer, |optimizer| {
+        with_handle(optimizer, "kls_optimizer_step_tensor", |optimizer| {
             let parts = optimizer.parts()?;
             if tensor >= parts.view.tensors().len() {
-                return Err(KLS_ERROR_INDEX);
+                return Err(KLS_ERROR_INDEX).of_tensor(tensor);
             }
-            check_pointer(grad)?;
+            check_pointer(grad).of_field("grad").of_tensor(tensor)?;
             let (params, grads) = ([param], [grad]);
             let pointers = plain(&params, &grads, tensor);
             check_f32(parts.view.tensors(), &pointers)?;
@@ -195,7 +197,7 @@ impl FromC for kls_step {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_step_init(step: *mut kls_step, struct_size: usize) -> kls_status {
     // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
-    guard(|| unsafe { write_struct(step, struct_size, kls_step::DEFAULT) })
+    guard("kls_step_init", || unsafe { write_struct(step, struct_size, kls_step::DEFAULT) })
 }
 
 /// One step of a range of tensors, with gradients and parameters in their formats, scaled gradients, or updates that are only written.
@@ -210,22 +212,22 @@ pub unsafe extern "C" fn kls_step_init(step: *mut kls_step, struct_size: usize) 
 pub unsafe extern "C" fn kls_optimizer_step_with(optimizer: *mut kls_optimizer, request: *const kls_step) -> kls_status {
     // SAFETY: the caller vouches for the handle, the request and the arrays.
     unsafe {
-        with_handle(optimizer, |optimizer| {
-            let request = read_struct(request)?;
+        with_handle(optimizer, "kls_optimizer_step_with", |optimizer| {
+            let request = read_struct(request).of_field("request")?;
             if request.reserved != 0 {
-                return Err(KLS_ERROR_RESERVED);
+                return Err(KLS_ERROR_RESERVED).of_field("reserved");
             }
             let parts = optimizer.parts()?;
             let (first, count) = (request.first_tensor, request.tensor_count);
             if count == 0 {
-                return Err(KLS_ERROR_TENSOR_COUNT);
+                return Err(KLS_ERROR_TENSOR_COUNT.into());
             }
             let end = first.checked_add(count).filter(|&end| end <= parts.view.tensors().len()).ok_or(KLS_ERROR_INDEX)?;
             let only_updates = !request.updates.is_null();
             let pointers = Pointers {
-                params: if only_updates && request.params.is_null() { &[] } else { slice(request.params, count)? },
-                grads: slice(request.grads, count)?,
-                updates: if only_updates { slice(request.updates.cast::<*mut c_void>(), count)? } else { &[] },
+                params: if only_updates && request.params.is_null() { &[] } else { slice(request.params, count).of_field("params")? },
+                grads: slice(request.grads, count).of_field("grads")?,
+                updates: if only_updates { slice(request.updates.cast::<*mut c_void>(), count).of_field("updates")? } else { &[] },
                 first,
                 grad_scale: request.grad_scale,
             };

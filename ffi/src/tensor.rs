@@ -1,8 +1,11 @@
 //! `kls_tensor`: one entry of the tensor table as C sees it.
 
+use core::ffi::c_char;
+
 use klshampoo::{Format, MAX_ORDER, MAX_ROW_PARTS, Mode, Rounding, Storage, TensorSpec};
 
 use crate::checked::slice;
+use crate::error::{Failure, Locate};
 use crate::guard::guard;
 use crate::status::*;
 use crate::versioned::{FromC, Versioned, extend, write_struct};
@@ -12,6 +15,9 @@ pub const KLS_MAX_ORDER: usize = 6;
 
 /// Most parts that the rows of a tensor are split into.
 pub const KLS_MAX_ROW_PARTS: usize = 8;
+
+/// Most bytes that are kept of a tensor's name.
+pub const KLS_MAX_NAME: usize = 63;
 
 const _: () = assert!(KLS_MAX_ORDER == MAX_ORDER && KLS_MAX_ROW_PARTS == MAX_ROW_PARTS, "the header's numbers are the core's");
 
@@ -63,6 +69,9 @@ pub struct kls_tensor {
     pub slice_stride: u64,
     /// Lengths of the parts of the first dim that have a state of their own, such as queries, keys and values in one matrix.
     pub row_parts: [u64; KLS_MAX_ROW_PARTS],
+    /// What messages call it (kls_last_error), besides its index: a text, of which at most KLS_MAX_NAME bytes are copied when an optimizer
+    /// is made; NULL (the default): nothing.
+    pub name: *const c_char,
     /// Elements from one index of a dim to the next, in parameter, gradient and update: rows with a gap, or a transposed matrix. All 0 (the
     /// default): dense, row-major. A transposed matrix may as well be described by its dims in the order in which they lie.
     pub strides: [u64; KLS_MAX_ORDER],
@@ -90,8 +99,8 @@ fn length(value: u64) -> Result<usize, kls_status> {
 }
 
 impl Versioned for kls_tensor {
-    // The first header ended before the parts of the rows, the second one before the strides.
-    const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, row_parts), core::mem::offset_of!(Self, strides), size_of::<Self>()];
+    // The first header ended before the parts of the rows, the second one before the name.
+    const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, row_parts), core::mem::offset_of!(Self, name), size_of::<Self>()];
 }
 
 impl FromC for kls_tensor {
@@ -113,6 +122,7 @@ impl kls_tensor {
         slices: 1,
         slice_stride: 0,
         row_parts: [0; KLS_MAX_ROW_PARTS],
+        name: core::ptr::null(),
         strides: [0; KLS_MAX_ORDER],
         grad_format: KLS_FORMAT_F32,
         param_format: KLS_FORMAT_F32,
@@ -123,20 +133,45 @@ impl kls_tensor {
         reserved: 0,
     };
 
+    /// The bytes of its name that are kept, cut between characters where it is too long; none without a name.
+    ///
+    /// # Safety
+    /// The name is NULL, or readable up to its NUL and unchanged during `'a`.
+    pub(crate) unsafe fn kept_name<'a>(&self) -> &'a [u8] {
+        let name = self.name.cast::<u8>();
+        if name.is_null() {
+            return &[];
+        }
+        // SAFETY: nothing behind the NUL is read.
+        let byte = |i: usize| unsafe { name.add(i).read() };
+        let mut len = (0..=KLS_MAX_NAME).take_while(|&i| byte(i) != 0).count();
+        if len > KLS_MAX_NAME {
+            // In UTF-8 a character's further bytes start with the bits 10.
+            len = (0..=KLS_MAX_NAME).rev().find(|&i| byte(i) & 0xc0 != 0x80).unwrap_or(KLS_MAX_NAME);
+        }
+        // SAFETY: these bytes have been read above.
+        unsafe { core::slice::from_raw_parts(name, len) }
+    }
+
+    /// The first dim that is zero.
+    pub(crate) fn zero_dim(&self) -> Option<usize> {
+        self.dims.iter().position(|&dim| dim == 0)
+    }
+
     /// The core's description; sizes and group are checked when the table is built.
-    pub(crate) fn to_core(self) -> Result<TensorSpec, kls_status> {
+    pub(crate) fn to_core(self) -> Result<TensorSpec, Failure> {
         let order = self.order as usize;
         if order == 0 || order > KLS_MAX_ORDER {
-            return Err(KLS_ERROR_ORDER);
+            return Err(KLS_ERROR_ORDER).of_field("order");
         }
         let mut dims = [1; KLS_MAX_ORDER];
-        for (dim, &from_c) in dims.iter_mut().zip(&self.dims[..order]) {
-            *dim = length(from_c)?;
+        for (k, (dim, &from_c)) in dims.iter_mut().zip(&self.dims[..order]).enumerate() {
+            *dim = length(from_c).of_element("dims", k)?;
         }
         let spec = TensorSpec::new(&dims[..order]).map_err(|_| KLS_ERROR_ORDER)?;
-        let mut spec = spec.group(self.group as usize).slices(length(self.slices)?);
+        let mut spec = spec.group(self.group as usize).slices(length(self.slices).of_field("slices")?);
         if self.slice_stride != 0 {
-            spec = spec.slice_stride(length(self.slice_stride)?);
+            spec = spec.slice_stride(length(self.slice_stride).of_field("slice_stride")?);
         }
         for (k, &mode) in self.modes[..order].iter().enumerate() {
             spec = match mode {
@@ -144,22 +179,22 @@ impl kls_tensor {
                 KLS_MODE_FULL => spec.mode(k, Mode::Full),
                 KLS_MODE_DIAGONAL => spec.mode(k, Mode::Diagonal),
                 KLS_MODE_IDENTITY => spec.mode(k, Mode::Identity),
-                _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+                _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_element("modes", k),
             };
         }
         let mut parts = [0; KLS_MAX_ROW_PARTS];
-        let given = self.row_parts.get(..self.row_part_count as usize).ok_or(KLS_ERROR_ROW_PARTS)?;
-        for (part, &from_c) in parts.iter_mut().zip(given) {
-            *part = length(from_c)?;
+        let given = self.row_parts.get(..self.row_part_count as usize).ok_or(KLS_ERROR_ROW_PARTS).of_field("row_part_count")?;
+        for (i, (part, &from_c)) in parts.iter_mut().zip(given).enumerate() {
+            *part = length(from_c).of_element("row_parts", i)?;
         }
-        let spec = spec.split_rows(&parts[..given.len()]).map_err(|_| KLS_ERROR_ROW_PARTS)?;
+        let spec = spec.split_rows(&parts[..given.len()]).map_err(|_| KLS_ERROR_ROW_PARTS).of_field("row_parts")?;
         Ok(spec.storage(self.storage(order)?))
     }
 
     /// How it lies in the caller's buffers.
-    fn storage(&self, order: usize) -> Result<Storage, kls_status> {
+    fn storage(&self, order: usize) -> Result<Storage, Failure> {
         if self.reserved != 0 {
-            return Err(KLS_ERROR_RESERVED);
+            return Err(KLS_ERROR_RESERVED).of_field("reserved");
         }
         let format = |format| match format {
             KLS_FORMAT_F32 => Ok(Format::Native),
@@ -168,17 +203,17 @@ impl kls_tensor {
             _ => Err(KLS_ERROR_UNKNOWN_VALUE),
         };
         let mut strides = [0; KLS_MAX_ORDER];
-        for (stride, &from_c) in strides.iter_mut().zip(&self.strides[..order]) {
-            *stride = length(from_c)?;
+        for (k, (stride, &from_c)) in strides.iter_mut().zip(&self.strides[..order]).enumerate() {
+            *stride = length(from_c).of_element("strides", k)?;
         }
         Ok(Storage {
-            grad: format(self.grad_format)?,
-            param: format(self.param_format)?,
+            grad: format(self.grad_format).of_field("grad_format")?,
+            param: format(self.param_format).of_field("param_format")?,
             master_weights: self.master_weights != 0,
             rounding: match self.rounding {
                 KLS_ROUNDING_NEAREST => Rounding::Nearest,
                 KLS_ROUNDING_STOCHASTIC => Rounding::Stochastic { seed: self.rounding_seed },
-                _ => return Err(KLS_ERROR_UNKNOWN_VALUE),
+                _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("rounding"),
             },
             grad_scaling: self.grad_scaling != 0,
             strides: strides.iter().any(|&stride| stride != 0).then_some(strides),
@@ -195,15 +230,15 @@ impl kls_tensor {
 /// `tensor` points to `struct_size` writable bytes, `dims` to `order` numbers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_tensor_init(tensor: *mut kls_tensor, struct_size: usize, order: u32, dims: *const u64) -> kls_status {
-    guard(|| {
+    guard("kls_tensor_init", || {
         if order == 0 || order as usize > KLS_MAX_ORDER {
-            return Err(KLS_ERROR_ORDER);
+            return Err(KLS_ERROR_ORDER).of_field("order");
         }
         // SAFETY: the caller vouches for `order` readable numbers.
-        let given = unsafe { slice(dims, order as usize)? };
+        let given = unsafe { slice(dims, order as usize) }.of_field("dims")?;
         let mut value = kls_tensor { order, ..kls_tensor::DEFAULT };
         value.dims[..given.len()].copy_from_slice(given);
         // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
-        unsafe { write_struct(tensor, struct_size, value) }
+        unsafe { write_struct(tensor, struct_size, value) }.of_field("tensor")
     })
 }

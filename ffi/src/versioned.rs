@@ -4,6 +4,7 @@
 use core::marker::PhantomData;
 
 use crate::checked::check_pointer;
+use crate::error::{Failure, Outcome};
 use crate::status::*;
 
 /// A struct of C that has grown, or may.
@@ -54,14 +55,14 @@ pub(crate) unsafe fn extend<T: Copy>(known: T, from: *const u8, size: usize) -> 
 
 /// A struct's declared size against the versions of it that this library knows.
 pub(crate) fn check_struct_size<T: Versioned>(size: usize) -> Outcome {
-    if T::SIZES.contains(&size) { Ok(()) } else { Err(KLS_ERROR_STRUCT_SIZE) }
+    if T::SIZES.contains(&size) { Ok(()) } else { Err(KLS_ERROR_STRUCT_SIZE.into()) }
 }
 
 /// The size that a struct from C says it has.
 ///
 /// # Safety
 /// `pointer` is NULL or points to a struct whose first four bytes are readable.
-unsafe fn struct_size<T: FromC>(pointer: *const T) -> Result<usize, kls_status> {
+unsafe fn struct_size<T: FromC>(pointer: *const T) -> Result<usize, Failure> {
     check_pointer(pointer)?;
     // SAFETY: not NULL, aligned for the struct and so for its first field.
     let size = unsafe { pointer.cast::<u32>().read() } as usize;
@@ -73,11 +74,11 @@ unsafe fn struct_size<T: FromC>(pointer: *const T) -> Result<usize, kls_status> 
 ///
 /// # Safety
 /// `pointer` is NULL or points to a struct of the size that its first field says.
-pub(crate) unsafe fn read_struct<T: FromC>(pointer: *const T) -> Result<T, kls_status> {
+pub(crate) unsafe fn read_struct<T: FromC>(pointer: *const T) -> Result<T, Failure> {
     // SAFETY: the caller vouches for it.
     unsafe {
         let size = struct_size(pointer)?;
-        T::read(pointer.cast(), size)
+        Ok(T::read(pointer.cast(), size)?)
     }
 }
 
@@ -112,14 +113,14 @@ impl<T> Copy for Structs<'_, T> {}
 impl<'a, T: FromC> Structs<'a, T> {
     /// # Safety
     /// `pointer` points to `count` structs, one after another, that nobody writes during `'a`. An empty array may come with any pointer.
-    pub(crate) unsafe fn new(pointer: *const T, count: usize) -> Result<Self, kls_status> {
+    pub(crate) unsafe fn new(pointer: *const T, count: usize) -> Result<Self, Failure> {
         if count == 0 {
             return Ok(Self { first: core::ptr::null(), size: 0, count, borrow: PhantomData });
         }
         // SAFETY: by the caller's word the first one is there.
         let size = unsafe { struct_size(pointer)? };
         if count > isize::MAX as usize / size {
-            return Err(KLS_ERROR_OVERFLOW);
+            return Err(KLS_ERROR_OVERFLOW.into());
         }
         Ok(Self { first: pointer.cast(), size, count, borrow: PhantomData })
     }

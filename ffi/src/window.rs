@@ -4,6 +4,7 @@ use klshampoo::linalg::Portable;
 use klshampoo::{window_scratch_len, window_similarity};
 
 use crate::checked::{check_pointer, put, slice, slice_mut};
+use crate::error::Locate;
 use crate::guard::guard;
 use crate::status::*;
 use crate::versioned::{Versioned, check_struct_size, write_struct};
@@ -47,13 +48,13 @@ impl Versioned for kls_similarity {
 /// `len` is writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_window_scratch_len(rows: usize, columns: usize, count: usize, len: *mut usize) -> kls_status {
-    guard(|| {
+    guard("kls_window_scratch_len", || {
         if rows == 0 || columns == 0 || count == 0 {
-            return Err(KLS_ERROR_ZERO_DIM);
+            return Err(KLS_ERROR_ZERO_DIM.into());
         }
         let needed = window_scratch_len(rows, columns, count).ok_or(KLS_ERROR_OVERFLOW)?;
         // SAFETY: the caller vouches for the number.
-        unsafe { put(len, needed) }
+        unsafe { put(len, needed) }.of_field("len")
     })
 }
 
@@ -80,12 +81,12 @@ pub unsafe extern "C" fn kls_window_similarity(
     similarity: *mut kls_similarity,
     struct_size: usize,
 ) -> kls_status {
-    guard(|| {
-        check_pointer(similarity)?;
-        check_struct_size::<kls_similarity>(struct_size)?;
+    guard("kls_window_similarity", || {
+        check_pointer(similarity).of_field("similarity")?;
+        check_struct_size::<kls_similarity>(struct_size).of_field("similarity")?;
         let elements = rows.checked_mul(columns).and_then(|n| n.checked_mul(count)).ok_or(KLS_ERROR_OVERFLOW)?;
         // SAFETY: the caller vouches for both buffers.
-        let (grads, scratch) = unsafe { (slice(grads, elements)?, slice_mut(scratch, scratch_len)?) };
+        let (grads, scratch) = unsafe { (slice(grads, elements).of_field("grads")?, slice_mut(scratch, scratch_len).of_field("scratch")?) };
         let found = window_similarity(grads, rows, columns, count, scratch, &mut Portable).map_err(from_window)?;
         let value = kls_similarity {
             struct_size: size_of::<kls_similarity>() as u32,

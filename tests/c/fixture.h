@@ -4,7 +4,7 @@
 
 #include "klshampoo.h"
 
-enum { ROWS = 4, COLUMNS = 3, ELEMENTS = ROWS * COLUMNS, VECTOR = 5, MEMORY = 64 * 1024 };
+enum { ROWS = 4, COLUMNS = 3, ELEMENTS = ROWS * COLUMNS, VECTOR = 5, MEMORY = 64 * 1024, MESSAGE = 256 };
 
 typedef struct fixture {
     kls_config group;

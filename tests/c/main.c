@@ -21,6 +21,11 @@ int main(void) {
         {"formats", test_formats},
         {"steps with everything", test_step_with},
         {"errors of steps with everything", test_step_with_errors},
+        {"texts of errors", test_error_texts},
+        {"log", test_log},
+        {"the caller's pool", test_parallel_for},
+        {"the caller's sgemm", test_sgemm},
+        {"added tensors", test_add_tensors},
         {"a program of the first header", test_abi_v0_1},
         {"the header in C11", test_c11_reads_the_header},
     };

@@ -40,17 +40,22 @@ pub struct Created<const BACKEND: i32, const THREADS: u32>;
 
 impl<const BACKEND: i32, const THREADS: u32> Face for Created<BACKEND, THREADS> {
     fn make(group: &kls_config, tensor: &kls_tensor) -> (*mut kls_optimizer, Vec<u128>) {
-        let mut options = kls_options { struct_size: 0, num_threads: 0, backend: 0, products: 0 };
-        let mut optimizer = std::ptr::null_mut();
+        let (options, mut optimizer) = (options(THREADS, BACKEND), std::ptr::null_mut());
         // SAFETY: all pointers are to live values.
-        unsafe {
-            assert_eq!(kls_options_init(&mut options, size_of::<kls_options>()), KLS_OK);
-            options.num_threads = THREADS;
-            options.backend = BACKEND;
-            assert_eq!(kls_optimizer_create(&mut optimizer, group, 1, tensor, 1, &options), KLS_OK);
-        }
+        assert_eq!(unsafe { kls_optimizer_create(&mut optimizer, group, 1, tensor, 1, &options) }, KLS_OK);
         (optimizer, Vec::new())
     }
+}
+
+/// The defaults but for the number of threads and the backend (`KLS_BACKEND_*`).
+pub fn options(threads: u32, backend: i32) -> kls_options {
+    let mut options = std::mem::MaybeUninit::<kls_options>::uninit();
+    // SAFETY: room for the struct, whose size is given; it is filled on success.
+    let options = unsafe {
+        assert_eq!(kls_options_init(options.as_mut_ptr(), size_of::<kls_options>()), KLS_OK);
+        options.assume_init()
+    };
+    kls_options { num_threads: threads, backend, ..options }
 }
 
 /// One tensor stepped through the C ABI.

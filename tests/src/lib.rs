@@ -12,6 +12,7 @@
 //! | [`lockstep`] | the core in float64 beside the textbook, compared after every step |
 //! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
 //! | [`counting`] | an allocator that counts |
+//! | [`plugins`] | pools and a matrix product that a caller may bring |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
 //! The first four know nothing of klshampoo, the fifth speaks of methods in its terms. An oracle that shared code with what it judges
@@ -29,5 +30,7 @@ pub mod golden;
 pub mod harness;
 pub mod lockstep;
 pub mod matrix;
+#[allow(unsafe_code)]
+pub mod plugins;
 pub mod textbook;
 pub mod translate;

@@ -3,10 +3,11 @@
 use klshampoo::Mode;
 use klshampoo_ffi::host::Bf16;
 use klshampoo_ffi::*;
-use klshampoo_tests::c_abi::{CAbi, Lent, config_to_c, tensor_to_c};
+use klshampoo_tests::c_abi::{CAbi, Lent, config_to_c, options, tensor_to_c};
 use klshampoo_tests::cases::Xorshift;
 use klshampoo_tests::counting::Counting;
 use klshampoo_tests::harness::{Driver, Number};
+use klshampoo_tests::plugins::{backwards, sgemm};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -26,28 +27,34 @@ fn lent_memory_allocates_nothing() {
     assert_eq!(Counting::of_all_threads() - before, 0, "lent memory");
 }
 
+fn describe(options: &kls_options) -> String {
+    let kls_options { num_threads, backend, products, .. } = options;
+    let (pool, sgemm) = (options.parallel_for.is_some(), options.sgemm.is_some());
+    format!("{num_threads} threads, backend {backend}, products {products}, the caller's: pool {pool}, sgemm {sgemm}")
+}
+
 #[test]
 fn steps_allocate_nothing_after_the_warm_up() {
     lent_memory_allocates_nothing();
-    let mut cases: Vec<_> = [(1, KLS_BACKEND_FAER), (2, KLS_BACKEND_FAER), (2, KLS_BACKEND_PORTABLE)]
-        .map(|(threads, backend)| (threads, backend, KLS_PRODUCTS_F32))
-        .into();
+    let faer = |threads| options(threads, KLS_BACKEND_FAER);
+    let mut cases = vec![faer(1), faer(2), options(2, KLS_BACKEND_PORTABLE)];
+    cases.push(kls_options { parallel_for: Some(backwards), ..faer(2) });
+    cases.push(kls_options { sgemm: Some(sgemm), ..faer(2) });
     if Bf16::detect().is_some() {
-        cases.push((2, KLS_BACKEND_FAER, KLS_PRODUCTS_BF16));
+        cases.push(kls_options { products: KLS_PRODUCTS_BF16, ..faer(2) });
     } else {
         println!("SKIPPED: bf16 products, for this processor has no AVX512-BF16");
     }
-    for (threads, backend, products) in cases {
+    for options in cases {
         let mut group = config_to_c(&f32::kl_shampoo());
         group.refresh_period = 3;
         let tensors: Vec<kls_tensor> = DIMS.iter().map(|dims| tensor_to_c(dims, &[None::<Mode>; 2])).collect();
-        let options = kls_options { struct_size: size_of::<kls_options>() as u32, num_threads: threads, backend, products };
         let mut optimizer = std::ptr::null_mut();
         // SAFETY: all pointers are to live values.
         let status = unsafe { kls_optimizer_create(&mut optimizer, &group, 1, tensors.as_ptr(), tensors.len(), &options) };
         assert_eq!(status, KLS_OK);
 
-        let mut random = Xorshift::for_shape(&[threads as usize]);
+        let mut random = Xorshift::for_shape(&[options.num_threads as usize]);
         let mut params: Vec<Vec<f32>> = DIMS.iter().map(|dims| vec![0.1; dims[0] * dims[1]]).collect();
         let mut grads = params.clone();
         let param_pointers: Vec<*mut f32> = params.iter_mut().map(Vec::as_mut_ptr).collect();
@@ -63,7 +70,7 @@ fn steps_allocate_nothing_after_the_warm_up() {
             let status = unsafe { kls_optimizer_step(optimizer, param_pointers.as_ptr(), grad_pointers.as_ptr(), DIMS.len(), 0.01) };
             assert_eq!(status, KLS_OK);
         }
-        assert_eq!(Counting::of_all_threads() - before, 0, "{threads} threads, backend {backend}, products {products}");
+        assert_eq!(Counting::of_all_threads() - before, 0, "{}", describe(&options));
         // SAFETY: a live optimizer.
         assert_eq!(unsafe { kls_optimizer_destroy(&mut optimizer) }, KLS_OK);
     }

@@ -2,7 +2,7 @@
 
 use klshampoo_ffi::host::Bf16;
 use klshampoo_ffi::*;
-use klshampoo_tests::c_abi::tensor_to_c;
+use klshampoo_tests::c_abi::{options, tensor_to_c};
 use klshampoo_tests::cases::Gradients;
 
 const DIMS: [usize; 2] = [256, 192];
@@ -17,7 +17,7 @@ fn movement(method: i32, products: i32, p0: &[f32], grads: &[Vec<f32>]) -> Vec<f
         group.assume_init()
     };
     let tensor = tensor_to_c(&DIMS, &[None; 2]);
-    let options = kls_options { struct_size: size_of::<kls_options>() as u32, num_threads: 1, backend: KLS_BACKEND_FAER, products };
+    let options = kls_options { products, ..options(1, KLS_BACKEND_FAER) };
     let mut optimizer = std::ptr::null_mut();
     // SAFETY: all pointers are to live values.
     assert_eq!(unsafe { kls_optimizer_create(&mut optimizer, &group, 1, &tensor, 1, &options) }, KLS_OK);

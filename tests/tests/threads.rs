@@ -1,26 +1,27 @@
-//! Host results are the same bits for any number of threads and any alignment of the buffers, whether threads share a slice or not.
+//! Host results are the same bits for any number of threads, for the caller's own and for any alignment of the buffers, whether threads share
+//! a slice or not.
 
 use klshampoo_ffi::host::Bf16;
 use klshampoo_ffi::*;
-use klshampoo_tests::c_abi::{config_to_c, tensor_to_c};
+use klshampoo_tests::c_abi::{config_to_c, options, tensor_to_c};
 use klshampoo_tests::cases::Xorshift;
 use klshampoo_tests::harness::Number;
+use klshampoo_tests::plugins::{at_once, backwards, sgemm};
 
 /// The first is large enough to be shared, by any number of threads.
 const DIMS: [&[usize]; 6] = [&[610, 350], &[64, 48], &[64, 48], &[3, 40, 20], &[17], &[130, 150]];
 const STEPS: usize = 7;
 
-/// The bits of all parameters after a run with `KLS_PRODUCTS_*`, with every buffer `shift` elements off a cache line.
-fn run(method: i32, products: i32, threads: u32, shift: usize) -> Vec<Vec<u32>> {
+/// The bits of all parameters after a run, with every buffer `shift` elements off a cache line.
+fn run(method: i32, options: &kls_options, shift: usize) -> Vec<Vec<u32>> {
     let mut group = config_to_c(&f32::kl_shampoo());
     // SAFETY: a live struct of the given size.
     assert_eq!(unsafe { kls_config_init(&mut group, size_of::<kls_config>(), method, KLS_CONVENTION_FIGURE13) }, KLS_OK);
     group.refresh_period = 3;
     let tensors: Vec<kls_tensor> = DIMS.iter().map(|dims| tensor_to_c(dims, &vec![None; dims.len()])).collect();
-    let options = kls_options { struct_size: size_of::<kls_options>() as u32, num_threads: threads, backend: KLS_BACKEND_FAER, products };
     let mut optimizer = std::ptr::null_mut();
     // SAFETY: all pointers are to live values.
-    let status = unsafe { kls_optimizer_create(&mut optimizer, &group, 1, tensors.as_ptr(), tensors.len(), &options) };
+    let status = unsafe { kls_optimizer_create(&mut optimizer, &group, 1, tensors.as_ptr(), tensors.len(), options) };
     assert_eq!(status, KLS_OK);
 
     let mut random = Xorshift::for_shape(&[7]);
@@ -43,19 +44,34 @@ fn run(method: i32, products: i32, threads: u32, shift: usize) -> Vec<Vec<u32>> 
 
 #[test]
 fn bits_depend_neither_on_threads_nor_on_alignment() {
-    let mut cases: Vec<_> = [KLS_METHOD_KL_SHAMPOO, KLS_METHOD_SOAP, KLS_METHOD_SHAMPOO].map(|method| (method, KLS_PRODUCTS_F32)).into();
+    let all = [KLS_METHOD_KL_SHAMPOO, KLS_METHOD_SOAP, KLS_METHOD_SHAMPOO];
+    let mut cases: Vec<_> = all.map(|method| (method, options(1, KLS_BACKEND_FAER))).into();
+    cases.push((KLS_METHOD_KL_SHAMPOO, kls_options { sgemm: Some(sgemm), ..options(1, KLS_BACKEND_FAER) }));
     if Bf16::detect().is_some() {
-        cases.extend([KLS_METHOD_KL_SHAMPOO, KLS_METHOD_F_SHAMPOO_1].map(|method| (method, KLS_PRODUCTS_BF16)));
+        let bf16 = kls_options { products: KLS_PRODUCTS_BF16, ..options(1, KLS_BACKEND_FAER) };
+        cases.extend([KLS_METHOD_KL_SHAMPOO, KLS_METHOD_F_SHAMPOO_1].map(|method| (method, bf16)));
     } else {
         println!("SKIPPED: bf16 products, for this processor has no AVX512-BF16");
     }
-    for (method, products) in cases {
-        let alone = run(method, products, 1, 0);
+    for (method, options) in cases {
+        let alone = run(method, &options, 0);
         assert!(alone.iter().flatten().all(|&bits| f32::from_bits(bits).is_finite() && f32::from_bits(bits) != 0.1));
-        for (threads, shift) in [(2, 0), (3, 0), (1, 5), (2, 11)] {
+        let with = |num_threads, parallel_for| kls_options { num_threads, parallel_for, ..options };
+        for (other, shift) in [
+            (with(2, None), 0),
+            (with(3, None), 0),
+            (with(1, None), 5),
+            (with(2, None), 11),
+            (with(3, Some(backwards)), 0),
+            (with(3, Some(at_once)), 3),
+        ] {
             assert!(
-                run(method, products, threads, shift) == alone,
-                "method {method}, products {products}, {threads} threads, {shift} elements off"
+                run(method, &other, shift) == alone,
+                "method {method}, products {}, sgemm {}, {} threads, the caller's {}, {shift} elements off",
+                other.products,
+                other.sgemm.is_some(),
+                other.num_threads,
+                other.parallel_for.is_some()
             );
         }
     }

@@ -47,7 +47,8 @@ pub trait LinAlg<T: Scalar> {
     /// `C <- A B`, or `C <- C + A B` when `accumulate`. `A` is m x k, `B` is k x n, `C` is m x n; any strides.
     ///
     /// # Errors
-    /// [`LinAlgError::Backend`] only; NaN and infinity propagate.
+    /// [`LinAlgError::Backend`], and [`LinAlgError::NotFinite`] from a backend that looks at its results; from others NaN and infinity
+    /// propagate.
     fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError>;
 
     /// The lower triangle (with the diagonal) of a square product, `C <- [C +] alpha A B`, which mostly is symmetric, but need not be.
@@ -55,7 +56,7 @@ pub trait LinAlg<T: Scalar> {
     /// With `B = A^T` this is the symmetric rank-k update. Elements above the diagonal of `C` are left as they were.
     ///
     /// # Errors
-    /// [`LinAlgError::Backend`] only; NaN and infinity propagate.
+    /// As [`Self::matmul`].
     fn matmul_lower(&mut self, c: MatMut<'_, T>, accumulate: bool, alpha: T, a: MatRef<'_, T>, b: MatRef<'_, T>)
     -> Result<(), LinAlgError>;
 

@@ -61,12 +61,11 @@ impl Optimizer {
             unsafe { tensor.assume_init() }
         };
         let tensors: Vec<kls_tensor> = spec.tensors.iter().map(tensor).collect();
-        let options = kls_options {
-            struct_size: size_of::<kls_options>() as u32,
-            num_threads: spec.threads,
-            backend: KLS_BACKEND_FAER,
-            products: KLS_PRODUCTS_F32,
-        };
+        let mut options = MaybeUninit::<kls_options>::uninit();
+        // SAFETY: room for the struct, whose size is given.
+        check(unsafe { kls_options_init(options.as_mut_ptr(), size_of::<kls_options>()) });
+        // SAFETY: it has just been filled.
+        let options = kls_options { num_threads: spec.threads, backend: KLS_BACKEND_FAER, ..unsafe { options.assume_init() } };
         let mut optimizer = std::ptr::null_mut();
         // SAFETY: live values, with their numbers.
         check(unsafe { kls_optimizer_create(&mut optimizer, &spec.config, 1, tensors.as_ptr(), tensors.len(), &options) });

@@ -4,8 +4,9 @@ use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 
 use std::sync::Arc;
 
-use super::faer::Faer;
+use super::faer::{Bf16, Faer, OutOfMemory};
 use super::pool::Pool;
+use super::sgemm::{Sgemm, WithSgemm};
 
 /// One of the backends, chosen once. The choice costs a branch per call, which a product does not notice.
 #[derive(Debug)]
@@ -14,13 +15,41 @@ pub enum Backend {
     Portable(Portable),
     /// faer's kernels, with SIMD by run-time detection.
     Faer(Box<Faer>),
+    /// The same, but for large products, which are the caller's.
+    Sgemm(Box<WithSgemm>),
+}
+
+/// Which backend an optimizer works with; each thread has one of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Portable,
+    Faer(Option<Bf16>),
+    Sgemm(Sgemm),
+}
+
+impl Kind {
+    /// Makes one for matrices of up to `largest x largest`.
+    pub(super) fn make(self, largest: usize) -> Result<Backend, OutOfMemory> {
+        Ok(match self {
+            Self::Portable => Backend::Portable(Portable),
+            Self::Faer(bf16) => Backend::Faer(Box::new(Faer::new(largest)?.with_bf16_products(bf16))),
+            Self::Sgemm(sgemm) => Backend::Sgemm(Box::new(WithSgemm::new(sgemm, Faer::new(largest)?))),
+        })
+    }
+
+    /// Whether threads can share its work on one matrix.
+    pub(super) fn is_shareable(self) -> bool {
+        !matches!(self, Self::Portable)
+    }
 }
 
 impl Backend {
     /// See [`Faer::set_helpers`].
     pub(super) fn set_helpers(&mut self, helpers: Option<Arc<Pool>>) {
-        if let Self::Faer(faer) = self {
-            faer.set_helpers(helpers);
+        match self {
+            Self::Portable(_) => {}
+            Self::Faer(faer) => faer.set_helpers(helpers),
+            Self::Sgemm(products) => products.faer.set_helpers(helpers),
         }
     }
 }
@@ -30,6 +59,7 @@ macro_rules! each {
         match $self {
             Self::Portable($linalg) => $call,
             Self::Faer($linalg) => $call,
+            Self::Sgemm($linalg) => $call,
         }
     };
 }
@@ -86,6 +116,7 @@ impl LinAlg<f32> for Backend {
         match self {
             Self::Portable(_) => pass(self),
             Self::Faer(faer) => faer.dispatch(|| pass(self)),
+            Self::Sgemm(products) => products.faer.dispatch(|| pass(self)),
         }
     }
 

@@ -9,9 +9,9 @@ mod cholesky;
 mod columns;
 mod eigen;
 mod factor;
-mod product;
-mod registers;
-mod tiles;
+pub(super) mod product;
+pub(super) mod registers;
+pub(super) mod tiles;
 
 use std::sync::Arc;
 
@@ -150,7 +150,7 @@ impl Faer {
     }
 
     /// Who works on a large matrix, and the memory for it.
-    fn team(&mut self) -> (Team<'_>, &mut MemStack) {
+    pub(super) fn team(&mut self) -> (Team<'_>, &mut MemStack) {
         (self.helpers.as_deref().map_or(Team::Alone, Team::Pool), MemStack::new(&mut self.scratch))
     }
 

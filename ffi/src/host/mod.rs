@@ -1,20 +1,29 @@
 //! What only hosts have: the heap, threads and the faer backend.
 
 mod backend;
+mod block;
 pub(crate) mod create;
 mod faer;
-mod pool;
+pub(crate) mod grow;
+pub(crate) mod pool;
+pub(crate) mod sgemm;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use klshampoo::{Optimizer, StepError, Tensor};
+use klshampoo::{Optimizer, Tensor};
 
 pub use self::backend::Backend;
+use self::backend::Kind;
+use self::block::Block;
+use self::create::kls_options;
 pub use self::faer::{Bf16, Faer, OutOfMemory};
 use self::pool::Pool;
-use crate::pointers::{Pointers, keep_first};
-use crate::status::{KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_THREADS, kls_status};
+pub use self::sgemm::WithSgemm;
+use crate::error::Outcome;
+use crate::met::Met;
+use crate::pointers::Pointers;
+use crate::status::{KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_PARALLEL_FOR, kls_status};
 
 /// What one thread needs for itself.
 pub(crate) struct Worker {
@@ -25,10 +34,22 @@ pub(crate) struct Worker {
 /// Why a worker can always be had.
 const POISONED: &str = "a worker's panic poisons the optimizer";
 
-/// The threads of an optimizer and what each of them needs.
+/// The threads of an optimizer, what each of them needs, and the memory of the table and the state.
 pub(crate) struct Host {
     pool: Arc<Pool>,
-    workers: Box<[Mutex<Worker>]>,
+    /// How many tasks of the pool may run at once.
+    tasks: usize,
+    kind: Kind,
+    workers: Workers,
+    /// What the optimizer's own pointer points to.
+    block: Block,
+    /// The memory of the optimizer object itself; freed with the host, after the object.
+    _place: Block,
+}
+
+/// One worker for each task of the pool, as a table needs them.
+struct Workers {
+    each: Box<[Mutex<Worker>]>,
     /// Per tensor: whether all threads work on each of its slices together.
     together: Box<[bool]>,
 }
@@ -41,17 +62,12 @@ const LARGE: u64 = 250_000_000;
 /// leave no thread without work for longer than that part.
 const PARTS: u64 = 8;
 
-impl Host {
-    /// One worker per thread; the calling thread is the first. `shareable`: whether threads can share such a backend's work on one matrix.
-    pub(crate) fn new(
-        threads: usize,
-        tensors: &[Tensor],
-        shareable: bool,
-        backend: impl Fn(usize) -> Result<Backend, OutOfMemory>,
-    ) -> Result<Self, kls_status> {
+impl Workers {
+    /// The calling thread's is the first.
+    fn new(tasks: usize, tensors: &[Tensor], kind: Kind) -> Result<Self, kls_status> {
         let step = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.slice_cost().times(tensor.slices() as u64).step));
-        let limit = LARGE.max(step / (PARTS * threads as u64));
-        let shareable = shareable && threads > 1;
+        let limit = LARGE.max(step / (PARTS * tasks as u64));
+        let shareable = kind.is_shareable() && tasks > 1;
         let together: Box<[bool]> = tensors.iter().map(|tensor| shareable && tensor.slice_cost().step >= limit).collect();
         let worker = |number: usize| {
             // What all threads work on together is the first one's to hold.
@@ -60,16 +76,38 @@ impl Host {
             let mut scratch = Vec::new();
             scratch.try_reserve_exact(scratch_len).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
             scratch.resize(scratch_len, 0.0);
-            let backend = backend(own().map(Tensor::largest_full_dim).max().unwrap_or(0)).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
+            let backend = kind.make(own().map(Tensor::largest_full_dim).max().unwrap_or(0)).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
             Ok(Mutex::new(Worker { scratch, backend }))
         };
-        let workers = (0..threads).map(worker).collect::<Result<_, kls_status>>()?;
-        Ok(Self { workers, pool: Arc::new(Pool::new(threads).map_err(|_| KLS_ERROR_THREADS)?), together })
+        let each = (0..tasks).map(worker).collect::<Result<_, kls_status>>()?;
+        Ok(Self { each, together })
+    }
+
+    /// The calling thread's scratch and backend.
+    fn first(&mut self) -> &mut Worker {
+        self.each[0].get_mut().expect(POISONED)
+    }
+}
+
+impl Host {
+    /// The host part of an optimizer at `place` with these tensors, which lie in the block.
+    fn new(options: &kls_options, kind: Kind, tensors: &[Tensor], place: Block, block: Block) -> Result<Self, kls_status> {
+        let tasks = options.num_threads as usize;
+        let workers = Workers::new(tasks, tensors, kind)?;
+        let pool = Arc::new(Pool::new(tasks, options.parallel_for, options.parallel_for_user)?);
+        Ok(Self { pool, tasks, kind, workers, block, _place: place })
+    }
+
+    /// The same threads with workers for another table, which lies in `block`; nothing changes on an error.
+    fn move_to(&mut self, block: Block, tensors: &[Tensor]) -> Result<(), kls_status> {
+        self.workers = Workers::new(self.tasks, tensors, self.kind)?;
+        self.block = block;
+        Ok(())
     }
 
     /// The calling thread's scratch and backend.
     pub(crate) fn first_worker(&mut self) -> &mut Worker {
-        self.workers[0].get_mut().expect(POISONED)
+        self.workers.first()
     }
 
     /// Runs the jobs of a range of tensors: large slices one after another, all threads on each; then the others, of which each thread
@@ -83,37 +121,35 @@ impl Host {
         tensors: Range<usize>,
         lr: f32,
         pointers: Pointers<'_>,
-        first_error: &mut Option<StepError>,
-    ) {
-        let (together, refreshes) = (&*self.together, view.refreshes(tensors.clone(), |tensor| pointers.has_gradient(tensor)));
-        if together[tensors.clone()].contains(&true) {
-            let helpers = Arc::clone(&self.pool);
-            let Worker { scratch, backend } = self.workers[0].get_mut().expect(POISONED);
-            backend.set_helpers(Some(helpers));
+        met: &mut Met,
+    ) -> Outcome {
+        let Self { pool, workers, .. } = self;
+        let refreshes = view.refreshes(tensors.clone(), |tensor| pointers.has_gradient(tensor));
+        if workers.together[tensors.clone()].contains(&true) {
+            let Workers { each, together } = &mut *workers;
+            let Worker { scratch, backend } = each[0].get_mut().expect(POISONED);
+            backend.set_helpers(Some(Arc::clone(pool)));
             // A panic leaves the helpers set, and poisons the optimizer.
             for job in view.jobs(tensors.clone(), lr, refreshes).filter(|job| together[job.tensor()]) {
                 // SAFETY: checked pointers and fresh jobs, by the caller's word; the iterator gives each job out once.
-                if let Some(Err(error)) = unsafe { pointers.run(job, scratch, backend) } {
-                    keep_first(first_error, error);
-                }
+                unsafe { pointers.run(job, scratch, backend, met) };
             }
             backend.set_helpers(None);
         }
-        let mut alone = view.jobs(tensors.clone(), lr, refreshes).filter(|job| !together[job.tensor()]).peekable();
-        if alone.peek().is_none() {
-            return;
-        }
-        let (jobs, errors) = (Mutex::new(alone), Mutex::new(first_error));
-        self.pool.run(&|thread| {
-            let mut worker = self.workers[thread].lock().expect(POISONED);
-            let Worker { scratch, backend } = &mut *worker;
-            loop {
-                let Some(job) = jobs.lock().expect("taking a job does not panic").next() else { break };
-                // SAFETY: as above.
-                if let Some(Err(error)) = unsafe { pointers.run(job, scratch, backend) } {
-                    keep_first(&mut errors.lock().expect("keeping an error does not panic"), error);
+        let mut alone = view.jobs(tensors.clone(), lr, refreshes).filter(|job| !workers.together[job.tensor()]).peekable();
+        if alone.peek().is_some() {
+            let (jobs, all) = (Mutex::new(alone), Mutex::new(met));
+            pool.run(&|thread| {
+                let mut worker = workers.each[thread].lock().expect(POISONED);
+                let (Worker { scratch, backend }, mut met) = (&mut *worker, Met::default());
+                loop {
+                    let Some(job) = jobs.lock().expect("taking a job does not panic").next() else { break };
+                    // SAFETY: as above.
+                    unsafe { pointers.run(job, scratch, backend, &mut met) };
                 }
-            }
-        });
+                all.lock().expect("adding up does not panic").merge(&met);
+            });
+        }
+        if pool.take_misuse() { Err(KLS_ERROR_PARALLEL_FOR.into()) } else { Ok(()) }
     }
 }

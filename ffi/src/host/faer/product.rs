@@ -177,7 +177,7 @@ fn accumulation(accumulate: bool) -> Accum {
 }
 
 /// The same matrix for faer, if its rows or its columns are contiguous and do not overlap.
-pub(super) fn view<'a, T: Scalar>(m: MatRef<'a, T>) -> Option<::faer::MatRef<'a, T>> {
+pub(in crate::host) fn view<'a, T: Scalar>(m: MatRef<'a, T>) -> Option<::faer::MatRef<'a, T>> {
     let (rows, cols, row_stride, col_stride) = (m.rows(), m.cols(), m.row_stride(), m.col_stride());
     if col_stride == 1 && row_stride >= cols {
         Some(::faer::MatRef::from_row_major_slice_with_stride(m.data(), rows, cols, row_stride))
@@ -189,7 +189,7 @@ pub(super) fn view<'a, T: Scalar>(m: MatRef<'a, T>) -> Option<::faer::MatRef<'a,
 }
 
 /// As [`view`], to write to. Rows go by way of the transpose: faer's own constructor for them (0.24.4) takes them for columns.
-pub(super) fn view_mut<'a, T: Scalar>(m: &'a mut MatMut<'_, T>) -> Option<::faer::MatMut<'a, T>> {
+pub(in crate::host) fn view_mut<'a, T: Scalar>(m: &'a mut MatMut<'_, T>) -> Option<::faer::MatMut<'a, T>> {
     let (rows, cols, row_stride, col_stride) = (m.rows(), m.cols(), m.row_stride(), m.col_stride());
     if col_stride == 1 && row_stride >= cols {
         Some(::faer::MatMut::from_column_major_slice_with_stride_mut(m.data(), cols, rows, row_stride).transpose_mut())

@@ -5,7 +5,7 @@
 //! four times as long on a Zen 5 core.
 
 /// Clears the upper halves when it is dropped: to be made before the first call of faer on a thread, and dropped after the last.
-pub(super) struct ClearRegisters;
+pub(in crate::host) struct ClearRegisters;
 
 impl Drop for ClearRegisters {
     #[inline]

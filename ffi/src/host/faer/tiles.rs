@@ -12,7 +12,7 @@ use super::registers::ClearRegisters;
 
 /// Who computes the tiles.
 #[derive(Clone, Copy)]
-pub(crate) enum Team<'a> {
+pub(in crate::host) enum Team<'a> {
     /// The calling thread.
     Alone,
     /// All threads of a pool, of which the calling one is number 0. None of them is busy.
@@ -21,7 +21,7 @@ pub(crate) enum Team<'a> {
 
 impl Team<'_> {
     /// Calls `f(0)`, ..., `f(count - 1)`, each once.
-    pub(super) fn run(self, count: usize, f: impl Fn(usize) + Sync) {
+    pub(in crate::host) fn run(self, count: usize, f: impl Fn(usize) + Sync) {
         match self {
             Team::Pool(pool) if count > 1 => {
                 let next = AtomicUsize::new(0);
@@ -54,23 +54,23 @@ const fn longest(n: usize) -> usize {
 }
 
 /// How many pieces `0..n` is cut into.
-pub(super) const fn pieces(n: usize) -> usize {
+pub(in crate::host) const fn pieces(n: usize) -> usize {
     n.div_ceil(longest(n))
 }
 
 /// Piece `i` of `0..n`: as long as the others, but for the last, and whole vectors.
-pub(super) fn piece(n: usize, i: usize) -> Range<usize> {
+pub(in crate::host) fn piece(n: usize, i: usize) -> Range<usize> {
     let side = n.div_ceil(pieces(n)).next_multiple_of(64);
     n.min(i * side)..n.min((i + 1) * side)
 }
 
 /// How many tiles the lower triangle of an `n x n` matrix is cut into.
-pub(super) const fn lower_pieces(n: usize) -> usize {
+pub(in crate::host) const fn lower_pieces(n: usize) -> usize {
     pieces(n) * (pieces(n) + 1) / 2
 }
 
 /// Rows and columns of tile `i` of the lower triangle; rows of many tiles come first.
-pub(super) fn lower_piece(n: usize, i: usize) -> (Range<usize>, Range<usize>) {
+pub(in crate::host) fn lower_piece(n: usize, i: usize) -> (Range<usize>, Range<usize>) {
     // Tile (row, column), column <= row, is number row (row + 1) / 2 + column from the end.
     let tile = lower_pieces(n) - 1 - i;
     let row = (0..pieces(n)).rfind(|row| row * (row + 1) / 2 <= tile).unwrap_or(0);
@@ -78,7 +78,7 @@ pub(super) fn lower_piece(n: usize, i: usize) -> (Range<usize>, Range<usize>) {
 }
 
 /// A matrix of which different threads write different parts.
-pub(super) struct Shared<'a, T> {
+pub(in crate::host) struct Shared<'a, T> {
     data: *mut T,
     rows: usize,
     cols: usize,
@@ -91,7 +91,7 @@ pub(super) struct Shared<'a, T> {
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
-    pub(super) fn new(m: MatMut<'a, T>) -> Self {
+    pub(in crate::host) fn new(m: MatMut<'a, T>) -> Self {
         let (rows, cols, row_stride, col_stride) = (m.nrows(), m.ncols(), m.row_stride(), m.col_stride());
         Self { data: m.as_ptr_mut(), rows, cols, row_stride, col_stride, borrow: PhantomData }
     }
@@ -100,7 +100,7 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// # Safety
     /// No part that is alive overlaps another.
-    pub(super) unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>) -> MatMut<'_, T> {
+    pub(in crate::host) unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>) -> MatMut<'_, T> {
         assert!(rows.start <= rows.end && rows.end <= self.rows && cols.start <= cols.end && cols.end <= self.cols);
         let offset = rows.start as isize * self.row_stride + cols.start as isize * self.col_stride;
         // SAFETY: inside the matrix, which is borrowed for 'a; apart from all others by the caller's word.

@@ -1,0 +1,110 @@
+//! Why a call failed and where: what its status and its message are made of.
+
+use klshampoo::{StepError, StepErrorKind};
+
+use crate::status::{from_step, kls_status};
+
+/// Why a call failed. A status alone becomes one by `?` or `into`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub status: kls_status,
+    pub place: Place,
+    /// Takes the place of the status' own text where there is more to say.
+    pub because: Option<&'static str>,
+}
+
+/// Where a call failed, as far as that is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub group: Option<usize>,
+    pub tensor: Option<usize>,
+    /// Where slices are cut, `slice * pieces + piece`.
+    pub slice: Option<usize>,
+    pub mode: Option<usize>,
+    /// An argument of the call, or a field of a struct.
+    pub field: Option<&'static str>,
+    /// The element of that field.
+    pub element: Option<usize>,
+}
+
+/// What a call that returns nothing but its status comes to.
+pub(crate) type Outcome = Result<(), Failure>;
+
+impl Failure {
+    /// A status with more to say than its own text.
+    pub(crate) const fn because(status: kls_status, because: &'static str) -> Self {
+        Self { because: Some(because), ..Self::new(status) }
+    }
+
+    /// The same, in an element of an array.
+    pub(crate) fn at_element(mut self, field: &'static str, element: usize) -> Self {
+        (self.place.field, self.place.element) = (Some(field), Some(element));
+        self
+    }
+
+    const fn new(status: kls_status) -> Self {
+        let place = Place { group: None, tensor: None, slice: None, mode: None, field: None, element: None };
+        Self { status, place, because: None }
+    }
+}
+
+impl From<kls_status> for Failure {
+    fn from(status: kls_status) -> Self {
+        Self::new(status)
+    }
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        let place = match error.kind {
+            // These are about the call, whatever tensor they name.
+            StepErrorKind::LearningRate | StepErrorKind::TensorCount => Place::default(),
+            _ => Place { tensor: Some(error.tensor), slice: Some(error.slice), ..Place::default() },
+        };
+        Self { place, ..Self::new(from_step(error.kind)) }
+    }
+}
+
+/// Says where a failure happened; what it knows already stays.
+pub(crate) trait Locate<T> {
+    /// In this argument of the call, or this field of a struct.
+    fn of_field(self, field: &'static str) -> Result<T, Failure>;
+    /// In this element of an array.
+    fn of_element(self, field: &'static str, element: usize) -> Result<T, Failure>;
+    /// In this group.
+    fn of_group(self, group: usize) -> Result<T, Failure>;
+    /// In this tensor.
+    fn of_tensor(self, tensor: usize) -> Result<T, Failure>;
+    /// In this mode.
+    fn of_mode(self, mode: usize) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Failure>> Locate<T> for Result<T, E> {
+    fn of_field(self, field: &'static str) -> Result<T, Failure> {
+        locate(self, |place| place.field = place.field.or(Some(field)))
+    }
+
+    fn of_element(self, field: &'static str, element: usize) -> Result<T, Failure> {
+        self.map_err(|error| error.into().at_element(field, element))
+    }
+
+    fn of_group(self, group: usize) -> Result<T, Failure> {
+        locate(self, |place| place.group = place.group.or(Some(group)))
+    }
+
+    fn of_tensor(self, tensor: usize) -> Result<T, Failure> {
+        locate(self, |place| place.tensor = place.tensor.or(Some(tensor)))
+    }
+
+    fn of_mode(self, mode: usize) -> Result<T, Failure> {
+        locate(self, |place| place.mode = place.mode.or(Some(mode)))
+    }
+}
+
+fn locate<T, E: Into<Failure>>(result: Result<T, E>, here: impl FnOnce(&mut Place)) -> Result<T, Failure> {
+    result.map_err(|error| {
+        let mut failure = error.into();
+        here(&mut failure.place);
+        failure
+    })
+}
