@@ -26,6 +26,8 @@ fn main() {
         "diagnostics.c",
         "methods.c",
         "pieces.c",
+        "checkpoint.c",
+        "resume.c",
     ];
     let paths = |files: &[&str]| files.iter().map(|file| format!("c/{file}")).collect::<Vec<_>>();
     strict("c99").files(paths(&tests)).compile("kls_c99_tests");

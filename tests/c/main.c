@@ -18,6 +18,8 @@ int main(void) {
         {"window similarity", test_window_similarity},
         {"methods", test_methods},
         {"pieces", test_pieces},
+        {"checkpoint", test_checkpoint},
+        {"checkpoint files", test_checkpoint_files},
         {"a program of the first header", test_abi_v0_1},
         {"the header in C11", test_c11_reads_the_header},
     };

@@ -1,9 +1,12 @@
-//! What only hosts have: the heap, threads and the faer backend.
+//! What only hosts have: the heap, threads, the faer backend and files.
 
 mod backend;
 pub(crate) mod create;
 mod faer;
+pub(crate) mod file;
+mod json;
 mod pool;
+mod safetensors;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -13,6 +16,7 @@ use klshampoo::{Optimizer, StepError, Tensor};
 pub use self::backend::Backend;
 pub use self::faer::{Bf16, Faer, OutOfMemory};
 use self::pool::Pool;
+pub use self::safetensors::{from_safetensors, to_safetensors};
 use crate::pointers::{Pointers, keep_first};
 use crate::status::{KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_THREADS, kls_status};
 
