@@ -26,7 +26,10 @@ fn file(checkpoint: &[u8], name: impl Fn(usize) -> String) -> Result<Vec<u8>, kl
 /// A table with every part of a state and a few steps behind it.
 fn trained<T: Number>() -> Core<T, Portable> {
     let group = T::in_convention(T::presets()[5].1, klshampoo::Convention::ReferenceMeta);
-    let groups = [Config { graft: klshampoo::Graft::Adam, measure: true, ..group }, T::in_convention(T::presets()[2].1, klshampoo::Convention::Figure13)];
+    let groups = [
+        Config { graft: klshampoo::Graft::Adam, measure: true, ..group },
+        T::in_convention(T::presets()[2].1, klshampoo::Convention::Figure13),
+    ];
     let spec = |dims: &[usize]| TensorSpec::new(dims).unwrap();
     let specs = [
         spec(&[6, 5]),
@@ -91,7 +94,7 @@ fn names_are_readable_and_the_callers() {
 
 #[test]
 fn bytes_that_are_no_checkpoint_make_no_file() {
-    let bytes = checkpoint(&mut trained::<f32>());
+    let bytes = checkpoint(&mut Core::<f32, Portable>::table(&[f32::kl_shampoo()], &[TensorSpec::new(&[2, 2]).unwrap()]));
     assert_eq!(file(&[], |i| i.to_string()).unwrap_err(), KLS_ERROR_CHECKPOINT_TRUNCATED);
     assert_eq!(file(&bytes[..100], |i| i.to_string()).unwrap_err(), KLS_ERROR_CHECKPOINT_TRUNCATED);
     let mut altered = bytes.clone();
@@ -113,7 +116,7 @@ fn an_altered_file_is_refused_or_is_the_same_checkpoint() {
     let file = file(&bytes, |i| i.to_string()).unwrap();
     let header = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize + 8;
     for at in 0..file.len() {
-        for mask in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+        for mask in [1, 32, 255] {
             let mut altered = file.clone();
             altered[at] ^= mask;
             match from_safetensors(&altered) {

@@ -26,8 +26,7 @@ pub enum PartKind {
 
 impl PartKind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Basis, Self::Factor, Self::Eigenvalues, Self::Momentum, Self::SecondMoment, Self::GraftMoment];
+    pub const ALL: [Self; 6] = [Self::Basis, Self::Factor, Self::Eigenvalues, Self::Momentum, Self::SecondMoment, Self::GraftMoment];
 
     /// The number that stands for it; it never changes its meaning.
     pub const fn code(self) -> u32 {
@@ -67,12 +66,10 @@ impl PartKind {
 /// The parts that a piece has, in the order of its state, of which they are all.
 pub(super) fn parts(layout: &Layout) -> impl Iterator<Item = PartRecord> {
     let Regions { basis, factor, lambda, momentum, second_moment, graft_moment } = layout.regions();
-    let part = |kind: PartKind, mode: usize, range: Range<usize>| PartRecord {
-        part: kind.code(),
-        mode: mode as u32,
-        len: range.len() as u64,
-    };
-    let per_mode = move |kind, ranges: [Range<usize>; MAX_ORDER]| ranges.into_iter().enumerate().map(move |(k, range)| part(kind, k, range));
+    let part =
+        |kind: PartKind, mode: usize, range: Range<usize>| PartRecord { part: kind.code(), mode: mode as u32, len: range.len() as u64 };
+    let per_mode =
+        move |kind, ranges: [Range<usize>; MAX_ORDER]| ranges.into_iter().enumerate().map(move |(k, range)| part(kind, k, range));
     per_mode(PartKind::Basis, basis)
         .chain(per_mode(PartKind::Factor, factor))
         .chain(per_mode(PartKind::Eigenvalues, lambda))

@@ -5,7 +5,7 @@ use super::fields::{Fields, Record};
 use super::parts::parts;
 use crate::plan::Piece;
 use crate::shape::MAX_ORDER;
-use crate::{Config, Scalar, SliceHeader, Tensor};
+use crate::{Config, Estimator, Scalar, SliceHeader, Tensor};
 
 /// The version of the format that this library writes, and the latest that it reads.
 pub const VERSION: u32 = 1;
@@ -53,7 +53,8 @@ record! {
 }
 
 record! {
-    /// The choices that give a tensor's state its meaning.
+    /// The choices that give a tensor's state its meaning, in the numbers of the header's `KLS_*` constants. Those about factors are 0
+    /// where there are none.
     Method {
         /// What the factors estimate.
         estimator: u32,
@@ -276,17 +277,19 @@ impl Record for SliceHeader {
 
 impl Method {
     pub(super) fn of<T: Scalar>(config: &Config<T>) -> Self {
+        // What says something of factors says nothing where there are none.
+        let of_factors = |code| if config.estimator == Estimator::None { 0 } else { code };
         Self {
             estimator: codes::estimator(config.estimator),
-            estimate_order: codes::estimate_order(config.estimate_order),
-            eigenvalues: codes::eigenvalues(config.eigenvalues),
+            estimate_order: of_factors(codes::estimate_order(config.estimate_order)),
+            eigenvalues: of_factors(codes::eigenvalues(config.eigenvalues)),
             direction: codes::direction(config.direction).0,
             graft: codes::graft(config.graft),
-            first_step: codes::first_step(config.first_step),
-            first_basis: codes::first_basis(config.first_basis),
-            factor_init: codes::factor_init(config.factor_init),
+            first_step: of_factors(codes::first_step(config.first_step)),
+            first_basis: of_factors(codes::first_basis(config.first_basis)),
+            factor_init: of_factors(codes::factor_init(config.factor_init)),
             momentum: codes::momentum(config.momentum),
-            gauge: u32::from(config.gauge),
+            gauge: of_factors(u32::from(config.gauge)),
         }
     }
 }

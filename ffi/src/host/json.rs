@@ -116,14 +116,16 @@ impl Fields for FromJson<'_> {
     }
 
     fn u32s(&mut self, name: &'static str, values: &mut [u32]) -> Result<(), kls_status> {
-        for (value, found) in values.iter_mut().zip(self.array(name, values.len())?) {
+        let found = self.array(name, values.len())?;
+        for (value, found) in values.iter_mut().zip(found) {
             *value = narrow(self.whole(found)?)?;
         }
         Ok(())
     }
 
     fn u64s(&mut self, name: &'static str, values: &mut [u64]) -> Result<(), kls_status> {
-        for (value, found) in values.iter_mut().zip(self.array(name, values.len())?) {
+        let found = self.array(name, values.len())?;
+        for (value, found) in values.iter_mut().zip(found) {
             *value = self.whole(found)?;
         }
         Ok(())
