@@ -378,6 +378,15 @@ typedef struct kls_optimizer kls_optimizer;
 // Result of every call: `KLS_OK` or the number of an error. Numbers never change their meaning.
 typedef int32_t kls_status;
 
+// Takes the next `len` bytes of a checkpoint, at most 512. Returns 0 when it has taken all of them; anything else ends the call with
+// KLS_ERROR_CHECKPOINT_CALLBACK. It must not use the optimizer, nor leave by longjmp or an exception.
+typedef int32_t (*kls_write)(void *user, const void *bytes, size_t len);
+
+// Fills `bytes` with the `len` bytes, at most 512, of a checkpoint that start at `offset`. Returns 0 when it has filled all of them;
+// anything else, such as an end that comes too early, ends the call with KLS_ERROR_CHECKPOINT_CALLBACK. A checkpoint is read front to
+// back, twice, and never beyond its end. It must not use the optimizer, nor leave by longjmp or an exception.
+typedef int32_t (*kls_read)(void *user, uint64_t offset, void *bytes, size_t len);
+
 // What there is to say about one dim of a slice. Where the method keeps no eigenvalues (SOAP), they are the factor's diagonal in the
 // eigenbasis.
 typedef struct kls_mode_report {
@@ -880,9 +889,104 @@ typedef struct kls_similarity {
 // All gradients of the window are zero.
 #define KLS_ERROR_ZERO_WINDOW 73
 
+// This is no checkpoint of an optimizer.
+#define KLS_ERROR_CHECKPOINT_FORMAT 80
+
+// A later version of the library wrote the checkpoint.
+#define KLS_ERROR_CHECKPOINT_VERSION 81
+
+// The checkpoint is not as long as it says: it was cut off.
+#define KLS_ERROR_CHECKPOINT_TRUNCATED 82
+
+// The checkpoint's bytes are not those that were saved.
+#define KLS_ERROR_CHECKPOINT_CHECKSUM 83
+
+// The checkpoint's numbers are of another element type.
+#define KLS_ERROR_CHECKPOINT_ELEMENT 84
+
+// The checkpoint is of other tensors: their number, dims, slices or pieces.
+#define KLS_ERROR_CHECKPOINT_SHAPES 85
+
+// The checkpoint is of another method, whose state means something else.
+#define KLS_ERROR_CHECKPOINT_METHOD 86
+
+// The checkpoint contradicts itself: something else than this library wrote it.
+#define KLS_ERROR_CHECKPOINT_MALFORMED 87
+
+// The read or write callback failed; the optimizer is unchanged.
+#define KLS_ERROR_CHECKPOINT_CALLBACK 88
+
+// The checkpoint changed or could not be read any more while it was loaded; the optimizer's state is that of a new one.
+#define KLS_ERROR_CHECKPOINT_CHANGED 89
+
+// There is no such file or folder.
+#define KLS_ERROR_FILE_NOT_FOUND 90
+
+// Reading or writing the file failed.
+#define KLS_ERROR_IO 91
+
+// This is no safetensors file with an optimizer's checkpoint.
+#define KLS_ERROR_SAFETENSORS 92
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Bytes of a checkpoint of this optimizer. They depend on its groups and tensors alone, not on the steps that it has made.
+//
+// Errors: the handle's, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `bytes` is writable.
+kls_status kls_optimizer_save_size(struct kls_optimizer *optimizer,
+                                   uint64_t *bytes);
+
+// Saves the optimizer's state: factors, bases, eigenvalues, moments, counters and refresh phases of every slice, and the table that they
+// belong to. Parameters, learning rate and refresh budget are not in it. `len` is at least what kls_optimizer_save_size gives; what
+// `buffer` has beyond that is left alone. A checkpoint is the same bytes on every machine.
+//
+// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL and the handle's; `buffer` is then untouched.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `buffer` has `len` writable bytes.
+kls_status kls_optimizer_save(struct kls_optimizer *optimizer,
+                              void *buffer,
+                              size_t len);
+
+// Takes the state from a checkpoint in memory. The optimizer was made of the same tensors, as many and in the same order, with the same
+// dims, modes, slices, pieces and methods. Groups, strides and hyper-parameters may be others (learning rates, betas, decay, damping,
+// periods, the power, ...), and so may backend and threads. With the same ones every later step gives the same bits as without the save. `len` may be more than the
+// checkpoint has.
+//
+// Errors: KLS_ERROR_CHECKPOINT_FORMAT, KLS_ERROR_CHECKPOINT_VERSION, KLS_ERROR_CHECKPOINT_ELEMENT, KLS_ERROR_CHECKPOINT_TRUNCATED,
+// KLS_ERROR_CHECKPOINT_CHECKSUM, KLS_ERROR_CHECKPOINT_SHAPES, KLS_ERROR_CHECKPOINT_METHOD, KLS_ERROR_CHECKPOINT_MALFORMED,
+// KLS_ERROR_NULL and the handle's; the optimizer is then unchanged.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `buffer` has `len` readable bytes that nobody writes meanwhile.
+kls_status kls_optimizer_load(struct kls_optimizer *optimizer,
+                              const void *buffer,
+                              size_t len);
+
+// Saves as kls_optimizer_save does, but hands the bytes to `write`, front to back, with `user` as its first argument.
+//
+// Errors: KLS_ERROR_CHECKPOINT_CALLBACK, KLS_ERROR_NULL and the handle's. The optimizer is never changed.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `write` is NULL or a function that may be called with `user`.
+kls_status kls_optimizer_save_to(struct kls_optimizer *optimizer, kls_write write, void *user);
+
+// Loads as kls_optimizer_load does, but asks `read` for the bytes, with `user` as its first argument. All of them are read and checked
+// before the optimizer is touched, and then read again.
+//
+// Errors: those of kls_optimizer_load and KLS_ERROR_CHECKPOINT_CALLBACK; the optimizer is then unchanged. But when the second reading
+// fails or finds other bytes it is KLS_ERROR_CHECKPOINT_CHANGED, and the state is that of a new optimizer.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `read` is NULL or a function that may be called with `user`.
+kls_status kls_optimizer_load_from(struct kls_optimizer *optimizer,
+                                   kls_read read,
+                                   void *user);
 
 // Writes KL(E[gg^T], S) up to a constant, (log det S + g^T S^-1 g) / 2, of one slice's part of `grad`: the tensor's gradient of `len`
 // elements, as a step takes it. S is the square of what the method divides by after the last step, without damping. Averaged over
@@ -940,6 +1044,34 @@ kls_status kls_optimizer_create(struct kls_optimizer **optimizer,
                                 const struct kls_tensor *tensors,
                                 size_t tensor_count,
                                 const struct kls_options *options);
+#endif
+
+#if defined(KLS_HOST)
+// Saves as kls_optimizer_save does, into a safetensors file: one tensor per part of the state, `<tensor>.<slice>.<piece>.<part>` and, for
+// parts of a dim, `.<dim>` (`wte.0.0.basis.1`, `wte.0.0.momentum`), with the tensor's name, or, unless each has one and no two the same, its index in the table; groups, shapes, counters
+// and checksum as JSON in the metadata. The file is written beside `path` and renamed: at any time `path` holds the old file or the whole new
+// one. Memory for a second copy of the state is needed meanwhile.
+//
+// Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_SAFETENSORS (the names of so many
+// pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then untouched, unless only the last act failed, to make the new name durable.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `path` is NULL or a text that ends with a zero byte.
+kls_status kls_optimizer_save_file(struct kls_optimizer *optimizer,
+                                   const char *path);
+#endif
+
+#if defined(KLS_HOST)
+// Loads as kls_optimizer_load does, from a file that kls_optimizer_save_file wrote. Memory for two more copies of the state is needed
+// meanwhile.
+//
+// Errors: those of kls_optimizer_load, KLS_ERROR_FILE_NOT_FOUND, KLS_ERROR_IO, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_SAFETENSORS; the
+// optimizer is then unchanged.
+//
+// # Safety
+// As for kls_optimizer_save_file.
+kls_status kls_optimizer_load_file(struct kls_optimizer *optimizer,
+                                   const char *path);
 #endif
 
 #if defined(KLS_HOST)

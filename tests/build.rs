@@ -30,6 +30,8 @@ fn main() {
         "errors_text.c",
         "callbacks.c",
         "add_tensors.c",
+        "checkpoint.c",
+        "resume.c",
     ];
     let paths = |files: &[&str]| files.iter().map(|file| format!("c/{file}")).collect::<Vec<_>>();
     strict("c99").files(paths(&tests)).compile("kls_c99_tests");

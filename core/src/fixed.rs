@@ -2,6 +2,7 @@
 
 use heapless::Vec;
 
+use crate::checkpoint::{CheckpointError, Sink, Source};
 use crate::linalg::LinAlg;
 use crate::optimizer::Optimizer;
 use crate::report::{StepError, StepReport};
@@ -152,6 +153,27 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
     /// [`StepError`].
     pub fn header(&mut self, tensor: usize, slice: usize) -> Result<SliceHeader, StepError> {
         self.parts().0.header(tensor, slice).copied()
+    }
+
+    /// See [`Optimizer::save_len`].
+    pub fn save_len(&mut self) -> u64 {
+        self.parts().0.save_len()
+    }
+
+    /// See [`Optimizer::save`].
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn save<S: Sink>(&mut self, sink: &mut S) -> Result<(), CheckpointError> {
+        self.parts().0.save(sink)
+    }
+
+    /// See [`Optimizer::load`]. The table is built first, as it was when it was saved.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn load<S: Source>(&mut self, source: &mut S) -> Result<(), CheckpointError> {
+        self.parts().0.load(source)
     }
 
     /// What the table needs so far.

@@ -24,6 +24,7 @@
 //! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all |
 //! | [`Layout`] | the only place where sizes exist |
 //! | [`Optimizer::objective`], [`ModeReport`], [`window_similarity`] | diagnostics, computed when asked for |
+//! | [`checkpoint`], [`Optimizer::save`], [`Optimizer::load`] | the state as bytes |
 //! | [`linalg`] | the trait behind which products and factorisations stand, and the portable backend |
 //!
 //! Sources: paper A, "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization"; paper B, "A New Perspective on
@@ -32,6 +33,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod checkpoint;
 pub mod linalg;
 
 mod apply;

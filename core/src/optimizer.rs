@@ -18,8 +18,8 @@ use crate::{BadGradient, Config, ConfigError, Elements, Layout, Scalar, SliceHea
 pub struct Optimizer<'a, T> {
     groups: &'a [Config<T>],
     tensors: &'a [Tensor],
-    headers: &'a mut [SliceHeader],
-    state: &'a mut [T],
+    pub(crate) headers: &'a mut [SliceHeader],
+    pub(crate) state: &'a mut [T],
     /// Floating-point operations of a step's refreshes.
     refresh_budget: u64,
 }

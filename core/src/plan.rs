@@ -44,7 +44,7 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub layout: Layout,
-    start: [usize; MAX_ORDER],
+    pub start: [usize; MAX_ORDER],
     dims: [usize; MAX_ORDER],
 }
 

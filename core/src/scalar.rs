@@ -40,6 +40,8 @@ pub trait Scalar:
     const FLOOR: Self;
     /// Squared norms must stay below 2 to this power: 120 for `f32`, 960 for `f64`.
     const NORM_LIMIT_LOG2: i32;
+    /// The type's number in a checkpoint: 1 for `f32`, 2 for `f64`.
+    const ELEMENT: u32;
 
     /// Square root, correctly rounded.
     #[must_use]
@@ -73,6 +75,14 @@ pub trait Scalar:
     /// The nearest `f32`.
     #[must_use]
     fn to_f32(self) -> f32;
+    /// The same number, widened.
+    #[must_use]
+    fn as_f64(self) -> f64;
+    /// Its bits, in as many low bytes as it has.
+    fn bits(self) -> u64;
+    /// The number of these bits; higher bytes are not looked at.
+    #[must_use]
+    fn from_low_bits(bits: u64) -> Self;
     /// The larger of two numbers that are not NaN.
     #[must_use]
     fn max(self, other: Self) -> Self {
@@ -86,13 +96,14 @@ pub trait Scalar:
 }
 
 macro_rules! scalar {
-    ($t:ty, $bits:ty, $mantissa:expr, $bias:expr, $exp_mask:expr, $limit:expr, $sqrt:path, $pow:path, $ln:path, $exp:path) => {
+    ($t:ty, $bits:ty, $mantissa:expr, $bias:expr, $exp_mask:expr, $limit:expr, $element:expr, $sqrt:path, $pow:path, $ln:path, $exp:path) => {
         impl Scalar for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const EPSILON: Self = <$t>::EPSILON;
             const FLOOR: Self = 1.0 / 9_223_372_036_854_775_808.0;
             const NORM_LIMIT_LOG2: i32 = $limit;
+            const ELEMENT: u32 = $element;
 
             #[inline]
             fn sqrt(self) -> Self {
@@ -139,9 +150,21 @@ macro_rules! scalar {
             fn to_f32(self) -> f32 {
                 self as f32
             }
+            #[inline]
+            fn as_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline]
+            fn bits(self) -> u64 {
+                u64::from(self.to_bits())
+            }
+            #[inline]
+            fn from_low_bits(bits: u64) -> Self {
+                <$t>::from_bits(bits as $bits)
+            }
         }
     };
 }
 
-scalar!(f32, u32, 23, 127, 0xff, 120, libm::sqrtf, libm::powf, libm::logf, libm::expf);
-scalar!(f64, u64, 52, 1023, 0x7ff, 960, libm::sqrt, libm::pow, libm::log, libm::exp);
+scalar!(f32, u32, 23, 127, 0xff, 120, 1, libm::sqrtf, libm::powf, libm::logf, libm::expf);
+scalar!(f64, u64, 52, 1023, 0x7ff, 960, 2, libm::sqrt, libm::pow, libm::log, libm::exp);

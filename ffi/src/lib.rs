@@ -2,6 +2,7 @@
 #![cfg_attr(not(feature = "host"), no_std)]
 
 mod checked;
+mod checkpoint;
 mod config;
 mod config_v0_1;
 mod diagnostics;
@@ -28,6 +29,7 @@ mod version;
 mod versioned;
 mod window;
 
+pub use checkpoint::*;
 pub use config::*;
 pub use diagnostics::*;
 pub use handle::kls_optimizer;
@@ -36,6 +38,8 @@ pub use host::create::{
     KLS_BACKEND_AUTO, KLS_BACKEND_FAER, KLS_BACKEND_PORTABLE, KLS_PRODUCTS_BF16, KLS_PRODUCTS_F32, kls_optimizer_create, kls_options,
     kls_options_init,
 };
+#[cfg(feature = "host")]
+pub use host::file::{kls_optimizer_load_file, kls_optimizer_save_file};
 #[cfg(feature = "host")]
 pub use host::grow::kls_optimizer_add_tensors;
 #[cfg(feature = "host")]

@@ -2,6 +2,7 @@
 
 use core::ffi::{CStr, c_char};
 
+use klshampoo::checkpoint::CheckpointError;
 use klshampoo::{ConfigError, GradientFault, ShapeError, SliceError, StepErrorKind, TableError, WindowError};
 
 /// Result of every call: `KLS_OK` or the number of an error. Numbers never change their meaning.
@@ -133,6 +134,32 @@ pub const KLS_ERROR_NOT_F32: kls_status = 75;
 pub const KLS_ERROR_MASTER_WEIGHTS: kls_status = 76;
 /// All gradients of the window are zero.
 pub const KLS_ERROR_ZERO_WINDOW: kls_status = 73;
+/// This is no checkpoint of an optimizer.
+pub const KLS_ERROR_CHECKPOINT_FORMAT: kls_status = 80;
+/// A later version of the library wrote the checkpoint.
+pub const KLS_ERROR_CHECKPOINT_VERSION: kls_status = 81;
+/// The checkpoint is not as long as it says: it was cut off.
+pub const KLS_ERROR_CHECKPOINT_TRUNCATED: kls_status = 82;
+/// The checkpoint's bytes are not those that were saved.
+pub const KLS_ERROR_CHECKPOINT_CHECKSUM: kls_status = 83;
+/// The checkpoint's numbers are of another element type.
+pub const KLS_ERROR_CHECKPOINT_ELEMENT: kls_status = 84;
+/// The checkpoint is of other tensors: their number, dims, slices or pieces.
+pub const KLS_ERROR_CHECKPOINT_SHAPES: kls_status = 85;
+/// The checkpoint is of another method, whose state means something else.
+pub const KLS_ERROR_CHECKPOINT_METHOD: kls_status = 86;
+/// The checkpoint contradicts itself: something else than this library wrote it.
+pub const KLS_ERROR_CHECKPOINT_MALFORMED: kls_status = 87;
+/// The read or write callback failed; the optimizer is unchanged.
+pub const KLS_ERROR_CHECKPOINT_CALLBACK: kls_status = 88;
+/// The checkpoint changed or could not be read any more while it was loaded; the optimizer's state is that of a new one.
+pub const KLS_ERROR_CHECKPOINT_CHANGED: kls_status = 89;
+/// There is no such file or folder.
+pub const KLS_ERROR_FILE_NOT_FOUND: kls_status = 90;
+/// Reading or writing the file failed.
+pub const KLS_ERROR_IO: kls_status = 91;
+/// This is no safetensors file with an optimizer's checkpoint.
+pub const KLS_ERROR_SAFETENSORS: kls_status = 92;
 
 /// The sentence that explains a status.
 pub(crate) const fn text(status: kls_status) -> &'static CStr {
@@ -205,6 +232,21 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         }
         KLS_ERROR_OVERLAP => c"A parameter buffer overlaps a gradient buffer.",
         KLS_ERROR_ZERO_WINDOW => c"All gradients of the window are zero.",
+        KLS_ERROR_CHECKPOINT_FORMAT => c"This is no checkpoint of an optimizer.",
+        KLS_ERROR_CHECKPOINT_VERSION => c"A later version of the library wrote the checkpoint.",
+        KLS_ERROR_CHECKPOINT_TRUNCATED => c"The checkpoint is not as long as it says: it was cut off.",
+        KLS_ERROR_CHECKPOINT_CHECKSUM => c"The checkpoint's bytes are not those that were saved.",
+        KLS_ERROR_CHECKPOINT_ELEMENT => c"The checkpoint's numbers are of another element type.",
+        KLS_ERROR_CHECKPOINT_SHAPES => c"The checkpoint is of other tensors: their number, dims, slices or pieces.",
+        KLS_ERROR_CHECKPOINT_METHOD => c"The checkpoint is of another method, whose state means something else.",
+        KLS_ERROR_CHECKPOINT_MALFORMED => c"The checkpoint contradicts itself: something else than this library wrote it.",
+        KLS_ERROR_CHECKPOINT_CALLBACK => c"The read or write callback failed; the optimizer is unchanged.",
+        KLS_ERROR_CHECKPOINT_CHANGED => {
+            c"The checkpoint changed or could not be read any more while it was loaded; the optimizer's state is that of a new one."
+        }
+        KLS_ERROR_FILE_NOT_FOUND => c"There is no such file or folder.",
+        KLS_ERROR_IO => c"Reading or writing the file failed.",
+        KLS_ERROR_SAFETENSORS => c"This is no safetensors file with an optimizer's checkpoint.",
         _ => c"Unknown status.",
     }
 }
@@ -291,6 +333,22 @@ pub(crate) const fn from_window(error: WindowError) -> kls_status {
         WindowError::NotFinite => KLS_ERROR_GRADIENT_NOT_FINITE,
         WindowError::Zero => KLS_ERROR_ZERO_WINDOW,
         WindowError::LinAlg(_) => KLS_ERROR_LINALG,
+    }
+}
+
+pub(crate) const fn from_checkpoint(error: CheckpointError) -> kls_status {
+    match error {
+        CheckpointError::NotACheckpoint => KLS_ERROR_CHECKPOINT_FORMAT,
+        CheckpointError::Version => KLS_ERROR_CHECKPOINT_VERSION,
+        CheckpointError::Truncated => KLS_ERROR_CHECKPOINT_TRUNCATED,
+        CheckpointError::Checksum => KLS_ERROR_CHECKPOINT_CHECKSUM,
+        CheckpointError::Element => KLS_ERROR_CHECKPOINT_ELEMENT,
+        CheckpointError::Shapes => KLS_ERROR_CHECKPOINT_SHAPES,
+        CheckpointError::Method => KLS_ERROR_CHECKPOINT_METHOD,
+        CheckpointError::Malformed => KLS_ERROR_CHECKPOINT_MALFORMED,
+        CheckpointError::Stream => KLS_ERROR_CHECKPOINT_CALLBACK,
+        CheckpointError::Changed => KLS_ERROR_CHECKPOINT_CHANGED,
+        CheckpointError::BufferTooShort => KLS_ERROR_MEMORY_TOO_SHORT,
     }
 }
 

@@ -36,9 +36,15 @@ const char *test_log(void);
 const char *test_parallel_for(void);
 const char *test_sgemm(void);
 const char *test_add_tensors(void);
+const char *test_checkpoint(void);
+const char *test_checkpoint_files(void);
 const char *test_abi_v0_1(void);
 const char *test_c11_reads_the_header(void);
 const char *test_cpp_reads_the_header(void);
+
+/* Halves of a run, for two processes. */
+const char *resume_first(int32_t method, const char *path);
+const char *resume_second(int32_t method, const char *path, int32_t safetensors);
 
 #ifdef __cplusplus
 }

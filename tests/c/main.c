@@ -26,6 +26,8 @@ int main(void) {
         {"the caller's pool", test_parallel_for},
         {"the caller's sgemm", test_sgemm},
         {"added tensors", test_add_tensors},
+        {"checkpoint", test_checkpoint},
+        {"checkpoint files", test_checkpoint_files},
         {"a program of the first header", test_abi_v0_1},
         {"the header in C11", test_c11_reads_the_header},
     };

@@ -1,4 +1,4 @@
-//! The core never allocates: counted, over every kind of step.
+//! The core never allocates: counted, over every kind of step, and saving and loading.
 
 use klshampoo::linalg::Portable;
 use klshampoo::{Config, FixedOptimizer, Layout, Mode, StatePart, TensorSpec};
@@ -62,6 +62,10 @@ fn no_step_allocates() {
     optimizer.read(0, 0, StatePart::Basis(0), &mut basis).unwrap();
     optimizer.set_basis(0, 0, 0, &basis).unwrap();
     optimizer.read(0, 0, StatePart::Factor(0), &mut basis).unwrap();
+    let mut checkpoint = [0u8; 40_000];
+    optimizer.save(&mut &mut checkpoint[..]).unwrap();
+    optimizer.load(&mut &checkpoint[..]).unwrap();
+    optimizer.load(&mut &checkpoint[..1000]).unwrap_err();
     grads.0[5] = f32::NAN;
     optimizer.step_tensor(0, &mut matrix, &grads.0, 0.01).unwrap_err();
     assert_eq!(Counting::of_this_thread() - before, 0);

@@ -1,11 +1,14 @@
-//! What only hosts have: the heap, threads and the faer backend.
+//! What only hosts have: the heap, threads, the faer backend and files.
 
 mod backend;
 mod block;
 pub(crate) mod create;
 mod faer;
+pub(crate) mod file;
 pub(crate) mod grow;
+mod json;
 pub(crate) mod pool;
+mod safetensors;
 pub(crate) mod sgemm;
 
 use std::ops::Range;
@@ -19,6 +22,7 @@ use self::block::Block;
 use self::create::kls_options;
 pub use self::faer::{Bf16, Faer, OutOfMemory};
 use self::pool::Pool;
+pub use self::safetensors::{from_safetensors, to_safetensors};
 pub use self::sgemm::WithSgemm;
 use crate::error::Outcome;
 use crate::met::Met;

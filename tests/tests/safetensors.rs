@@ -1,0 +1,235 @@
+//! Checkpoints as safetensors files: the same bytes both ways, and nothing altered goes unnoticed.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use klshampoo::linalg::Portable;
+use klshampoo::{Config, Mode, TensorSpec};
+use klshampoo_ffi::host::{from_safetensors, to_safetensors};
+use klshampoo_ffi::*;
+use klshampoo_tests::c_abi::{config_to_c, tensor_to_c};
+use klshampoo_tests::harness::{Core, Number};
+
+fn checkpoint<T: Number>(core: &mut Core<T, Portable>) -> Vec<u8> {
+    let view = core.view().0;
+    let mut bytes = vec![0; view.save_len() as usize];
+    view.save(&mut bytes.as_mut_slice()).unwrap();
+    bytes
+}
+
+fn file(checkpoint: &[u8], name: impl Fn(usize) -> String) -> Result<Vec<u8>, kls_status> {
+    let mut bytes = Vec::new();
+    to_safetensors(checkpoint, name)?.write_to(&mut bytes).unwrap();
+    Ok(bytes)
+}
+
+/// A table with every part of a state and a few steps behind it.
+fn trained<T: Number>() -> Core<T, Portable> {
+    let group = T::in_convention(T::presets()[5].1, klshampoo::Convention::ReferenceMeta);
+    let groups = [
+        Config { graft: klshampoo::Graft::Adam, measure: true, ..group },
+        T::in_convention(T::presets()[2].1, klshampoo::Convention::Figure13),
+    ];
+    let spec = |dims: &[usize]| TensorSpec::new(dims).unwrap();
+    let specs = [
+        spec(&[6, 5]),
+        spec(&[4, 3]).slices(3).slice_stride(20).group(1),
+        spec(&[3]),
+        spec(&[2, 3, 4]).mode(1, Mode::Diagonal),
+        spec(&[6, 4]).split_rows(&[4, 2]).unwrap().group(1),
+    ];
+    let mut core = Core::table(&groups, &specs);
+    let mut params: Vec<Vec<T>> = core.tensors.iter().map(|tensor| vec![T::from_f64(0.1); tensor.span()]).collect();
+    let mut random = klshampoo_tests::cases::Xorshift::for_shape(&[5]);
+    for _ in 0..12 {
+        let grads: Vec<_> = params.iter().map(|p| Some(p.iter().map(|_| T::from_f64(random.normal())).collect())).collect();
+        core.try_step(&mut params, &grads, T::from_f64(0.01)).unwrap();
+    }
+    core
+}
+
+fn converts<T: Number>() {
+    let bytes = checkpoint(&mut trained::<T>());
+    let file = file(&bytes, |i| i.to_string()).unwrap();
+    let back = from_safetensors(&file).unwrap();
+    assert!(back == bytes);
+    assert!(self::file(&back, |i| i.to_string()).unwrap() == file);
+}
+
+#[test]
+fn both_ways_are_without_loss() {
+    converts::<f32>();
+    converts::<f64>();
+    // Nothing but an empty table, and numbers that JSON does not have.
+    let empty = checkpoint(&mut Core::<f32, Portable>::table(&[], &[]));
+    assert!(from_safetensors(&file(&empty, |i| i.to_string()).unwrap()).unwrap() == empty);
+    let mut core = trained::<f32>();
+    core.headers[0].update_rms = f32::from_bits(0xffc0_0001);
+    core.headers[1].update_rms = f32::NEG_INFINITY;
+    core.headers[2].update_cosine = -0.0;
+    core.state[3] = f32::NAN;
+    let bytes = checkpoint(&mut core);
+    assert!(from_safetensors(&file(&bytes, |i| i.to_string()).unwrap()).unwrap() == bytes);
+}
+
+#[test]
+fn names_are_readable_and_the_callers() {
+    let bytes = checkpoint(&mut trained::<f32>());
+    let named = file(&bytes, |i| format!("layers.{i}.weight")).unwrap();
+    assert!(from_safetensors(&named).unwrap() == bytes);
+    let parsed = safetensors::SafeTensors::deserialize(&named).unwrap();
+    let momentum = parsed.tensor("layers.1.weight.2.0.momentum").unwrap();
+    assert_eq!((momentum.dtype(), momentum.shape()), (safetensors::Dtype::F32, &[4, 3][..]));
+    assert_eq!(parsed.tensor("layers.0.weight.0.0.basis.1").unwrap().shape(), [5, 5]);
+    assert_eq!(parsed.tensor("layers.0.weight.0.0.factor.0").unwrap().shape(), [21]);
+    assert_eq!(parsed.tensor("layers.3.weight.0.0.eigenvalues.1").unwrap().shape(), [3]);
+    assert_eq!(parsed.tensor("layers.4.weight.0.1.second_moment").unwrap().shape(), [2, 4]);
+    assert_eq!(parsed.tensor("layers.0.weight.0.0.graft_moment").unwrap().shape(), [6, 5]);
+    let core = trained::<f32>();
+    let numbers: Vec<u8> = core.state.iter().flat_map(|x| x.to_le_bytes()).collect();
+    assert_eq!(parsed.tensor("layers.0.weight.0.0.basis.0").unwrap().data(), &numbers[..4 * 36]);
+    // Two tensors of one name.
+    assert_eq!(file(&bytes, |_| "w".into()).unwrap_err(), KLS_ERROR_SAFETENSORS);
+}
+
+#[test]
+fn bytes_that_are_no_checkpoint_make_no_file() {
+    let bytes = checkpoint(&mut Core::<f32, Portable>::table(&[f32::kl_shampoo()], &[TensorSpec::new(&[2, 2]).unwrap()]));
+    assert_eq!(file(&[], |i| i.to_string()).unwrap_err(), KLS_ERROR_CHECKPOINT_TRUNCATED);
+    assert_eq!(file(&bytes[..100], |i| i.to_string()).unwrap_err(), KLS_ERROR_CHECKPOINT_TRUNCATED);
+    let mut altered = bytes.clone();
+    altered[0] = 0;
+    assert_eq!(file(&altered, |i| i.to_string()).unwrap_err(), KLS_ERROR_CHECKPOINT_FORMAT);
+    for at in 64..bytes.len() {
+        let mut altered = bytes.clone();
+        altered[at] ^= 0x11;
+        file(&altered, |i| i.to_string()).unwrap_err();
+    }
+}
+
+/// The smallest file with everything in it; each byte of it altered.
+#[test]
+fn an_altered_file_is_refused_or_is_the_same_checkpoint() {
+    let mut core = Core::<f32, Portable>::table(&[f32::kl_shampoo()], &[TensorSpec::new(&[2, 2]).unwrap()]);
+    core.try_step(&mut [vec![0.0; 4]], &[Some(vec![0.1, 0.2, 0.3, -0.5])], 0.01).unwrap();
+    let bytes = checkpoint(&mut core);
+    let file = file(&bytes, |i| i.to_string()).unwrap();
+    let header = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize + 8;
+    for at in 0..file.len() {
+        for mask in [1, 32, 255] {
+            let mut altered = file.clone();
+            altered[at] ^= mask;
+            match from_safetensors(&altered) {
+                // White space in the header, or a digit that no number needs.
+                Ok(checkpoint) => assert!(at < header && checkpoint == bytes, "byte {at}, mask {mask}"),
+                Err(status) => assert!(at < header || status == KLS_ERROR_CHECKPOINT_CHECKSUM, "byte {at}, mask {mask}: {status}"),
+            }
+        }
+    }
+    for len in 0..file.len() {
+        assert_eq!(from_safetensors(&file[..len]).unwrap_err(), KLS_ERROR_CHECKPOINT_TRUNCATED, "{len}");
+    }
+    assert_eq!(from_safetensors(&[&file[..], b"more"].concat()).unwrap_err(), KLS_ERROR_CHECKPOINT_TRUNCATED);
+    assert_eq!(from_safetensors(&bytes).unwrap_err(), KLS_ERROR_SAFETENSORS);
+    assert_eq!(from_safetensors(b"\x02\0\0\0\0\0\0\0{}").unwrap_err(), KLS_ERROR_SAFETENSORS);
+    let text = String::from_utf8_lossy(&file[8..header]).replace("\\\"version\\\":1", "\\\"version\\\":2");
+    let newer = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &file[header..]].concat();
+    assert_eq!(from_safetensors(&newer).unwrap_err(), KLS_ERROR_CHECKPOINT_VERSION);
+}
+
+/// An optimizer on the heap.
+struct Handle(*mut kls_optimizer);
+
+impl Handle {
+    fn new(dims: &[usize]) -> Self {
+        let (group, tensor) = (config_to_c(&f32::kl_shampoo()), tensor_to_c(dims, &vec![None; dims.len()]));
+        let mut optimizer = std::ptr::null_mut();
+        // SAFETY: all pointers are to live values.
+        assert_eq!(unsafe { kls_optimizer_create(&mut optimizer, &group, 1, &tensor, 1, std::ptr::null()) }, KLS_OK);
+        Self(optimizer)
+    }
+
+    fn step(&self, scale: f32) {
+        let (mut param, grad) = ([0.0; 6], [1.0, -2.0, 0.5, 3.0, 0.1, 0.2].map(|x| x * scale));
+        // SAFETY: a live optimizer and buffers of its tensor's length.
+        assert_eq!(unsafe { kls_optimizer_step(self.0, &param.as_mut_ptr(), &grad.as_ptr(), 1, 0.01) }, KLS_OK);
+    }
+
+    fn state(&self) -> Vec<u8> {
+        let mut size = 0;
+        // SAFETY: a live optimizer, and a buffer of the size that it says.
+        unsafe {
+            assert_eq!(kls_optimizer_save_size(self.0, &mut size), KLS_OK);
+            let mut bytes = vec![0u8; size as usize];
+            assert_eq!(kls_optimizer_save(self.0, bytes.as_mut_ptr().cast(), bytes.len()), KLS_OK);
+            bytes
+        }
+    }
+
+    fn save(&self, path: &Path) -> kls_status {
+        let path = CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: a live optimizer and a text.
+        unsafe { kls_optimizer_save_file(self.0, path.as_ptr()) }
+    }
+
+    fn load(&self, path: &Path) -> kls_status {
+        let path = CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: a live optimizer and a text.
+        unsafe { kls_optimizer_load_file(self.0, path.as_ptr()) }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: a live optimizer.
+        unsafe { kls_optimizer_destroy(&mut self.0) };
+    }
+}
+
+#[test]
+fn files_are_written_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let (optimizer, other) = (Handle::new(&[3, 2]), Handle::new(&[3, 2]));
+    optimizer.step(1.0);
+    assert_eq!(optimizer.save(&path), KLS_OK);
+    assert_eq!(other.load(&path), KLS_OK);
+    assert!(other.state() == optimizer.state());
+    let first = std::fs::read(&path).unwrap();
+    // Over an existing file, which somebody may be reading.
+    optimizer.step(2.0);
+    assert_eq!(optimizer.save(&path), KLS_OK);
+    assert_ne!(std::fs::read(&path).unwrap(), first);
+    assert_eq!(other.load(&path), KLS_OK);
+    assert!(other.state() == optimizer.state());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        assert_eq!(mode(&path), mode(&plain), "the permissions of any new file");
+        std::fs::remove_file(plain).unwrap();
+    }
+
+    // Paths that lead nowhere. What is there stays, and nothing is left behind.
+    let before = (optimizer.state(), std::fs::read(&path).unwrap());
+    assert_eq!(optimizer.save(&folder.path().join("missing/state")), KLS_ERROR_FILE_NOT_FOUND);
+    assert_eq!(optimizer.save(folder.path()), KLS_ERROR_IO);
+    assert_eq!(optimizer.save(&path.join("below a file")), KLS_ERROR_IO);
+    assert_eq!(optimizer.save(Path::new("")), KLS_ERROR_FILE_NOT_FOUND);
+    assert_eq!(optimizer.save(Path::new("..")), KLS_ERROR_IO);
+    assert_eq!(optimizer.load(&folder.path().join("missing/state")), KLS_ERROR_FILE_NOT_FOUND);
+    assert_eq!(optimizer.load(folder.path()), KLS_ERROR_IO);
+    assert_eq!(optimizer.load(Path::new("")), KLS_ERROR_FILE_NOT_FOUND);
+    for (contents, status) in [(&b""[..], KLS_ERROR_CHECKPOINT_TRUNCATED), (b"a text, and quite a long one", KLS_ERROR_SAFETENSORS)] {
+        let wrong = folder.path().join("wrong");
+        std::fs::write(&wrong, contents).unwrap();
+        assert_eq!(optimizer.load(&wrong), status);
+        std::fs::remove_file(wrong).unwrap();
+    }
+    let wider = Handle::new(&[2, 3]);
+    assert_eq!(wider.load(&path), KLS_ERROR_CHECKPOINT_SHAPES);
+    assert!(before == (optimizer.state(), std::fs::read(&path).unwrap()));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
+}
