@@ -156,11 +156,12 @@ static const char *refusals(void) {
     CHECK(memcmp(t.params, other.params, sizeof t.params) == 0);
     EXPECT(KLS_OK, kls_optimizer_add_tensors(optimizer, &t.tensors[2], 2));
     if ((failure = same_state(optimizer, untouched, FIRST))) return failure;
+    messages = 0;
     t.grads[3][0] = NAN;
     EXPECT(KLS_ERROR_GRADIENT_NOT_FINITE, kls_optimizer_step_tensor(optimizer, 3, t.params[3], t.grads[3], 0.01f));
     CHECK(strcmp(kls_last_error(optimizer), "kls_optimizer_step_tensor: tensor 3 \"fourth\", slice 0: A gradient has a NaN or an infinity.") == 0);
     EXPECT(KLS_ERROR_NULL, kls_optimizer_step_tensor(optimizer, 0, NULL, t.grads[0], 0.01f));
-    CHECK(strncmp(kls_last_error(optimizer), "kls_optimizer_step_tensor: tensor 0 \"first\", ", 45) == 0 && messages == 9);
+    CHECK(strncmp(kls_last_error(optimizer), "kls_optimizer_step_tensor: tensor 0 \"first\", ", 45) == 0 && messages == 2);
     EXPECT(KLS_OK, kls_optimizer_destroy(&optimizer));
     EXPECT(KLS_OK, kls_optimizer_destroy(&untouched));
     return NULL;

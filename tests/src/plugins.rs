@@ -27,7 +27,7 @@ pub unsafe extern "C" fn at_once(_: *mut c_void, count: usize, task: kls_task, c
     });
 }
 
-/// A matrix product, row by row; `user` is not looked at.
+/// A matrix product by its definition; `user` is not looked at.
 ///
 /// # Safety
 /// As `kls_sgemm` says.
@@ -48,25 +48,30 @@ pub unsafe extern "C" fn sgemm(
     c: *mut f32,
     ldc: usize,
 ) {
+    // SAFETY: a row of B or of its transpose.
+    let row_of = |b: *const f32, start: usize, len: usize| unsafe { std::slice::from_raw_parts(b.add(start), len) };
     for i in 0..m {
-        // SAFETY: row i of C.
-        let row = unsafe { std::slice::from_raw_parts_mut(c.add(i * ldc), n) };
+        // SAFETY: elements (i, p) of op(A), and row i of C.
+        let (a, row) = unsafe {
+            let a = |p: usize| alpha * *a.add(if transpose_a == 0 { i * lda + p } else { p * lda + i });
+            (a, std::slice::from_raw_parts_mut(c.add(i * ldc), n))
+        };
         if beta == 0.0 {
             row.fill(0.0);
         }
-        for p in 0..k {
-            // SAFETY: element (i, p) of op(A), and row or column p of op(B).
-            let (x, b) = unsafe {
-                let x = *a.add(if transpose_a == 0 { i * lda + p } else { p * lda + i });
-                (alpha * x, if transpose_b == 0 { b.add(p * ldb) } else { b.add(p) })
-            };
-            if transpose_b == 0 {
-                // SAFETY: row p of B.
-                let b = unsafe { std::slice::from_raw_parts(b, n) };
+        if transpose_b == 0 {
+            for p in 0..k {
+                let (x, b) = (a(p), row_of(b, p * ldb, n));
                 row.iter_mut().zip(b).for_each(|(c, &b)| *c += x * b);
-            } else {
-                // SAFETY: column p of B.
-                row.iter_mut().enumerate().for_each(|(j, c)| *c += x * unsafe { *b.add(j * ldb) });
+            }
+        } else {
+            for (j, c) in row.iter_mut().enumerate() {
+                // Sums of their own, so that it vectorises.
+                let (b, mut lanes) = (row_of(b, j * ldb, k), [0.0; 16]);
+                for (chunk, b) in b.chunks(lanes.len()).enumerate() {
+                    lanes.iter_mut().zip(b).enumerate().for_each(|(lane, (sum, &b))| *sum += a(16 * chunk + lane) * b);
+                }
+                *c += lanes.iter().sum::<f32>();
             }
         }
     }
