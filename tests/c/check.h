@@ -29,6 +29,7 @@ const char *test_window_similarity(void);
 const char *test_methods(void);
 const char *test_pieces(void);
 const char *test_formats(void);
+const char *test_formats_resume(void);
 const char *test_step_with(void);
 const char *test_step_with_errors(void);
 const char *test_error_texts(void);

@@ -97,6 +97,64 @@ const char *test_formats(void) {
     return NULL;
 }
 
+/* Master weights and rounding go on where a checkpoint was taken. */
+const char *test_formats_resume(void) {
+    static fixture f, g;
+    static uint16_t numbers[2][ELEMENTS];
+    static float grad[ELEMENTS];
+    static unsigned char checkpoint[MEMORY], again[MEMORY];
+    kls_step step;
+    uint64_t bytes;
+    const char *failure;
+    for (int master = 0; master < 2; master++) {
+        fixture *const both[2] = {&f, &g};
+        for (int i = 0; i < 2; i++) {
+            if ((failure = fixture_describe(both[i]))) return failure;
+            both[i]->tensors[0].param_format = KLS_FORMAT_BF16;
+            both[i]->tensors[0].master_weights = master;
+            both[i]->tensors[0].rounding = KLS_ROUNDING_STOCHASTIC;
+            both[i]->tensors[0].rounding_seed = 5;
+            if ((failure = fixture_make(both[i]))) return failure;
+            memcpy(grad, both[i]->matrix_grad, sizeof grad);
+        }
+        for (int i = 0; i < ELEMENTS; i++) numbers[0][i] = to_bf16(f.matrix[i]);
+        for (int t = 0; t < 20; t++) {
+            void *const params[2] = {numbers[0], f.vector}, *const other[2] = {numbers[1], g.vector};
+            const void *const grads[2] = {grad, NULL};
+            for (int i = 0; i < ELEMENTS; i++) grad[i] = 0.001f * (float)((i * 7 + t * 3) % 13 - 6);
+            if (t == 9) {
+                EXPECT(KLS_OK, kls_optimizer_save_size(f.optimizer, &bytes));
+                CHECK(bytes <= sizeof checkpoint);
+                EXPECT(KLS_OK, kls_optimizer_save(f.optimizer, checkpoint, sizeof checkpoint));
+                EXPECT(KLS_OK, kls_optimizer_load(g.optimizer, checkpoint, (size_t)bytes));
+                memcpy(numbers[1], numbers[0], sizeof numbers[0]);
+            }
+            if ((failure = request_init(&step, params, grads))) return failure;
+            EXPECT(KLS_OK, kls_optimizer_step_with(f.optimizer, &step));
+            step.params = other;
+            if (t >= 9) EXPECT(KLS_OK, kls_optimizer_step_with(g.optimizer, &step));
+        }
+        CHECK(memcmp(numbers[0], numbers[1], sizeof numbers[0]) == 0);
+        EXPECT(KLS_OK, kls_optimizer_save(f.optimizer, checkpoint, sizeof checkpoint));
+        EXPECT(KLS_OK, kls_optimizer_save(g.optimizer, again, sizeof again));
+        CHECK(memcmp(checkpoint, again, (size_t)bytes) == 0);
+        /* Another seed, another rounding, and no master weights are another table. */
+        for (int change = 0; change < 3; change++) {
+            if ((failure = fixture_describe(&g))) return failure;
+            g.tensors[0] = f.tensors[0];
+            if (change == 0) g.tensors[0].rounding_seed++;
+            if (change == 1) g.tensors[0].rounding = KLS_ROUNDING_NEAREST;
+            if (change == 2) g.tensors[0].master_weights = !master;
+            if ((failure = fixture_make(&g))) return failure;
+            EXPECT(change == 2 ? KLS_ERROR_CHECKPOINT_SHAPES : KLS_ERROR_CHECKPOINT_METHOD,
+                   kls_optimizer_load(g.optimizer, checkpoint, (size_t)bytes));
+            CHECK(memcmp(kls_last_error(g.optimizer), "kls_optimizer_load: ", 20) == 0);
+            EXPECT(KLS_OK, kls_optimizer_destroy(&g.optimizer));
+        }
+    }
+    return NULL;
+}
+
 /* Updates that are written instead of applied, scaled gradients, ranges of tensors, strides. */
 const char *test_step_with(void) {
     static fixture f, g, h;

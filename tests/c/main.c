@@ -19,6 +19,7 @@ int main(void) {
         {"methods", test_methods},
         {"pieces", test_pieces},
         {"formats", test_formats},
+        {"formats, resumed", test_formats_resume},
         {"steps with everything", test_step_with},
         {"errors of steps with everything", test_step_with_errors},
         {"texts of errors", test_error_texts},
