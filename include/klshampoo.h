@@ -955,8 +955,8 @@ kls_status kls_optimizer_save(struct kls_optimizer *optimizer,
 
 // Takes the state from a checkpoint in memory. The optimizer was made of the same tensors, as many and in the same order, with the same
 // dims, modes, slices, pieces and methods. Groups, strides and hyper-parameters may be others (learning rates, betas, decay, damping,
-// periods, the power, ...), and so may backend and threads. With the same ones every later step gives the same bits as without the save. `len` may be more than the
-// checkpoint has.
+// periods, the power, ...), and so may backend and threads. With the same ones every later step gives the same bits as without the save.
+// `len` may be more than the checkpoint has.
 //
 // Errors: KLS_ERROR_CHECKPOINT_FORMAT, KLS_ERROR_CHECKPOINT_VERSION, KLS_ERROR_CHECKPOINT_ELEMENT, KLS_ERROR_CHECKPOINT_TRUNCATED,
 // KLS_ERROR_CHECKPOINT_CHECKSUM, KLS_ERROR_CHECKPOINT_SHAPES, KLS_ERROR_CHECKPOINT_METHOD, KLS_ERROR_CHECKPOINT_MALFORMED,
@@ -1053,7 +1053,8 @@ kls_status kls_optimizer_create(struct kls_optimizer **optimizer,
 // one. Memory for a second copy of the state is needed meanwhile.
 //
 // Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_SAFETENSORS (the names of so many
-// pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then untouched, unless only the last act failed, to make the new name durable.
+// pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then untouched, unless KLS_ERROR_IO is about the
+// very last act, which makes the new name durable.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `path` is NULL or a text that ends with a zero byte.

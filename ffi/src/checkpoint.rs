@@ -80,8 +80,8 @@ pub unsafe extern "C" fn kls_optimizer_save(optimizer: *mut kls_optimizer, buffe
 
 /// Takes the state from a checkpoint in memory. The optimizer was made of the same tensors, as many and in the same order, with the same
 /// dims, modes, slices, pieces and methods. Groups, strides and hyper-parameters may be others (learning rates, betas, decay, damping,
-/// periods, the power, ...), and so may backend and threads. With the same ones every later step gives the same bits as without the save. `len` may be more than the
-/// checkpoint has.
+/// periods, the power, ...), and so may backend and threads. With the same ones every later step gives the same bits as without the save.
+/// `len` may be more than the checkpoint has.
 ///
 /// Errors: KLS_ERROR_CHECKPOINT_FORMAT, KLS_ERROR_CHECKPOINT_VERSION, KLS_ERROR_CHECKPOINT_ELEMENT, KLS_ERROR_CHECKPOINT_TRUNCATED,
 /// KLS_ERROR_CHECKPOINT_CHECKSUM, KLS_ERROR_CHECKPOINT_SHAPES, KLS_ERROR_CHECKPOINT_METHOD, KLS_ERROR_CHECKPOINT_MALFORMED,

@@ -694,7 +694,7 @@ fn made_up<T: Number>() -> Core<T, Portable> {
     for (i, header) in (1..).zip(&mut core.headers) {
         *header = SliceHeader {
             step: 1000 * i + 0x1_0000_0000,
-            last_refresh: 990 * i as u64,
+            last_refresh: 990 * i,
             started: 1,
             refreshes: 2 * i as u32,
             refresh_failures: 3 * i as u32,

@@ -82,7 +82,8 @@ fn names(optimizer: &mut kls_optimizer) -> Result<Vec<String>, Failure> {
 /// one. Memory for a second copy of the state is needed meanwhile.
 ///
 /// Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_SAFETENSORS (the names of so many
-/// pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then untouched, unless only the last act failed, to make the new name durable.
+/// pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then untouched, unless KLS_ERROR_IO is about the
+/// very last act, which makes the new name durable.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `path` is NULL or a text that ends with a zero byte.
