@@ -4,7 +4,7 @@ use klshampoo::checkpoint::{
     CheckpointError, GroupRecord, PartKind, PartRecord, PieceRecord, Prelude, Reader, Record, Sink, Source, TensorRecord, VERSION, Writer,
 };
 use klshampoo::linalg::{LinAlg, Portable};
-use klshampoo::{Config, FixedOptimizer, Mode, Momentum, Optimizer, Refresh, SliceHeader, TensorSpec};
+use klshampoo::{Config, FixedOptimizer, Format, Mode, Momentum, Optimizer, Refresh, Rounding, SliceHeader, Storage, TensorSpec};
 use klshampoo_ffi::host::Faer;
 use klshampoo_tests::c_abi::config_to_c;
 use klshampoo_tests::cases::Xorshift;
@@ -687,10 +687,16 @@ fn a_checkpoint_describes_itself() {
     assert!(PartKind::ALL.iter().all(|part| PartKind::from_code(part.code()) == Some(*part)) && PartKind::from_code(0).is_none());
 }
 
+fn made_up_specs() -> [TensorSpec; 3] {
+    let rounding = Rounding::Stochastic { seed: 0x0123_4567_89ab_cdef };
+    let storage = Storage { param: Format::Bf16, master_weights: true, rounding, ..Storage::DENSE };
+    [spec(&[3, 2]).slices(2), spec(&[4]).group(1), spec(&[2, 2]).storage(storage)]
+}
+
 /// A table whose counters and state are made up, so that no change of an algorithm changes them.
 fn made_up<T: Number>() -> Core<T, Portable> {
     let groups = [Config { refresh_period: 7, ..T::kl_shampoo() }, T::adamw()];
-    let mut core = Core::table(&groups, &[spec(&[3, 2]).slices(2), spec(&[4]).group(1)]);
+    let mut core = Core::table(&groups, &made_up_specs());
     for (i, header) in (1..).zip(&mut core.headers) {
         *header = SliceHeader {
             step: 1000 * i + 0x1_0000_0000,
@@ -719,13 +725,17 @@ fn golden(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
 }
 
-/// The committed checkpoints of version 1 load on every machine, for ever, and are written again as they are.
+/// The committed checkpoints of version 1 load on every machine, for ever, and are written again as they are. `KLS_WRITE_CHECKPOINTS=1` writes
+/// them anew, before the first release of their version.
 #[test]
 fn committed_checkpoints_load() {
     fn loads<T: Number>(name: &str) {
+        if std::env::var_os("KLS_WRITE_CHECKPOINTS").is_some() {
+            std::fs::write(golden(name), save_core(&mut made_up::<T>())).unwrap();
+        }
         let bytes = std::fs::read(golden(name)).unwrap();
         let expected = made_up::<T>();
-        let mut core = Core::<T, Portable>::table(&expected.groups, &[spec(&[3, 2]).slices(2), spec(&[4]).group(1)]);
+        let mut core = Core::<T, Portable>::table(&expected.groups, &made_up_specs());
         load_core(&mut core, &bytes).unwrap();
         assert_same(&core, &expected, name);
         assert!(save_core(&mut core) == bytes, "{name}: another format needs another version");
@@ -735,11 +745,4 @@ fn committed_checkpoints_load() {
     let bytes = std::fs::read(golden("checkpoint_v1_f32.bin")).unwrap();
     assert_eq!(bytes[..16], *b"\x89KLS\r\n\x1a\n\x01\0\0\0\x01\0\0\0");
     assert_eq!(bytes[16..24], (bytes.len() as u64).to_le_bytes());
-}
-
-#[test]
-#[ignore = "writes the committed checkpoints; only before a release of their version"]
-fn write_the_committed_checkpoints() {
-    std::fs::write(golden("checkpoint_v1_f32.bin"), save_core(&mut made_up::<f32>())).unwrap();
-    std::fs::write(golden("checkpoint_v1_f64.bin"), save_core(&mut made_up::<f64>())).unwrap();
 }

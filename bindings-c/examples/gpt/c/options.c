@@ -64,6 +64,10 @@ static const option_row rows[] = {
     {"warmup", NUMBER, FIELD(warmup), 0, 1, NULL, "0.05", "part of the steps with a linearly growing rate"},
     {"final-lr", NUMBER, FIELD(final_lr), 0, 1, NULL, "0.1", "end of the cosine decay, as a part of the peak"},
     {"clip", NUMBER, FIELD(clip), 0, UNBOUNDED, NULL, "0", "largest global gradient norm; 0: no clipping"},
+    {"save", TEXT, FIELD(save), 0, 0, NULL, NULL, "keep model and optimizer there (and in PATH.optimizer) when the training ends"},
+    {"save-every", WHOLE, FIELD(save_every), 0, INT_MAX, NULL, "0", "and every so many steps; 0: only then"},
+    {"resume", TEXT, FIELD(resume), 0, 0, NULL, NULL, "go on from what --save kept, with the same other options"},
+    {"stop-after", WHOLE, FIELD(stop_after), 0, INT_MAX, NULL, "0", "stop after so many of the --steps; 0: after all"},
     {"similarity-every", WHOLE, FIELD(similarity_every), 0, INT_MAX, NULL, "0", "steps between measurements of Kronecker similarity; 0: none"},
     {"similarity-window", WHOLE, FIELD(similarity_window), 1, 4096, NULL, "32", "gradients before a measurement that it sees"},
     {"similarity-layer", WHOLE, FIELD(similarity_layer), 0, 255, NULL, "0", "layer whose hidden matrices are measured, from 0"},
@@ -170,6 +174,7 @@ static void complete(options *o) {
 /* What no single option can tell. */
 static void check_together(const options *o) {
     if (!o->data) die("no text to train on; give --data a text file or a folder of .txt files");
+    if (o->save_every > 0 && !o->save) die("--save-every %ld has nowhere to save to; give --save a file", o->save_every);
     if (o->channels % o->heads != 0)
         die("--channels %ld cannot be shared by --heads %ld; give a multiple of the heads", o->channels, o->heads);
     if (o->experts > 0 && o->experts_per_token > o->experts)

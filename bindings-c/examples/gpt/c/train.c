@@ -8,6 +8,7 @@
 #include "model.h"
 #include "optimizer.h"
 #include "options.h"
+#include "resume.h"
 #include "similarity.h"
 #include "text.h"
 #include <math.h>
@@ -74,11 +75,12 @@ static void print_timing(const trainer *t, long step) {
            1e3 * t->model_seconds / steps, 1e3 * t->optimizer_seconds / steps, rate);
 }
 
-static double report_evaluation(trainer *t, long step) {
+/* `before`: the steps of an earlier process, which have no timing here. */
+static double report_evaluation(trainer *t, long step, long before) {
     const double loss = evaluate(t);
     printf("{\"event\":\"eval\",\"step\":%ld,\"val_loss\":%.6f,", step, loss);
     if (t->loss_count > 0) printf("\"train_loss\":%.6f,", t->loss_sum / (double)t->loss_count);
-    print_timing(t, step);
+    print_timing(t, step - before);
     puts("}");
     fflush(stdout);
     t->loss_sum = 0;
@@ -134,28 +136,32 @@ static double train_step(trainer *t, long step) {
     return loss;
 }
 
-static void train(trainer *t) {
+/* Trains from the steps that were done before to the last one that is wanted now. */
+static void train(trainer *t, long before) {
+    const long last = t->o.stop_after > 0 && t->o.stop_after < t->o.steps ? t->o.stop_after : t->o.steps;
     double last_sign = now();
-    report_evaluation(t, 0);
-    for (long step = 0; step < t->o.steps; step++) {
+    if (before == 0) report_evaluation(t, 0, 0);
+    for (long step = before; step < last; step++) {
         const double loss = train_step(t, step);
         const long done = step + 1;
         t->loss_sum += loss;
         t->loss_count++;
         if (now() - last_sign > 0.25) {
             printf("{\"event\":\"step\",\"step\":%ld,\"train_loss\":%.6f,", done, loss);
-            print_timing(t, done);
+            print_timing(t, done - before);
             puts("}");
             fflush(stdout);
             last_sign = now();
         }
-        if (done % t->o.eval_every == 0 || done == t->o.steps) {
-            const double validation = report_evaluation(t, done);
+        if (done % t->o.eval_every == 0 || done == last) {
+            const double validation = report_evaluation(t, done, before);
             if (!is_finite(validation)) diverged(t, done);
         }
+        if (t->o.save && (done == last || (t->o.save_every > 0 && done % t->o.save_every == 0)))
+            resume_save(t->o.save, done, &t->batches, t->model, t->optimizer);
     }
-    printf("{\"event\":\"end\",\"step\":%ld,", t->o.steps);
-    print_timing(t, t->o.steps);
+    printf("{\"event\":\"end\",\"step\":%ld,", last);
+    print_timing(t, last - before);
     puts("}");
 }
 
@@ -197,8 +203,9 @@ int main(int argc, char **argv) {
             return EXIT_FAILURE;
         }
     }
+    const long before = t.o.resume ? resume_load(t.o.resume, &t.batches, t.model, t.optimizer) : 0;
     report_start(&t);
-    train(&t);
+    train(&t, before);
 
     similarity_destroy(t.similarity);
     kls_optimizer_destroy(&t.optimizer);

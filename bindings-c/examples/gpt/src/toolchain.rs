@@ -22,7 +22,7 @@ const FLAGS: [&str; 10] = [
 ];
 
 const MODEL: [&str; 6] = ["model.c", "forward.c", "backward.c", "moe.c", "ops.c", "gemm.c"];
-const TRAINER: [&str; 7] = ["train.c", "methods.c", "optimizer.c", "options.c", "similarity.c", "text.c", "die.c"];
+const TRAINER: [&str; 8] = ["train.c", "methods.c", "optimizer.c", "options.c", "resume.c", "similarity.c", "text.c", "die.c"];
 
 /// The folder of this package.
 #[must_use]

@@ -61,7 +61,7 @@ fn trainer_explains_wrong_usage() -> Result<()> {
     let short = folder("usage-short.txt");
     fs::write(&short, "too short for a single context")?;
     let (empty, short) = (empty.display().to_string(), short.display().to_string());
-    let cases: [(&[&str], &[&str]); 18] = [
+    let cases: [(&[&str], &[&str]); 19] = [
         (&[], &["--data"]),
         (&["--data", "/nowhere"], &["/nowhere", "give --data"]),
         (&["--data", &empty], &["holds no text", "give --data"]),
@@ -74,6 +74,7 @@ fn trainer_explains_wrong_usage() -> Result<()> {
         (&["--data", &short, "--convention", "mine"], &["--convention is one of figure13, reference-kl, ", "not 'mine'"]),
         (&["--data", &short, "--graft", "soap"], &["--graft is one of none, adam, ", "not 'soap'"]),
         (&["--data", &short, "--channels", "10"], &["--channels 10", "--heads 4"]),
+        (&["--data", &short, "--save-every", "5"], &["--save-every 5", "give --save a file"]),
         (&["--data", &short, "--experts", "-1"], &["--experts wants a whole number", "'-1'"]),
         (&["--data", &short, "--experts", "2", "--experts-per-token", "3"], &["--experts-per-token 3", "--experts 2"]),
         (&["--data", &short, "--experts", "4", "--expert-tensors", "4d"], &["--expert-tensors is one of 3d, matrices;", "'4d'"]),
@@ -114,6 +115,45 @@ fn losses(program: &Path, options: &[&str]) -> Result<Vec<f64>> {
     let events = String::from_utf8(output.stdout)?;
     let events = events.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>()?;
     Ok(events.iter().filter_map(|event| event["val_loss"].as_f64()).collect())
+}
+
+/// A training that is stopped and goes on in a new process ends with the same bits as one that was not.
+#[test]
+fn a_stopped_training_goes_on() -> Result<()> {
+    let work = folder("resume");
+    fs::create_dir_all(&work)?;
+    let file = |name: &str| work.join(name).display().to_string();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/sonnets_gut.txt");
+    let run = |options: &[&str]| {
+        let sizes = ["--layers=2", "--channels=16", "--heads=2", "--context=16", "--batch=2", "--steps=24", "--eval-bytes=64"];
+        Command::new(trainer()).arg("--data").arg(&data).args(sizes).arg("--refresh-period=3").args(options).output()
+    };
+    let ok = |options: &[&str]| -> Result<()> {
+        let output = run(options)?;
+        ensure!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    let (whole, half, rest) = (file("whole"), file("half"), file("rest"));
+    for method in ["kl-shampoo", "soap", "adamw"] {
+        let method = format!("--method={method}");
+        ok(&[&method, "--save", &whole])?;
+        ok(&[&method, "--save", &half, "--save-every=5", "--stop-after=11"])?;
+        ok(&[&method, "--resume", &half, "--save", &rest])?;
+        for suffix in ["", ".optimizer"] {
+            ensure!(fs::read(format!("{whole}{suffix}"))? == fs::read(format!("{rest}{suffix}"))?, "{method}: {suffix} differs");
+        }
+    }
+    // Files that are missing, of another size, cut, or of different steps.
+    assert_one_line(&run(&["--resume", &file("nothing")])?, &["cannot read", "nothing"]);
+    assert_one_line(&run(&["--method=adamw", "--channels=32", "--resume", &rest])?, &["parameters", "sizes"]);
+    assert_one_line(&run(&["--method=kl-shampoo", "--resume", &rest])?, &["cannot read the optimizer's state"]);
+    fs::copy(format!("{half}.optimizer"), format!("{whole}.optimizer"))?;
+    assert_one_line(&run(&["--method=adamw", "--resume", &whole])?, &["step 24", "step 11"]);
+    let bytes = fs::read(&whole)?;
+    fs::write(&whole, &bytes[..bytes.len() - 1])?;
+    assert_one_line(&run(&["--method=adamw", "--resume", &whole])?, &["is not whole"]);
+    assert_one_line(&run(&["--method=adamw", "--save", &file("no/such/folder")])?, &["cannot write"]);
+    Ok(())
 }
 
 #[test]

@@ -1,0 +1,16 @@
+/* Stopping and going on: a model file of the trainer's own, and beside it the optimizer's state, which the library writes. */
+#ifndef GPT_RESUME_H
+#define GPT_RESUME_H
+
+#include "model.h"
+#include "rng.h"
+
+#include "klshampoo.h"
+
+/* Writes PATH (model, batch generator, steps done) and PATH.optimizer. Ends the program with a message if that fails. */
+void resume_save(const char *path, long step, const rng *batches, const gpt_model *model, kls_optimizer *optimizer);
+
+/* Reads both back and returns the steps done. Ends the program with a message if they do not fit the model or each other. */
+long resume_load(const char *path, rng *batches, gpt_model *model, kls_optimizer *optimizer);
+
+#endif
