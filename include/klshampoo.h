@@ -625,6 +625,21 @@ typedef struct kls_counters {
 // Receives a message: `level` is KLS_LOG_*, `message` one line without a line's end, valid during the call. It must not throw or jump out.
 typedef void (*kls_log)(void *user, int32_t level, const char *message);
 
+// Bytes that an optimizer holds, before a step has been made and after any number of them. The backend's thread-local buffers for packing
+// are not in it (faer: 4 MiB per thread from the first large product on).
+typedef struct kls_memory {
+  // sizeof(kls_memory).
+  uint32_t struct_size;
+  // How many threads (tasks of a caller's pool) have a scratch of their own.
+  uint32_t threads;
+  // Factors, bases, eigenvalues, moments, master weights and a 64-byte header per slice: what kls_optimizer_state_bytes says.
+  uint64_t state_bytes;
+  // Scratch of all threads, the backend's included.
+  uint64_t scratch_bytes;
+  // Everything else: the object, groups, tensors and names.
+  uint64_t table_bytes;
+} kls_memory;
+
 // How a tensor is treated: merged dims, cuts, modes and state.
 typedef struct kls_plan {
   // sizeof(kls_plan).
@@ -1146,6 +1161,14 @@ kls_status kls_optimizer_counters(struct kls_optimizer *optimizer,
 kls_status kls_optimizer_set_log(struct kls_optimizer *optimizer,
                                  kls_log log,
                                  void *user);
+
+// Reports an optimizer's memory. `struct_size` is sizeof(kls_memory).
+//
+// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE and the handle's; `memory` is then untouched.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `memory` has `struct_size` writable bytes.
+kls_status kls_optimizer_memory(struct kls_optimizer *optimizer, struct kls_memory *memory, size_t struct_size);
 
 // Why the last failing call on an optimizer failed: the call, the tensor with its name, slice and mode as far as they matter, and an
 // explanation, such as `kls_optimizer_step: tensor 3 "h.2.mlp.w", slice 1: A gradient has a NaN or an infinity.` An empty text if none

@@ -84,6 +84,11 @@ impl Plan {
         Ok(Self::of_sizes(groups.len(), tensors.len(), totals, names_len, lent)?)
     }
 
+    /// Scratch in the block: none where it is not lent.
+    pub(crate) fn scratch_bytes(&self) -> usize {
+        self.scratch_len * size_of::<f32>()
+    }
+
     fn of_sizes(group_count: usize, tensor_count: usize, totals: Totals, names_len: usize, lent: bool) -> Result<Self, kls_status> {
         let mut size = if lent { size_of::<kls_optimizer>() } else { 0 };
         let scratch_len = if lent { totals.scratch_len } else { 0 };
@@ -203,6 +208,14 @@ impl kls_optimizer {
     /// Marks the block as no optimizer.
     pub(crate) fn retire(&mut self) {
         self.magic = 0;
+    }
+
+    /// Threads, their scratch in bytes, and the object's own bytes, of an optimizer that is not lent memory.
+    pub(crate) fn host_memory(&self) -> Option<(usize, usize, usize)> {
+        #[cfg(feature = "host")]
+        return self.host.as_ref().map(|host| (host.tasks(), host.scratch_bytes(), size_of::<Self>()));
+        #[cfg(not(feature = "host"))]
+        None
     }
 
     pub(crate) fn plan(&self) -> &Plan {

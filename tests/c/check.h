@@ -19,6 +19,7 @@ extern "C" {
 const char *test_config_errors(void);
 const char *test_table_errors(void);
 const char *test_memory_errors(void);
+const char *test_memory_report(void);
 const char *test_step_errors(void);
 const char *test_inspection_errors(void);
 const char *test_host_errors(void);

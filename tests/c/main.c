@@ -9,6 +9,7 @@ int main(void) {
         {"config errors", test_config_errors},
         {"table errors", test_table_errors},
         {"memory errors", test_memory_errors},
+        {"memory report", test_memory_report},
         {"step errors", test_step_errors},
         {"inspection errors", test_inspection_errors},
         {"host errors", test_host_errors},

@@ -44,6 +44,15 @@ impl Kind {
 }
 
 impl Backend {
+    /// What it holds for itself.
+    pub(super) fn scratch_bytes(&self) -> usize {
+        match self {
+            Self::Portable(_) => 0,
+            Self::Faer(faer) => faer.scratch_bytes(),
+            Self::Sgemm(products) => products.faer.scratch_bytes(),
+        }
+    }
+
     /// See [`Faer::set_helpers`].
     pub(super) fn set_helpers(&mut self, helpers: Option<Arc<Pool>>) {
         match self {

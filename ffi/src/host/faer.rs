@@ -67,6 +67,11 @@ impl core::fmt::Debug for Faer {
 }
 
 impl Faer {
+    /// Bytes of its scratch.
+    pub(super) fn scratch_bytes(&self) -> usize {
+        self.scratch.len()
+    }
+
     /// A backend that factorises `f32` matrices of up to `max_dim x max_dim`.
     ///
     /// # Errors

@@ -109,6 +109,17 @@ impl Host {
         Ok(())
     }
 
+    /// How many tasks of the pool may run at once.
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks
+    }
+
+    /// Scratch of all tasks.
+    pub(crate) fn scratch_bytes(&self) -> usize {
+        let bytes = |worker: &Worker| worker.scratch.len() * size_of::<f32>() + worker.backend.scratch_bytes();
+        self.workers.each.iter().map(|worker| bytes(&worker.lock().expect(POISONED))).sum()
+    }
+
     /// The calling thread's scratch and backend.
     pub(crate) fn first_worker(&mut self) -> &mut Worker {
         self.workers.first()
