@@ -134,3 +134,33 @@ unsafe fn conclude(handle: *mut kls_optimizer, call: &Call, outcome: Outcome) ->
     }
     status
 }
+
+#[cfg(all(test, feature = "host"))]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+    use crate::{kls_config, kls_config_init, kls_last_error, kls_optimizer_create, kls_optimizer_destroy, kls_tensor, kls_tensor_init};
+
+    /// No input is known to make a call panic; a bug would.
+    #[test]
+    fn a_panic_poisons_the_optimizer_until_it_is_destroyed() {
+        let (mut group, mut tensor) = (core::mem::MaybeUninit::<kls_config>::uninit(), core::mem::MaybeUninit::<kls_tensor>::uninit());
+        let (mut optimizer, mut bytes) = (ptr::null_mut(), 0);
+        // SAFETY: all pointers are to live values; the structs are read after their init functions have filled them.
+        unsafe {
+            assert_eq!(kls_config_init(group.as_mut_ptr(), size_of::<kls_config>(), 0, 0), KLS_OK);
+            assert_eq!(kls_tensor_init(tensor.as_mut_ptr(), size_of::<kls_tensor>(), 2, [3, 2].as_ptr()), KLS_OK);
+            assert_eq!(kls_optimizer_create(&mut optimizer, group.as_ptr(), 1, tensor.as_ptr(), 1, ptr::null()), KLS_OK);
+            let message = |handle| CStr::from_ptr(kls_last_error(handle)).to_str().unwrap().to_owned();
+            assert_eq!(with_handle(optimizer, "a_call", |_| panic!("a bug")), KLS_ERROR_INTERNAL);
+            assert!(message(optimizer).starts_with("a_call: Internal error"), "{}", message(optimizer));
+            assert_eq!(crate::kls_optimizer_state_bytes(optimizer, &mut bytes), KLS_ERROR_POISONED);
+            assert_eq!((bytes, message(optimizer).starts_with("kls_optimizer_state_bytes: An earlier call")), (0, true));
+            assert_eq!(kls_optimizer_destroy(&mut optimizer), KLS_OK);
+            assert!(optimizer.is_null());
+            assert_eq!(guard("another_call", || panic!("a bug")), KLS_ERROR_INTERNAL);
+            assert!(message(ptr::null()).starts_with("another_call: "));
+        }
+    }
+}

@@ -289,6 +289,32 @@ static const char *one_bad_product(int32_t convention, float bad) {
     return NULL;
 }
 
+/* A product that is off by far leaves the range further on, where the step looks again. */
+static const char *huge_product(void) {
+    static float param[SIZE_2], before[SIZE_2], grad[SIZE_2];
+    static state s, s_before;
+    products p = {0, 0, -1, 0, 0};
+    float *const params[1] = {param};
+    const float *const grads[1] = {grad};
+    kls_optimizer *optimizer;
+    const char *failure = create(&optimizer, KLS_CONVENTION_FIGURE13, naive, &p, KLS_BACKEND_AUTO);
+    if (failure) return failure;
+    memset(param, 0, sizeof param);
+    make_gradient(grad, 0);
+    EXPECT(KLS_OK, kls_optimizer_step(optimizer, params, grads, 1, 0.01f));
+    if ((failure = look(optimizer, &s_before))) return failure;
+    memcpy(before, param, sizeof before);
+    p.bad = 1e30f;
+    p.bad_call = p.calls;
+    make_gradient(grad, 1);
+    EXPECT(KLS_ERROR_ESTIMATE_NOT_FINITE, kls_optimizer_step(optimizer, params, grads, 1, 0.01f));
+    if ((failure = look(optimizer, &s))) return failure;
+    CHECK(memcmp(&s, &s_before, sizeof s) == 0 && memcmp(param, before, sizeof param) == 0);
+    EXPECT(KLS_OK, kls_optimizer_step(optimizer, params, grads, 1, 0.01f));
+    EXPECT(KLS_OK, kls_optimizer_destroy(&optimizer));
+    return NULL;
+}
+
 /* The first step of a convention, whose first product comes out wrong. */
 static const char *bad_first_step(int32_t convention) {
     static float param[SIZE_2], grad[SIZE_2];
@@ -356,6 +382,7 @@ const char *test_sgemm(void) {
     kls_optimizer *with_own, *with_portable;
     float largest = 0;
     const char *failure = refusals();
+    if (!failure) failure = huge_product();
     if (!failure) failure = create(&with_own, KLS_CONVENTION_FIGURE13, naive, &p, KLS_BACKEND_AUTO);
     if (!failure) failure = create(&with_portable, KLS_CONVENTION_FIGURE13, NULL, NULL, KLS_BACKEND_PORTABLE);
     if (failure) return failure;

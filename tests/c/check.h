@@ -40,6 +40,7 @@ const char *test_sgemm(void);
 const char *test_add_tensors(void);
 const char *test_checkpoint(void);
 const char *test_checkpoint_files(void);
+const char *test_malformed_checkpoint(void);
 const char *test_abi_v0_1(void);
 const char *test_c11_reads_the_header(void);
 const char *test_cpp_reads_the_header(void);

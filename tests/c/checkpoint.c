@@ -152,6 +152,51 @@ const char *test_checkpoint(void) {
     return NULL;
 }
 
+static uint64_t rotated(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
+
+static uint64_t read_u64(const unsigned char *from) {
+    uint64_t x = 0;
+    for (int i = 7; i >= 0; i--) x = x << 8 | from[i];
+    return x;
+}
+
+static void write_u64(unsigned char *to, uint64_t x) {
+    for (int i = 0; i < 8; i++) to[i] = (unsigned char)(x >> 8 * i);
+}
+
+/* XXH64 with seed 0 of a multiple of 8 bytes, at least 32, as its specification has it. */
+static uint64_t xxh64(const unsigned char *bytes, size_t len) {
+    const uint64_t p1 = 0x9E3779B185EBCA87u, p2 = 0xC2B2AE3D27D4EB4Fu, p3 = 0x165667B19E3779F9u, p4 = 0x85EBCA77C2B2AE63u;
+    uint64_t lane[4] = {p1 + p2, p2, 0, 0 - p1};
+    size_t at = 0;
+    for (; at + 32 <= len; at += 32)
+        for (size_t i = 0; i < 4; i++) lane[i] = rotated(lane[i] + read_u64(bytes + at + 8 * i) * p2, 31) * p1;
+    uint64_t hash = rotated(lane[0], 1) + rotated(lane[1], 7) + rotated(lane[2], 12) + rotated(lane[3], 18);
+    for (size_t i = 0; i < 4; i++) hash = (hash ^ rotated(lane[i] * p2, 31) * p1) * p1 + p4;
+    hash += len;
+    for (; at < len; at += 8) hash = rotated(hash ^ rotated(read_u64(bytes + at) * p2, 31) * p1, 27) * p1 + p4;
+    hash = (hash ^ hash >> 33) * p2;
+    hash = (hash ^ hash >> 29) * p3;
+    return hash ^ hash >> 32;
+}
+
+/* A checkpoint whose seal is right and whose length is not: sealed by somebody else's idea of one. */
+const char *test_malformed_checkpoint(void) {
+    static fixture f;
+    static unsigned char bytes[MEMORY];
+    const char *failure = fixture_describe(&f);
+    if (failure || (failure = fixture_make(&f))) return failure;
+    EXPECT(KLS_OK, kls_optimizer_save(f.optimizer, bytes, sizeof bytes));
+    CHECK(read_u64(bytes + 56) == xxh64(bytes, 56));
+    fixture_remember(&f);
+    write_u64(bytes + 16, 60);
+    EXPECT(KLS_ERROR_CHECKPOINT_CHECKSUM, kls_optimizer_load(f.optimizer, bytes, sizeof bytes));
+    write_u64(bytes + 56, xxh64(bytes, 56));
+    EXPECT(KLS_ERROR_CHECKPOINT_MALFORMED, kls_optimizer_load(f.optimizer, bytes, sizeof bytes));
+    CHECK(fixture_unchanged(&f));
+    return NULL;
+}
+
 const char *test_checkpoint_files(void) {
     static fixture f, other;
     char path[512];
@@ -174,6 +219,12 @@ const char *test_checkpoint_files(void) {
     EXPECT(KLS_ERROR_FILE_NOT_FOUND, kls_optimizer_save_file(f.optimizer, "no_such_folder/state.safetensors"));
     EXPECT(KLS_ERROR_IO, kls_optimizer_save_file(f.optimizer, folder));
     EXPECT(KLS_ERROR_IO, kls_optimizer_load_file(other.optimizer, folder));
+    CHECK(fixture_unchanged(&other));
+
+    /* A file of another kind. */
+    FILE *file = fopen(path, "wb");
+    CHECK(file != NULL && fputs("no such thing as a state", file) >= 0 && fclose(file) == 0);
+    EXPECT(KLS_ERROR_SAFETENSORS, kls_optimizer_load_file(other.optimizer, path));
     CHECK(fixture_unchanged(&other));
 
     EXPECT(KLS_OK, kls_optimizer_save_file(f.optimizer, path));

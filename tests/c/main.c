@@ -30,6 +30,7 @@ int main(void) {
         {"added tensors", test_add_tensors},
         {"checkpoint", test_checkpoint},
         {"checkpoint files", test_checkpoint_files},
+        {"malformed checkpoint", test_malformed_checkpoint},
         {"a program of the first header", test_abi_v0_1},
         {"the header in C11", test_c11_reads_the_header},
     };

@@ -37,6 +37,10 @@ const char *test_step_errors(void) {
         f.vector_grad[VECTOR - 1] = good;
     }
 
+    /* A rate that takes the matrix out of range; the vector, whose direction is not larger than 1, is stepped all the same. */
+    EXPECT(KLS_ERROR_UPDATE_NOT_FINITE, kls_optimizer_step_tensor(f.optimizer, 0, f.matrix, f.matrix_grad, 3e38f));
+    CHECK(fixture_unchanged(&f));
+
     params[0] = f.matrix;
     params[1] = NULL;
     EXPECT(KLS_ERROR_NULL, kls_optimizer_step(f.optimizer, params, f.grads, 2, 0.01f));
