@@ -139,4 +139,33 @@ mod tests {
         unsafe { task(context, 0) };
         assert!(pool.take_misuse());
     }
+
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Starts each task in a thread of its own and does not wait for their ends.
+    unsafe extern "C" fn start(_: *mut c_void, count: usize, task: kls_task, context: *mut c_void) {
+        let context = context.expose_provenance();
+        for i in 0..count {
+            // SAFETY: the task's own context; the pool waits for tasks that have started.
+            std::thread::spawn(move || unsafe { task(std::ptr::with_exposed_provenance_mut(context), i) });
+        }
+        while STARTED.load(Ordering::Acquire) < count {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_pool_that_returns_early_is_found_out_and_waited_for() {
+        let pool = Pool::new(3, Some(start), null_mut()).unwrap();
+        let ended = AtomicUsize::new(0);
+        pool.run(&|_| {
+            STARTED.fetch_add(1, Ordering::Release);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            ended.fetch_add(1, Ordering::Release);
+        });
+        assert_eq!(ended.into_inner(), 3);
+        assert!(pool.take_misuse());
+        // The last thing that a task's thread does with the pool may still be under way.
+        std::mem::forget(pool);
+    }
 }
