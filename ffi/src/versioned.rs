@@ -74,7 +74,6 @@ unsafe fn struct_size<T: FromC>(pointer: *const T) -> Result<usize, Failure> {
 ///
 /// # Safety
 /// `pointer` is NULL or points to a struct of the size that its first field says.
-#[cfg(feature = "host")]
 pub(crate) unsafe fn read_struct<T: FromC>(pointer: *const T) -> Result<T, Failure> {
     // SAFETY: the caller vouches for it.
     unsafe {
