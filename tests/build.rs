@@ -48,6 +48,6 @@ fn main() {
         build.cpp(true).include("../bindings-c/include").files(files.iter().map(|file| format!("cpp/{file}.cpp")));
         build
     };
-    cpp(&["training", "ownership", "errors", "steps", "inspection"]).compile("kls_hpp_tests");
+    cpp(&["training", "ownership", "errors", "steps", "inspection", "checkpoints", "host"]).compile("kls_hpp_tests");
     cpp(&["without_exceptions"]).flag("-fno-exceptions").flag("-fno-rtti").compile("kls_hpp_returning_tests");
 }

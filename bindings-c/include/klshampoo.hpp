@@ -32,6 +32,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <limits>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -42,6 +43,7 @@
 #ifndef __cpp_exceptions
 #error "klshampoo.hpp: this compiler has no exceptions; define KLS_NO_EXCEPTIONS"
 #endif
+#include <exception>
 #include <stdexcept>
 #include <string>
 #endif
@@ -76,6 +78,7 @@ enum class [[nodiscard]] status : kls_status {
     threads = KLS_ERROR_THREADS,
     reserved = KLS_ERROR_RESERVED,
     unsupported = KLS_ERROR_UNSUPPORTED,
+    parallel_for = KLS_ERROR_PARALLEL_FOR,
     beta = KLS_ERROR_BETA,
     eps = KLS_ERROR_EPS,
     weight_decay = KLS_ERROR_WEIGHT_DECAY,
@@ -124,6 +127,19 @@ enum class [[nodiscard]] status : kls_status {
     grad_scale = KLS_ERROR_GRAD_SCALE,
     not_f32 = KLS_ERROR_NOT_F32,
     master_weights = KLS_ERROR_MASTER_WEIGHTS,
+    checkpoint_format = KLS_ERROR_CHECKPOINT_FORMAT,
+    checkpoint_version = KLS_ERROR_CHECKPOINT_VERSION,
+    checkpoint_truncated = KLS_ERROR_CHECKPOINT_TRUNCATED,
+    checkpoint_checksum = KLS_ERROR_CHECKPOINT_CHECKSUM,
+    checkpoint_element = KLS_ERROR_CHECKPOINT_ELEMENT,
+    checkpoint_shapes = KLS_ERROR_CHECKPOINT_SHAPES,
+    checkpoint_method = KLS_ERROR_CHECKPOINT_METHOD,
+    checkpoint_malformed = KLS_ERROR_CHECKPOINT_MALFORMED,
+    checkpoint_callback = KLS_ERROR_CHECKPOINT_CALLBACK,
+    checkpoint_changed = KLS_ERROR_CHECKPOINT_CHANGED,
+    file_not_found = KLS_ERROR_FILE_NOT_FOUND,
+    io = KLS_ERROR_IO,
+    safetensors = KLS_ERROR_SAFETENSORS,
 };
 
 /// KLS_METHOD_*.
@@ -270,6 +286,9 @@ enum class state_part : std::int32_t {
     master = KLS_STATE_MASTER,
 };
 
+/// KLS_LOG_*.
+enum class log_level : std::int32_t { error = KLS_LOG_ERROR, warning = KLS_LOG_WARNING };
+
 #ifdef KLS_HOST
 /// KLS_BACKEND_*.
 enum class backend : std::int32_t { automatic = KLS_BACKEND_AUTO, portable = KLS_BACKEND_PORTABLE, faer = KLS_BACKEND_FAER };
@@ -282,6 +301,10 @@ enum class products : std::int32_t { f32 = KLS_PRODUCTS_F32, bf16 = KLS_PRODUCTS
 
 /// One English sentence for a status. Static.
 inline const char *text(kls::status status) noexcept { return kls_status_string(static_cast<kls_status>(status)); }
+
+/// Why the calling thread's last failing call without an optimizer failed, and where: kls_last_error(NULL). What this header finds wrong
+/// before it calls the library is not among that. Valid until the thread's next such call; empty without a host.
+inline const char *last_error() noexcept { return kls_last_error(nullptr); }
 
 /// The version of the linked library, "major.minor.patch". Static; the header's is in KLS_VERSION_*.
 inline const char *version() noexcept { return kls_version(); }
@@ -307,8 +330,11 @@ struct verdict {
     bool failed() const noexcept { return code != KLS_OK; }
 };
 
-/// The library's sentence for its last failing call on an optimizer, or on none.
-inline const char *library_text(kls_status code, const kls_optimizer *) noexcept { return kls_status_string(code); }
+/// The library's sentence for its last failing call on an optimizer, or on none. Without a host it keeps none for the latter.
+inline const char *library_text(kls_status code, const kls_optimizer *optimizer) noexcept {
+    const char *const text = kls_last_error(optimizer);
+    return *text != '\0' ? text : kls_status_string(code);
+}
 
 }  // namespace detail
 
@@ -564,6 +590,11 @@ struct tensor : kls_tensor {
         group = index;
         return *this;
     }
+    /// What messages call it, at most KLS_MAX_NAME bytes of it. Copied when an optimizer is made; the text must live until then.
+    tensor &set_name(const char *text) noexcept {
+        name = text;
+        return *this;
+    }
     /// How a dim is preconditioned. Errors: KLS_ERROR_INDEX.
     tensor &set_mode(std::size_t dim, kls::mode value) {
         if (dim >= order) return refuse({KLS_ERROR_INDEX, "mode", detail::no_tensor, dim, order, "as a dim"});
@@ -665,6 +696,17 @@ struct tensor : kls_tensor {
 };
 
 #ifdef KLS_HOST
+/// What a pool calls with each index below the count that it was given.
+class task {
+  public:
+    constexpr task(kls_task function, void *context) noexcept : function_(function), context_(context) {}
+    void operator()(std::size_t index) const { function_(context_, index); }
+
+  private:
+    kls_task function_;
+    void *context_;
+};
+
 /// A kls_options: how an optimizer on a host works.
 struct options : kls_options {
     /// The defaults. Errors: KLS_ERROR_STRUCT_SIZE (the library is older than the header); without exceptions of the create.
@@ -688,6 +730,38 @@ struct options : kls_options {
     options &set(kls::products value) noexcept {
         kls_options::products = std::int32_t(value);
         return *this;
+    }
+
+    /// The caller's own pool in place of threads of the library: `pool(count, task)`, with a std::size_t and a kls::task, calls `task(index)`
+    /// once for each index below `count`, on threads of its choice, and returns when all are done. It must live as long as the optimizers
+    /// that are made with these options, and throws nothing: std::terminate.
+    template <class F>
+    options &set_parallel_for(F &pool) noexcept {
+        static_assert(std::is_object_v<F>, "an object that can be called, such as a lambda");
+        parallel_for = [](void *user, std::size_t count, kls_task function, void *context) noexcept {
+            (*static_cast<F *>(user))(count, task(function, context));
+        };
+        parallel_for_user = address(pool);
+        return *this;
+    }
+    /// The caller's own matrix product, C <- alpha op(A) op(B) + beta C, all row-major: `product(transpose_a, transpose_b, m, n, k, alpha, a,
+    /// lda, b, ldb, beta, c, ldc)` with bools for the first two and the rest as kls_sgemm has it. It must live as long as the optimizers
+    /// that are made with these options, and throws nothing: std::terminate.
+    template <class F>
+    options &set_sgemm(F &product) noexcept {
+        static_assert(std::is_object_v<F>, "an object that can be called, such as a lambda");
+        sgemm = [](void *user, std::int32_t transpose_a, std::int32_t transpose_b, std::size_t m, std::size_t n, std::size_t k, float alpha,
+                   const float *a, std::size_t lda, const float *b, std::size_t ldb, float beta, float *c, std::size_t ldc) noexcept {
+            (*static_cast<F *>(user))(transpose_a != 0, transpose_b != 0, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+        };
+        sgemm_user = address(product);
+        return *this;
+    }
+
+  private:
+    template <class F>
+    static void *address(F &object) noexcept {
+        return const_cast<void *>(static_cast<const void *>(std::addressof(object)));
     }
 };
 #endif
@@ -744,17 +818,16 @@ class table {
     /// Where the block begins in lent memory, behind `size` bytes.
     static constexpr std::size_t behind(std::size_t size) noexcept { return (size + alignment - 1) / alignment * alignment; }
 
-    /// Fills the block for these tensors.
-    void place(void *memory, kls::span<const kls::tensor> tensors) noexcept {
-        size_ = tensors.size();
+    /// Fills the block for the tensors of another table and more.
+    void place(void *memory, const table &before, kls::span<const kls::tensor> more) noexcept {
+        size_ = before.size_ + more.size();
         auto *at = static_cast<unsigned char *>(memory);
         entries_ = reinterpret_cast<entry *>(at);
         params = reinterpret_cast<void **>(at += size_ * sizeof(entry));
         grads = reinterpret_cast<const void **>(at += size_ * sizeof(void *));
         updates = reinterpret_cast<float **>(at += size_ * sizeof(void *));
         for (std::size_t i = 0; i < size_; i++) {
-            const kls::tensor &tensor = tensors[i];
-            new (entries_ + i) entry{tensor.extent(), element(tensor.grad_format), element(tensor.param_format), tensor.is_dense()};
+            new (entries_ + i) entry(i < before.size_ ? before.entries_[i] : of(more[i - before.size_]));
             new (params + i) void *(nullptr);
             new (grads + i) const void *(nullptr);
             new (updates + i) float *(nullptr);
@@ -771,6 +844,10 @@ class table {
     float **updates = nullptr;
 
   private:
+    static entry of(const kls::tensor &tensor) noexcept {
+        return {tensor.extent(), element(tensor.grad_format), element(tensor.param_format), tensor.is_dense()};
+    }
+
     static constexpr std::size_t element(std::int32_t format) noexcept { return format == KLS_FORMAT_F32 ? sizeof(float) : 2; }
 
     verdict check(std::size_t i, const char *what, const const_buffer &given, std::size_t element) const noexcept {
@@ -788,6 +865,40 @@ class table {
 
     std::size_t size_ = 0;
     entry *entries_ = nullptr;
+};
+
+/// A caller's function behind a callback of C. What it throws waits until C has returned.
+template <class F>
+class callback {
+  public:
+    explicit callback(F &function) noexcept : function_(function) {}
+
+    /// 0 if it returns true.
+    template <class... Args>
+    std::int32_t operator()(Args... args) noexcept {
+#ifndef KLS_NO_EXCEPTIONS
+        try {
+            return function_(args...) ? 0 : 1;
+        } catch (...) {
+            thrown_ = std::current_exception();
+            return 1;
+        }
+#else
+        return function_(args...) ? 0 : 1;
+#endif
+    }
+
+    void rethrow() {
+#ifndef KLS_NO_EXCEPTIONS
+        if (thrown_ != nullptr) std::rethrow_exception(thrown_);
+#endif
+    }
+
+  private:
+    F &function_;
+#ifndef KLS_NO_EXCEPTIONS
+    std::exception_ptr thrown_;
+#endif
 };
 
 }  // namespace detail
@@ -835,8 +946,16 @@ class optimizer {
         optimizer made;
         detail::verdict verdict =
             kls_optimizer_create(&made.handle_, groups.data(), groups.size(), tensors.data(), tensors.size(), &options);
-        if (!verdict.failed()) verdict = made.make_table(tensors);
+        if (!verdict.failed()) verdict = made.grow_table(tensors, [] { return KLS_OK; });
         return detail::conclude_with(verdict, std::move(made));
+    }
+
+    /// Adds tensors to the end of the table; the others keep their state. Not for one in lent memory.
+    ///
+    /// Errors: those of kls_optimizer_add_tensors; nothing is added then.
+    outcome add_tensors(span<const tensor> tensors) {
+        const auto add = [&] { return kls_optimizer_add_tensors(handle_, tensors.data(), tensors.size()); };
+        return detail::conclude(grow_table(tensors, add), handle_);
     }
 #endif
 
@@ -855,13 +974,33 @@ class optimizer {
         if (!verdict.failed()) {
             verdict = kls_optimizer_init(&made.handle_, memory.data(), own, groups.data(), groups.size(), tensors.data(), tensors.size());
         }
-        if (!verdict.failed()) made.table_.place(memory.data() + own, tensors);
+        if (!verdict.failed()) made.table_.place(memory.data() + own, {}, tensors);
         return detail::conclude_with(verdict, std::move(made));
     }
 
+    /// Why the library's last failing call on the optimizer failed, and where: kls_last_error. What this header finds wrong before it calls
+    /// the library is not among that. Valid until the next call.
+    const char *last_error() const noexcept { return kls_last_error(handle_); }
+
+    /// Has failing calls and what steps meet reported: `log(level, message)`, with a kls::log_level and a text that is valid during the call.
+    /// It must live until it is replaced or the optimizer ends, which may have moved meanwhile, and throws nothing: std::terminate.
+    ///
+    /// Errors: the handle's.
+    template <class F>
+    outcome set_log(F &log) {
+        static_assert(std::is_object_v<F>, "an object that can be called, such as a lambda");
+        const kls_log function = [](void *user, std::int32_t level, const char *message) noexcept {
+            (*static_cast<F *>(user))(log_level(level), message);
+        };
+        void *const user = const_cast<void *>(static_cast<const void *>(std::addressof(log)));
+        return detail::conclude(kls_optimizer_set_log(handle_, function, user), handle_);
+    }
+    /// Reports nothing any more.
+    outcome set_log(std::nullptr_t) { return detail::conclude(kls_optimizer_set_log(handle_, nullptr, nullptr), handle_); }
+
     /// Whether there is one.
     explicit operator bool() const noexcept { return handle_ != nullptr; }
-    /// For calls in C; NULL if it is empty. It stays the optimizer's.
+    /// For calls in C, but for kls_optimizer_destroy and kls_optimizer_add_tensors; NULL if it is empty. It stays the optimizer's.
     kls_optimizer *native_handle() const noexcept { return handle_; }
     /// Gives the handle to the caller, who destroys it; the optimizer is then empty.
     [[nodiscard]] kls_optimizer *release() noexcept {
@@ -1027,6 +1166,71 @@ class optimizer {
         return detail::conclude(kls_optimizer_set_basis(handle_, tensor, slice, mode, basis.data(), basis.size()), handle_);
     }
 
+    /// Bytes of a checkpoint. Errors: the handle's.
+    returned<std::uint64_t> save_size() {
+        std::uint64_t bytes = 0;
+        const kls_status status = kls_optimizer_save_size(handle_, &bytes);
+        return detail::conclude_with(status, bytes, handle_);
+    }
+
+    /// Saves the state into memory of at least save_size bytes. Errors: those of kls_optimizer_save.
+    outcome save(span<std::byte> out) { return detail::conclude(kls_optimizer_save(handle_, out.data(), out.size()), handle_); }
+
+    /// Takes the state from a checkpoint in memory. Errors: those of kls_optimizer_load; the optimizer is then unchanged.
+    outcome load(span<const std::byte> checkpoint) {
+        return detail::conclude(kls_optimizer_load(handle_, checkpoint.data(), checkpoint.size()), handle_);
+    }
+
+    /// Saves the state piece by piece: `write(bytes)`, with a span<const std::byte>, returns whether it has taken them. What it throws is
+    /// thrown on.
+    ///
+    /// Errors: those of kls_optimizer_save_to.
+    template <class F>
+    outcome save_to(F &&write) {
+        detail::callback<std::remove_reference_t<F>> callback(write);
+        const auto function = [](void *user, const void *bytes, std::size_t len) noexcept -> std::int32_t {
+            return (*static_cast<decltype(callback) *>(user))(span<const std::byte>(static_cast<const std::byte *>(bytes), len));
+        };
+        const kls_status status = kls_optimizer_save_to(handle_, function, &callback);
+        callback.rethrow();
+        return detail::conclude(status, handle_);
+    }
+
+    /// Loads piece by piece: `read(offset, bytes)`, with a std::uint64_t and a span<std::byte>, returns whether it has filled them. It is
+    /// asked for everything twice. What it throws is thrown on, with the optimizer as after the error that it stands for.
+    ///
+    /// Errors: those of kls_optimizer_load_from.
+    template <class F>
+    outcome load_from(F &&read) {
+        detail::callback<std::remove_reference_t<F>> callback(read);
+        const auto function = [](void *user, std::uint64_t offset, void *bytes, std::size_t len) noexcept -> std::int32_t {
+            return (*static_cast<decltype(callback) *>(user))(offset, span<std::byte>(static_cast<std::byte *>(bytes), len));
+        };
+        const kls_status status = kls_optimizer_load_from(handle_, function, &callback);
+        callback.rethrow();
+        return detail::conclude(status, handle_);
+    }
+
+#ifdef KLS_HOST
+    /// A checkpoint. Errors: the handle's.
+    returned<std::vector<std::byte>> save() {
+        std::uint64_t bytes = 0;
+        std::vector<std::byte> out;
+        kls_status status = kls_optimizer_save_size(handle_, &bytes);
+        if (status == KLS_OK) {
+            out.resize(static_cast<std::size_t>(bytes));
+            status = kls_optimizer_save(handle_, out.data(), out.size());
+        }
+        return detail::conclude_with(status, std::move(out), handle_);
+    }
+
+    /// Saves the state into a safetensors file. Errors: those of kls_optimizer_save_file.
+    outcome save_file(const char *path) { return detail::conclude(kls_optimizer_save_file(handle_, path), handle_); }
+
+    /// Takes the state from such a file. Errors: those of kls_optimizer_load_file; the optimizer is then unchanged.
+    outcome load_file(const char *path) { return detail::conclude(kls_optimizer_load_file(handle_, path), handle_); }
+#endif
+
   private:
     using checker = detail::verdict (detail::table::*)(std::size_t, const const_buffer &) const noexcept;
 
@@ -1081,13 +1285,21 @@ class optimizer {
     }
 
 #ifdef KLS_HOST
-    detail::verdict make_table(span<const tensor> tensors) noexcept {
-        const std::size_t bytes = detail::table::bytes(tensors.size());
+    /// Makes room for more tensors, and adds them in the library when there is.
+    template <class F>
+    detail::verdict grow_table(span<const tensor> more, F &&add) noexcept {
+        const std::size_t bytes = detail::table::bytes(table_.size() + more.size());
         void *const block = ::operator new(bytes, std::nothrow);
         if (block == nullptr) return {KLS_ERROR_OUT_OF_MEMORY, "memory", detail::no_tensor, 0, bytes, "bytes"};
+        if (const kls_status status = add(); status != KLS_OK) {
+            ::operator delete(block);
+            return status;
+        }
+        detail::table larger;
+        larger.place(block, table_, more);
         end_table();
         block_ = block;
-        table_.place(block, tensors);
+        table_ = larger;
         return {};
     }
 #endif

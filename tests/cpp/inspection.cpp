@@ -167,6 +167,6 @@ TEST(test_cpp_values) {
     CHECK(c.weight_decay_kind == KLS_WEIGHT_DECAY_INDEPENDENT && c.struct_size == sizeof c);
     const auto options = kls::options().set_threads(3).set(kls::backend::portable).set(kls::products::bf16);
     CHECK(options.num_threads == 3 && options.kls_options::backend == KLS_BACKEND_PORTABLE && options.kls_options::products == KLS_PRODUCTS_BF16);
-    REFUSED(kls::status::unsupported, "processor", kls::optimizer::create(kls::config(), kls::tensor(4), options));
+    REFUSED(kls::status::unsupported, "portable backend", kls::optimizer::create(kls::config(), kls::tensor(4), options));
     return nullptr;
 }

@@ -22,6 +22,11 @@ int main() {
         {"plans", test_cpp_plans},
         {"diagnostics", test_cpp_diagnostics},
         {"values", test_cpp_values},
+        {"checkpoints", test_cpp_checkpoints},
+        {"wrong checkpoints", test_cpp_checkpoint_errors},
+        {"texts and log", test_cpp_texts_and_log},
+        {"pool and product", test_cpp_pool_and_product},
+        {"tables that grow", test_cpp_tables_that_grow},
         {"without exceptions", test_cpp_without_exceptions},
         {"wrong use without exceptions", test_cpp_without_exceptions_wrong},
     };

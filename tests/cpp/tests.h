@@ -18,6 +18,11 @@ const char *test_cpp_state();
 const char *test_cpp_plans();
 const char *test_cpp_diagnostics();
 const char *test_cpp_values();
+const char *test_cpp_checkpoints();
+const char *test_cpp_checkpoint_errors();
+const char *test_cpp_texts_and_log();
+const char *test_cpp_pool_and_product();
+const char *test_cpp_tables_that_grow();
 const char *test_cpp_without_exceptions();
 const char *test_cpp_without_exceptions_wrong();
 }

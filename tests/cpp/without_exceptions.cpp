@@ -3,6 +3,7 @@
 #include "check.hpp"
 
 #include <array>
+#include <cstring>
 
 TEST(test_cpp_without_exceptions) {
     std::vector<float> matrix(12, 1), gradient(12, 0.5f);
@@ -24,6 +25,13 @@ TEST(test_cpp_without_exceptions) {
     CHECK(optimizer.mode_report(0, 0, 1)->lambda_max > 0 && optimizer.objective(0, 0, gradient));
     const auto similarity = kls::window_similarity(gradient, 2, 2, 3);
     CHECK(similarity && similarity->optimal > 0.99f && *kls::window_scratch_len(2, 2, 3) > 0);
+
+    const auto saved = optimizer.save();
+    CHECK(saved && saved->size() == *optimizer.save_size() && optimizer.load(*saved) == kls::status::ok);
+    std::size_t taken = 0;
+    const auto take = [&](kls::span<const std::byte> bytes) { return (taken += bytes.size()) > 0; };
+    CHECK(optimizer.save_to(take) == kls::status::ok && taken == saved->size());
+    CHECK(optimizer.add_tensors(kls::tensor(4)) == kls::status::ok && optimizer.tensor_count() == 2);
 
     alignas(64) static std::array<std::byte, 32 * 1024> memory;
     const auto needs = kls::query(kls::config(), kls::tensor(4, 3));
@@ -59,5 +67,15 @@ TEST(test_cpp_without_exceptions_wrong) {
     CHECK(!nothing && nothing.value().empty() && nothing.status() == kls::status::no_such_state);
     CHECK(kls::window_similarity(gradient, 2, 2, 3).status() == kls::status::buffer_length);
     CHECK(kls::text(kls::status::buffer_length)[0] == 'A');
+
+    // Where it failed.
+    int messages = 0;
+    const auto count = [&](kls::log_level level, const char *) { messages += level == kls::log_level::error; };
+    CHECK(optimizer.set_log(count) == kls::status::ok && optimizer.load({}) == kls::status::checkpoint_truncated && messages == 1);
+    CHECK(std::strstr(optimizer.last_error(), "kls_optimizer_load") != nullptr);
+    CHECK(optimizer.save_to([](kls::span<const std::byte>) { return false; }) == kls::status::checkpoint_callback);
+    CHECK(optimizer.load_from([](std::uint64_t, kls::span<std::byte>) { return false; }) == kls::status::checkpoint_callback);
+    CHECK(optimizer.save_file("/there/is/no/such/file") == kls::status::file_not_found);
+    CHECK(status(config, kls::tensor(0).set_name("bias")) == kls::status::zero_dim && std::strstr(kls::last_error(), "\"bias\"") != nullptr);
     return nullptr;
 }

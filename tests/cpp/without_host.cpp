@@ -10,7 +10,7 @@ namespace {
 constexpr std::size_t rows = 6, columns = 8, count = rows * columns;
 
 float weights[count], gradient[count];
-alignas(64) std::byte memory[32 * 1024];
+alignas(64) std::byte memory[32 * 1024], saved[8 * 1024];
 
 float loss() {
     float sum = 0;
@@ -37,6 +37,8 @@ int main() {
     }
     float basis[rows * rows];
     if (optimizer.read_state(0, 0, kls::state_part::basis, 0, basis) != kls::status::ok) return 101;
+    if (optimizer.save(saved) != kls::status::ok || optimizer.load(saved) != kls::status::ok) return 105;
+    if (optimizer.load({saved, 100}) != kls::status::checkpoint_truncated || *optimizer.last_error() == 0) return 106;
     if (optimizer.step({weights}, {{gradient, count - 1}}, 0.1f) != kls::status::buffer_length) return 102;
     if (kls::optimizer::create_in({memory, 100}, config, tensor).status() != kls::status::memory_too_short) return 103;
     return loss() < 1e-2f * first ? 0 : 104;
