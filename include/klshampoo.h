@@ -1107,8 +1107,22 @@ kls_status kls_optimizer_add_tensors(struct kls_optimizer *optimizer,
                                      size_t tensor_count);
 #endif
 
-// Copies a part of a slice's state (KLS_STATE_*) into `out`, which has exactly `len` elements. Before the first non-zero gradient
-// everything is zero.
+// Writes how many elements a slice has of a part of the state (KLS_STATE_*). `mode` is only looked at for parts that belong to one.
+//
+// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's; `len`
+// is then untouched.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `len` is writable.
+kls_status kls_optimizer_state_len(struct kls_optimizer *optimizer,
+                                   size_t tensor,
+                                   size_t slice,
+                                   int32_t state_part,
+                                   size_t mode,
+                                   size_t *len);
+
+// Copies a part of a slice's state (KLS_STATE_*) into `out`, which has exactly kls_optimizer_state_len elements. Before the first non-zero
+// gradient everything is zero.
 //
 // Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the handle's: `out` is then
 // untouched. After KLS_ERROR_LINALG it holds unspecified numbers.

@@ -3,6 +3,8 @@
 fn main() {
     println!("cargo::rerun-if-changed=c");
     println!("cargo::rerun-if-changed=abi");
+    println!("cargo::rerun-if-changed=cpp");
+    println!("cargo::rerun-if-changed=../bindings-c/include");
     println!("cargo::rerun-if-changed=../include/klshampoo.h");
     println!("cargo::rerun-if-env-changed=KLS_BLESS");
     if std::env::var_os("KLS_BLESS").is_some() {
@@ -40,4 +42,12 @@ fn main() {
     // The header as the other languages see it.
     strict("c11").file("c/header_c11.c").compile("kls_c11_tests");
     strict("c++17").cpp(true).file("c/header.cpp").compile("kls_cpp_tests");
+    // The C++ interface, with exceptions and without.
+    let cpp = |files: &[&str]| {
+        let mut build = strict("c++17");
+        build.cpp(true).include("../bindings-c/include").files(files.iter().map(|file| format!("cpp/{file}.cpp")));
+        build
+    };
+    cpp(&["training", "ownership", "errors", "steps", "inspection", "checkpoints", "host"]).compile("kls_hpp_tests");
+    cpp(&["without_exceptions"]).flag("-fno-exceptions").flag("-fno-rtti").compile("kls_hpp_returning_tests");
 }

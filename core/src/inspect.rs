@@ -53,7 +53,16 @@ impl<T: Scalar> Optimizer<'_, T> {
         self.slice(tensor, slice).map(|(_, header, _)| header)
     }
 
-    /// Copies a part of a slice's state into `out`, which has exactly [`StatePart::len`] elements. Before the first non-zero gradient
+    /// How many elements a slice has of a part of the state.
+    ///
+    /// # Errors
+    /// [`StepErrorKind::NoSuchIndex`], [`StepErrorKind::NoSuchState`].
+    pub fn part_len(&self, tensor: usize, slice: usize, part: StatePart) -> Result<usize, StepError> {
+        let (layout, _, _) = self.slice(tensor, slice)?;
+        part.len(&layout).ok_or(StepError { tensor, slice, kind: StepErrorKind::NoSuchState })
+    }
+
+    /// Copies a part of a slice's state into `out`, which has exactly [`Self::part_len`] elements. Before the first non-zero gradient
     /// everything is zero.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use klshampoo::linalg::LinAlg;
 use klshampoo::{Optimizer, SliceHeader, StatePart, StepError};
 
-use crate::checked::{slice, slice_mut};
+use crate::checked::{put, slice, slice_mut};
 use crate::error::{Failure, Locate};
 use crate::guard::with_handle;
 use crate::handle::{Parts, kls_optimizer};
@@ -74,6 +74,11 @@ fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
     }
 }
 
+/// Says in which mode something failed, for parts that belong to one.
+fn of_part<T>(result: Result<T, impl Into<Failure>>, state_part: i32, mode: usize) -> Result<T, Failure> {
+    if state_part <= KLS_STATE_EIGENVALUES { result.of_mode(mode) } else { result.map_err(Into::into) }
+}
+
 /// What is done with a view, a scratch and a backend, whichever backend that is.
 pub(crate) trait Task {
     /// What it finds.
@@ -122,8 +127,34 @@ impl Task for SetBasis<'_> {
     }
 }
 
-/// Copies a part of a slice's state (KLS_STATE_*) into `out`, which has exactly `len` elements. Before the first non-zero gradient
-/// everything is zero.
+/// Writes how many elements a slice has of a part of the state (KLS_STATE_*). `mode` is only looked at for parts that belong to one.
+///
+/// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's; `len`
+/// is then untouched.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses; `len` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_optimizer_state_len(
+    optimizer: *mut kls_optimizer,
+    tensor: usize,
+    slice: usize,
+    state_part: i32,
+    mode: usize,
+    len: *mut usize,
+) -> kls_status {
+    // SAFETY: the caller vouches for the handle and the output.
+    unsafe {
+        with_handle(optimizer, "kls_optimizer_state_len", |optimizer| {
+            let part = part(state_part, mode).of_field("state_part")?;
+            let found = optimizer.parts()?.view.part_len(tensor, slice, part);
+            put(len, of_part(found, state_part, mode)?).of_field("len")
+        })
+    }
+}
+
+/// Copies a part of a slice's state (KLS_STATE_*) into `out`, which has exactly kls_optimizer_state_len elements. Before the first non-zero
+/// gradient everything is zero.
 ///
 /// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the handle's: `out` is then
 /// untouched. After KLS_ERROR_LINALG it holds unspecified numbers.
@@ -145,8 +176,7 @@ pub unsafe extern "C" fn kls_optimizer_read_state(
         with_handle(optimizer, "kls_optimizer_read_state", |optimizer| {
             let part = part(state_part, mode).of_field("state_part")?;
             let out = slice_mut(out, len).of_field("out")?;
-            let read = run(optimizer.parts()?, Read { tensor, slice, part, out });
-            if state_part <= KLS_STATE_EIGENVALUES { read.of_mode(mode) } else { read }
+            of_part(run(optimizer.parts()?, Read { tensor, slice, part, out }), state_part, mode)
         })
     }
 }

@@ -122,6 +122,7 @@ static const char *texts_without_a_handle(fixture *f) {
 /* Calls on an optimizer, and what becomes of their texts. */
 static const char *texts_of_a_handle(fixture *f, kls_optimizer *other, float *matrix, float *matrix_grad) {
     float basis[ROWS * ROWS] = {0}, out[1];
+    size_t len;
     float *params[2] = {matrix, f->vector};
     const float *grads[2] = {matrix_grad, f->vector_grad};
     kls_optimizer *optimizer = f->optimizer, *copy = optimizer;
@@ -172,6 +173,8 @@ static const char *texts_of_a_handle(fixture *f, kls_optimizer *other, float *ma
          "kls_optimizer_read_state: tensor 1, slice 0, mode 0: This tensor or mode does not have that part of the state.");
     SAYS(KLS_ERROR_BUFFER_LENGTH, kls_optimizer_read_state(optimizer, 1, 0, KLS_STATE_MOMENTUM, 9, out, 1), optimizer,
          "kls_optimizer_read_state: tensor 1, slice 0: A buffer does not have the right number of elements.");
+    SAYS(KLS_ERROR_NO_SUCH_STATE, kls_optimizer_state_len(optimizer, 1, 0, KLS_STATE_BASIS, 0, &len), optimizer,
+         "kls_optimizer_state_len: tensor 1, slice 0, mode 0: This tensor or mode does not have that part of the state.");
     SAYS(KLS_ERROR_UNKNOWN_VALUE, kls_optimizer_read_state(optimizer, 1, 0, 77, 9, out, 1), optimizer,
          "kls_optimizer_read_state: state_part: An option's integer is none of its constants.");
     SAYS(KLS_ERROR_INDEX, kls_optimizer_counters(optimizer, 0, 2, &counters, sizeof counters), optimizer,

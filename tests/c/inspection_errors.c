@@ -7,7 +7,7 @@ const char *test_inspection_errors(void) {
     static fixture f;
     float basis[ROWS * ROWS] = {0}, out[ROWS * ROWS], mean[VECTOR];
     kls_counters counters;
-    size_t bytes = 0;
+    size_t bytes = 0, len = 0;
     const char *failure = fixture_describe(&f);
     if (failure) return failure;
     failure = fixture_make(&f);
@@ -33,6 +33,21 @@ const char *test_inspection_errors(void) {
     EXPECT(KLS_ERROR_NOT_ORTHOGONAL, kls_optimizer_set_basis(f.optimizer, 0, 0, 0, basis, ROWS * ROWS));
     EXPECT(KLS_OK, kls_optimizer_read_state(f.optimizer, 0, 0, KLS_STATE_BASIS, 0, out, ROWS * ROWS));
     CHECK(out[0] == 1.0f);
+
+    EXPECT(KLS_ERROR_UNKNOWN_VALUE, kls_optimizer_state_len(f.optimizer, 0, 0, 42, 0, &len));
+    EXPECT(KLS_ERROR_NO_SUCH_STATE, kls_optimizer_state_len(f.optimizer, 0, 0, KLS_STATE_FACTOR, 2, &len));
+    EXPECT(KLS_ERROR_NO_SUCH_STATE, kls_optimizer_state_len(f.optimizer, 0, 0, KLS_STATE_SECOND_MOMENT, 0, &len));
+    EXPECT(KLS_ERROR_INDEX, kls_optimizer_state_len(f.optimizer, 2, 0, KLS_STATE_FACTOR, 0, &len));
+    EXPECT(KLS_ERROR_INDEX, kls_optimizer_state_len(f.optimizer, 0, 1, KLS_STATE_FACTOR, 0, &len));
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_state_len(f.optimizer, 0, 0, KLS_STATE_FACTOR, 0, NULL));
+    EXPECT(KLS_ERROR_NULL, kls_optimizer_state_len(NULL, 0, 0, KLS_STATE_FACTOR, 0, &len));
+    CHECK(len == 0);
+    EXPECT(KLS_OK, kls_optimizer_state_len(f.optimizer, 0, 0, KLS_STATE_FACTOR, 1, &len));
+    CHECK(len == COLUMNS * COLUMNS);
+    EXPECT(KLS_OK, kls_optimizer_state_len(f.optimizer, 0, 0, KLS_STATE_EIGENVALUES, 0, &len));
+    CHECK(len == ROWS);
+    EXPECT(KLS_OK, kls_optimizer_state_len(f.optimizer, 0, 0, KLS_STATE_MOMENTUM, 99, &len));
+    CHECK(len == ELEMENTS);
 
     EXPECT(KLS_ERROR_UNKNOWN_VALUE, kls_optimizer_read_state(f.optimizer, 0, 0, 42, 0, out, ROWS * ROWS));
     EXPECT(KLS_ERROR_BUFFER_LENGTH, kls_optimizer_read_state(f.optimizer, 0, 0, KLS_STATE_FACTOR, 0, out, 3));

@@ -58,6 +58,7 @@ static const char *blocks_have_states_of_their_own(void) {
     kls_tensor cut, alone;
     kls_optimizer *optimizer = NULL, *reference = NULL;
     kls_plan plan;
+    size_t len = 0;
     uint64_t flops = 0;
     float a[COUNT] = {0}, gradient[COUNT], b[6] = {0}, corner_gradient[6], factor[9], expected[9];
     float *params[1] = {a}, *corner_params[1] = {b};
@@ -97,6 +98,10 @@ static const char *blocks_have_states_of_their_own(void) {
     EXPECT(KLS_OK, kls_optimizer_read_state(optimizer, 0, 3, KLS_STATE_FACTOR, 0, factor, 9));
     EXPECT(KLS_OK, kls_optimizer_read_state(reference, 0, 0, KLS_STATE_FACTOR, 0, expected, 9));
     CHECK(memcmp(factor, expected, sizeof factor) == 0);
+    EXPECT(KLS_OK, kls_optimizer_state_len(optimizer, 0, 3, KLS_STATE_FACTOR, 1, &len));
+    CHECK(len == 4);
+    EXPECT(KLS_OK, kls_optimizer_state_len(optimizer, 0, 3, KLS_STATE_MOMENTUM, 0, &len));
+    CHECK(len == 6);
     EXPECT(KLS_ERROR_INDEX, kls_optimizer_read_state(optimizer, 0, 4, KLS_STATE_FACTOR, 0, factor, 9));
     /* An unusable gradient in one piece stops the whole call, and nothing is written. */
     gradient[COUNT - 1] = NAN;

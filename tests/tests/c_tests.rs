@@ -1,4 +1,4 @@
-//! The C and C++ tests of `tests/c`: each a function that returns NULL, or what failed.
+//! The C and C++ tests of `tests/c` and `tests/cpp`: each a function that returns NULL, or what failed.
 
 use std::ffi::{CStr, c_char};
 
@@ -30,3 +30,13 @@ c_tests!("kls_c99_tests": test_config_errors, test_table_errors, test_memory_err
 c_tests!("kls_abi_tests": test_abi_v0_1);
 c_tests!("kls_c11_tests": test_c11_reads_the_header);
 c_tests!("kls_cpp_tests": test_cpp_reads_the_header);
+c_tests!("kls_hpp_tests": test_cpp_training, test_cpp_tables, test_cpp_moves, test_cpp_two_optimizers, test_cpp_lent_memory,
+    test_cpp_errors, test_cpp_wrong_sizes, test_cpp_wrong_tensors, test_cpp_formats, test_cpp_updates, test_cpp_requests, test_cpp_state,
+    test_cpp_plans, test_cpp_diagnostics, test_cpp_values, test_cpp_checkpoints, test_cpp_checkpoint_errors, test_cpp_texts_and_log,
+    test_cpp_pool_and_product, test_cpp_tables_that_grow);
+c_tests!("kls_hpp_returning_tests": test_cpp_without_exceptions, test_cpp_without_exceptions_wrong);
+
+// What C++ needs of its own library, after what needs it.
+#[cfg_attr(target_vendor = "apple", link(name = "c++"))]
+#[cfg_attr(all(unix, not(target_vendor = "apple")), link(name = "stdc++"))]
+unsafe extern "C" {}
