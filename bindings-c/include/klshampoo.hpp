@@ -1097,6 +1097,13 @@ class optimizer {
         return detail::conclude_with(status, bytes, handle_);
     }
 
+    /// What its memory is spent on: state, scratch of all threads, table. Errors: the handle's.
+    returned<kls_memory> memory() {
+        kls_memory memory{};
+        const kls_status status = kls_optimizer_memory(handle_, &memory, sizeof memory);
+        return detail::conclude_with(status, memory, handle_);
+    }
+
     /// How a tensor is treated. Errors: KLS_ERROR_INDEX and the handle's.
     returned<kls_plan> plan(std::size_t tensor) {
         kls_plan plan{};

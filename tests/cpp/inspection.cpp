@@ -24,6 +24,8 @@ TEST(test_cpp_state) {
     CHECK(optimizer.read_state(0, 0, kls::state_part::momentum).size() == ELEMENTS);
     CHECK(optimizer.read_state(1, 0, kls::state_part::second_moment).size() == VECTOR);
     const std::size_t bytes = optimizer.state_bytes();
+    const kls_memory memory = optimizer.memory();
+    CHECK(memory.state_bytes == bytes && memory.threads == 1 && memory.scratch_bytes > 0);
     CHECK(bytes == 2 * 64 + 4 * (16 + 9 + 10 + 6 + 4 + 3 + 12) + 4 * (5 + 5));
 
     basis[0] = 2;
