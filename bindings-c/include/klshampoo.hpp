@@ -691,8 +691,10 @@ struct tensor : kls_tensor {
 
     std::size_t dims_given() const noexcept { return order < KLS_MAX_ORDER ? order : KLS_MAX_ORDER; }
 
-    static std::uint64_t plus(std::uint64_t a, std::uint64_t b) noexcept { return b <= ~a ? a + b : ~std::uint64_t{0}; }
-    static std::uint64_t times(std::uint64_t a, std::uint64_t b) noexcept { return a == 0 || b <= ~std::uint64_t{0} / a ? a * b : ~std::uint64_t{0}; }
+    // Sums and products that stay at the largest number.
+    static constexpr std::uint64_t largest = std::numeric_limits<std::uint64_t>::max();
+    static std::uint64_t plus(std::uint64_t a, std::uint64_t b) noexcept { return b <= largest - a ? a + b : largest; }
+    static std::uint64_t times(std::uint64_t a, std::uint64_t b) noexcept { return a == 0 || b <= largest / a ? a * b : largest; }
 };
 
 #ifdef KLS_HOST
@@ -835,8 +837,12 @@ class table {
     }
 
     /// Whether a parameter, gradient or update fits a tensor: all elements of a dense one, at least as many as the extent of another.
-    verdict check_param(std::size_t i, const const_buffer &given) const noexcept { return check(i, "parameter", given, entries_[i].param_element); }
-    verdict check_grad(std::size_t i, const const_buffer &given) const noexcept { return check(i, "gradient", given, entries_[i].grad_element); }
+    verdict check_param(std::size_t i, const const_buffer &given) const noexcept {
+        return check(i, "parameter", given, entries_[i].param_element);
+    }
+    verdict check_grad(std::size_t i, const const_buffer &given) const noexcept {
+        return check(i, "gradient", given, entries_[i].grad_element);
+    }
     verdict check_update(std::size_t i, const const_buffer &given) const noexcept { return check(i, "update", given, sizeof(float)); }
 
     void **params = nullptr;

@@ -28,7 +28,8 @@ for host in '' -DKLS_NO_HOST; do
         done
         for standard in c++17 c++20; do
             accepts "$compiler" -std="$standard" -x c++ $host "${strict[@]}" - <<<'#include <klshampoo.hpp>'
-            accepts "$compiler" -std="$standard" -x c++ $host -DKLS_NO_EXCEPTIONS -fno-exceptions -fno-rtti "${strict[@]}" - <<<'#include <klshampoo.hpp>'
+            accepts "$compiler" -std="$standard" -x c++ $host -DKLS_NO_EXCEPTIONS -fno-exceptions -fno-rtti "${strict[@]}" - \
+                <<<'#include <klshampoo.hpp>'
         done
     done
 done

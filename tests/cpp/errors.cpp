@@ -28,7 +28,7 @@ TEST(test_cpp_errors) {
     REFUSED(kls::status::gradient_too_large, "too large", optimizer.step({f.matrix, f.vector}, {f.matrix_grad, f.vector_grad}, 0.1f));
     f.vector_grad[2] = 0;
     REFUSED(kls::status::learning_rate, "learning rate", optimizer.step({f.matrix, f.vector}, {f.matrix_grad, f.vector_grad}, -1));
-    REFUSED(kls::status::overlap, "overlaps", optimizer.step({f.matrix, f.vector}, {f.matrix, f.vector_grad}, 0.1f));
+    REFUSED(kls::status::overlap, "overlap", optimizer.step({f.matrix, f.vector}, {f.matrix, f.vector_grad}, 0.1f));
     REFUSED(kls::status::null, "NULL", optimizer.step({nullptr, f.vector}, {f.matrix_grad, f.vector_grad}, 0.1f));
     CHECK(f.matrix == matrix && optimizer.counters(0).steps == 0);
     // A kls::error is a std::runtime_error, and goes on after it is copied.

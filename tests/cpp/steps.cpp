@@ -95,7 +95,7 @@ TEST(test_cpp_updates) {
     REFUSED(kls::status::null, "NULL", write(update, nullptr));
     REFUSED(kls::status::buffer_length, "update of tensor 1: 12", write(update, update));
     REFUSED(kls::status::format, "update of tensor 0: 2 bytes", write(halves, vector_update));
-    REFUSED(kls::status::overlap, "overlaps", write(g.matrix_grad, vector_update));
+    REFUSED(kls::status::overlap, "overlap", write(g.matrix_grad, vector_update));
     REFUSED(kls::status::tensor_count, "updates: 1 buffers instead of 2",
             asked.write_updates(kls::step(), {g.matrix_grad, g.vector_grad}, {update}));
     REFUSED(kls::status::tensor_count, "parameters: 1 buffers instead of 2",
