@@ -886,7 +886,7 @@ typedef struct kls_similarity {
 // The basis is not orthogonal.
 #define KLS_ERROR_NOT_ORTHOGONAL 70
 
-// A parameter buffer overlaps a gradient buffer.
+// Buffers overlap: a parameter with a gradient, or with another parameter.
 #define KLS_ERROR_OVERLAP 71
 
 // The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.

@@ -50,4 +50,24 @@ fn main() {
     };
     cpp(&["training", "ownership", "errors", "steps", "inspection", "checkpoints", "host"]).compile("kls_hpp_tests");
     cpp(&["without_exceptions"]).flag("-fno-exceptions").flag("-fno-rtti").compile("kls_hpp_returning_tests");
+    adapters(&strict);
+}
+
+/// The adapters of bindings-c, in each language of theirs, and the example trainer's model, which they train.
+fn adapters(strict: &dyn Fn(&str) -> cc::Build) {
+    println!("cargo::rerun-if-changed=llmc");
+    for folder in ["flat", "llmc", "examples/gpt/c"] {
+        println!("cargo::rerun-if-changed=../bindings-c/{folder}");
+    }
+    let adapter = |standard: &str| {
+        let mut build = strict(standard);
+        build.include("c").include("../bindings-c/flat").include("../bindings-c/llmc");
+        build
+    };
+    let model = ["model.c", "forward.c", "backward.c", "moe.c", "ops.c", "gemm.c"];
+    adapter("c99")
+        .files(["flat.c", "model.c", "table.c", "llmc.c", "training.c"].map(|file| format!("llmc/{file}")))
+        .objects(strict("c11").files(model.map(|file| format!("../bindings-c/examples/gpt/c/{file}"))).compile_intermediates())
+        .compile("kls_llmc_tests");
+    adapter("c++17").cpp(true).file("llmc/adapter.cpp").compile("kls_llmc_cpp_tests");
 }

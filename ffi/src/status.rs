@@ -121,7 +121,7 @@ pub const KLS_ERROR_NOT_STARTED: kls_status = 68;
 pub const KLS_ERROR_NO_SUCH_STATE: kls_status = 69;
 /// The basis is not orthogonal.
 pub const KLS_ERROR_NOT_ORTHOGONAL: kls_status = 70;
-/// A parameter buffer overlaps a gradient buffer.
+/// Buffers overlap: a parameter with a gradient, or with another parameter.
 pub const KLS_ERROR_OVERLAP: kls_status = 71;
 /// The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
 pub const KLS_ERROR_ESTIMATE_NOT_FINITE: kls_status = 72;
@@ -230,7 +230,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_ESTIMATE_NOT_FINITE => {
             c"The estimate of a factor left the range of the arithmetic: the gradients are too large for this method."
         }
-        KLS_ERROR_OVERLAP => c"A parameter buffer overlaps a gradient buffer.",
+        KLS_ERROR_OVERLAP => c"Buffers overlap: a parameter with a gradient, or with another parameter.",
         KLS_ERROR_ZERO_WINDOW => c"All gradients of the window are zero.",
         KLS_ERROR_CHECKPOINT_FORMAT => c"This is no checkpoint of an optimizer.",
         KLS_ERROR_CHECKPOINT_VERSION => c"A later version of the library wrote the checkpoint.",
