@@ -66,7 +66,7 @@ fn adapters(strict: &dyn Fn(&str) -> cc::Build) {
     };
     let model = ["model.c", "forward.c", "backward.c", "moe.c", "ops.c", "gemm.c"];
     adapter("c99")
-        .files(["flat.c", "model.c", "table.c", "llmc.c", "training.c"].map(|file| format!("llmc/{file}")))
+        .files(["flat.c", "model.c", "table.c", "llmc.c", "training.c", "resume.c"].map(|file| format!("llmc/{file}")))
         .objects(strict("c11").files(model.map(|file| format!("../bindings-c/examples/gpt/c/{file}"))).compile_intermediates())
         .compile("kls_llmc_tests");
     adapter("c++17").cpp(true).file("llmc/adapter.cpp").compile("kls_llmc_cpp_tests");

@@ -312,6 +312,27 @@ static inline kls_status kls_flat_step(kls_flat *flat, float *params, const floa
     return status;
 }
 
+/* Saves the optimizer's state to a safetensors file, which is replaced as a whole or not at all. Save the parameters of the same step with it.
+ *
+ * Errors: those of kls_optimizer_save_file; KLS_ERROR_HANDLE before kls_flat_create. */
+static inline kls_status kls_flat_save(kls_flat *flat, const char *path) {
+    if (!flat || !path) return KLS_ERROR_NULL;
+    if (!flat->optimizer) return KLS_ERROR_HANDLE;
+    flat->failed_tensor = NULL;
+    return kls_optimizer_save_file(flat->optimizer, path);
+}
+
+/* Loads a state that kls_flat_save wrote for the same table and methods. With the parameters of that step, training goes on with the same
+ * bits as if it had not been interrupted.
+ *
+ * Errors: those of kls_optimizer_load_file; KLS_ERROR_HANDLE before kls_flat_create. */
+static inline kls_status kls_flat_load(kls_flat *flat, const char *path) {
+    if (!flat || !path) return KLS_ERROR_NULL;
+    if (!flat->optimizer) return KLS_ERROR_HANDLE;
+    flat->failed_tensor = NULL;
+    return kls_optimizer_load_file(flat->optimizer, path);
+}
+
 /* For programs that have nothing better to do on an error: nothing for KLS_OK; otherwise a line on stderr that says what failed, for which
  * tensor, and why, and the end of the program. */
 static inline void kls_flat_or_exit(const kls_flat *flat, kls_status status, const char *what) {

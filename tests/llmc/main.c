@@ -29,6 +29,7 @@ int main(int argc, char **argv) {
         {"AdamW", test_llmc_adamw},
         {"training", test_llmc_training},
         {"tiny gradients", test_llmc_tiny_gradients},
+        {"saving and resuming", test_llmc_resume},
     };
     int failed = 0;
     if (argc != 2 || (strcmp(argv[1], "flushed") != 0 && strcmp(argv[1], "kept") != 0)) {

@@ -26,6 +26,7 @@ const char *test_llmc_choices(void);
 const char *test_llmc_adamw(void);
 const char *test_llmc_training(void);
 const char *test_llmc_tiny_gradients(void);
+const char *test_llmc_resume(void);
 const char *test_llmc_in_cpp(void);
 
 /* Ends the program with a message about tensor fcw. */

@@ -30,7 +30,7 @@ macro_rules! c_tests {
 }
 
 c_tests!("kls_llmc_tests": test_flat_rules, test_flat_places, test_flat_steps, test_gpt2_table, test_llmc_errors, test_llmc_choices,
-    test_llmc_adamw, test_llmc_training, test_llmc_tiny_gradients);
+    test_llmc_adamw, test_llmc_training, test_llmc_tiny_gradients, test_llmc_resume);
 c_tests!("kls_llmc_cpp_tests": test_llmc_in_cpp);
 
 #[test]
