@@ -81,7 +81,8 @@ build() {
     (cd "$root" && "$cargo" build --release --locked -p klshampoo-ffi --target-dir "$target_dir" --message-format json-render-diagnostics) >"$build/messages"
     release=$target_dir/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}release
     archive=$release/libklshampoo_ffi.a
-    if [ "$build/libklshampoo.a" -nt "$archive" ] && [ "$build/libklshampoo.a" -nt "$here/package.sh" ]; then
+    made=$build/libklshampoo.a
+    if [ "$made" -nt "$archive" ] && [ "$made" -nt "$here/package.sh" ] && [ "$made" -nt "$root/include/klshampoo.symbols" ]; then
         return 0
     fi
     case $target in

@@ -6,7 +6,7 @@
  *               kls_status_string; kls_last_error adds where (which tensor, slice, mode). Numbers never change their meaning.
  *               An error leaves parameters, state and outputs as they were, unless the call says otherwise.
  *   Structs     Structs that a caller fills start with struct_size and are filled by their init function, which is given sizeof.
- *               Change fields after that. They are copied: nothing keeps a pointer to them, or to what they point to.
+ *               Change fields after that. They are copied, names too; nothing keeps a pointer to them. A callback's `user` is kept.
  *   Ownership   kls_optimizer_create allocates, kls_optimizer_destroy frees and clears the caller's handle.
  *               kls_optimizer_init works in the caller's memory and never allocates. Parameters and gradients stay the caller's:
  *               they are only touched during a call.
@@ -17,12 +17,12 @@
  *               with -ffast-math; denormals may be flushed.
  *   Aliasing    Parameters, gradients, updates, outputs and the optimizer's memory do not overlap. A parameter or update that overlaps
  *               its own tensor's gradient is detected (KLS_ERROR_OVERLAP), one that overlaps another tensor's is not. Tensors with
- *               strides may lie in each other's gaps.
+ *               strides may lie in the gaps of other tensors, but not in those of their own gradients or updates.
  *   Threads     One thread at a time per optimizer; different optimizers may be used from different threads at the same time. There is
  *               no global state that calls share. After fork() the child must not use an optimizer that has threads: they stayed with
  *               the parent.
- *   Callbacks   Functions of the caller (kls_log, kls_parallel_for, kls_sgemm) get their `user` handed through. They must not throw,
- *               jump out, or call into the optimizer that calls them.
+ *   Callbacks   Functions of the caller (kls_log, kls_parallel_for, kls_sgemm, kls_read, kls_write) get their `user` handed through. They
+ *               must not throw, jump out, or call into the optimizer that calls them; a log may ask for kls_last_error.
  *   Results     The same calls give the same bits: for the portable backend on every machine, for faer for the same CPU features,
  *               for any number of threads.
  *   Panics      A bug in the library never crosses the border: KLS_ERROR_INTERNAL, and the optimizer is then of no use but to destroy.
@@ -383,8 +383,8 @@ typedef int32_t kls_status;
 typedef int32_t (*kls_write)(void *user, const void *bytes, size_t len);
 
 // Fills `bytes` with the `len` bytes, at most 512, of a checkpoint that start at `offset`. Returns 0 when it has filled all of them;
-// anything else, such as an end that comes too early, ends the call with KLS_ERROR_CHECKPOINT_CALLBACK. A checkpoint is read front to
-// back, twice, and never beyond its end. It must not use the optimizer, nor leave by longjmp or an exception.
+// anything else, such as an end that comes too early, ends the call with KLS_ERROR_CHECKPOINT_CALLBACK. A checkpoint is read
+// twice, front to back but for its first bytes, which are asked for twice each time, and never beyond its end. It must not use the optimizer, nor leave by longjmp or an exception.
 typedef int32_t (*kls_read)(void *user, uint64_t offset, void *bytes, size_t len);
 
 // What there is to say about one dim of a slice. Where the method keeps no eigenvalues (SOAP), they are the factor's diagonal in the
@@ -576,7 +576,7 @@ typedef struct kls_tensor {
   // is made; NULL (the default): nothing.
   const char *name;
   // Elements from one index of a dim to the next, in parameter, gradient and update: rows with a gap, or a transposed matrix. All 0 (the
-  // default): dense, row-major. A transposed matrix may as well be described by its dims in the order in which they lie.
+  // default): dense, row-major; strides that say the same are the same. Dims of other tensors with strides are not merged. A transposed matrix may as well be described by its dims in the order in which they lie.
   uint64_t strides[KLS_MAX_ORDER];
   // KLS_FORMAT_* of the gradient. Default KLS_FORMAT_F32.
   int32_t grad_format;
@@ -587,7 +587,7 @@ typedef struct kls_tensor {
   int32_t master_weights;
   // KLS_ROUNDING_* of a bf16 parameter. Default KLS_ROUNDING_NEAREST.
   int32_t rounding;
-  // Seed of KLS_ROUNDING_STOCHASTIC. Part of the state.
+  // Seed of KLS_ROUNDING_STOCHASTIC. A checkpoint loads only where rounding and seed are those that it was saved with.
   uint64_t rounding_seed;
   // Non-zero: in lent memory, steps may scale this tensor's gradient (grad_scale of kls_step), which takes scratch for a copy of a slice
   // that has Kronecker factors. An optimizer made by kls_optimizer_create always may. Default 0.
@@ -690,7 +690,8 @@ typedef struct kls_step {
   const void *const *grads;
   // NULL (the default): updates are applied. Else nothing is: the step goes on as ever, and each tensor's update U is written here, f32, for a
   // caller that applies theta <- theta - lr U with the weight decay that it wants. U has no learning rate in it, and of weight decay only
-  // KLS_WEIGHT_DECAY_L2. Not for tensors with master weights.
+  // KLS_WEIGHT_DECAY_L2. It is zero where a slice is skipped (KLS_BAD_GRADIENT_SKIP); what belongs to a frozen tensor or to a slice that
+  // failed is not written. Not for tensors with master weights.
   float *const *updates;
 } kls_step;
 
@@ -751,7 +752,7 @@ typedef struct kls_similarity {
 // num_threads must be between 1 and 1024, and the threads must be startable.
 #define KLS_ERROR_THREADS 11
 
-// A reserved field is not 0. At present no struct has one.
+// A reserved field is not 0.
 #define KLS_ERROR_RESERVED 12
 
 // This processor, or the chosen backend, cannot do what an option asks for.
@@ -823,7 +824,7 @@ typedef struct kls_similarity {
 // Formats that do not go together: a parameter is f32 or bf16, and only a bf16 one is rounded or has master weights.
 #define KLS_ERROR_FORMAT 49
 
-// The strides let two indices of a tensor share an element.
+// The strides let indices of a tensor share an element, or interleave dims.
 #define KLS_ERROR_STRIDES 50
 
 // A tensor has 1 to KLS_MAX_ORDER dims.
@@ -841,7 +842,7 @@ typedef struct kls_similarity {
 // A tensor needs at least one slice.
 #define KLS_ERROR_SLICES 44
 
-// Slices overlap: slice_stride is smaller than a slice.
+// Slices overlap or interleave: slice_stride is smaller than a slice from its first to its last element.
 #define KLS_ERROR_SLICE_STRIDE 45
 
 // One-sided preconditioning is of one dim.
@@ -886,7 +887,7 @@ typedef struct kls_similarity {
 // The basis is not orthogonal.
 #define KLS_ERROR_NOT_ORTHOGONAL 70
 
-// Buffers overlap: a parameter with a gradient, or with another parameter.
+// Buffers overlap: a parameter, a gradient or an update with another of the same tensor (in a flat buffer, of any).
 #define KLS_ERROR_OVERLAP 71
 
 // The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
@@ -956,7 +957,7 @@ extern "C" {
 kls_status kls_optimizer_save_size(struct kls_optimizer *optimizer,
                                    uint64_t *bytes);
 
-// Saves the optimizer's state: factors, bases, eigenvalues, moments, counters and refresh phases of every slice, and the table that they
+// Saves the optimizer's state: factors, bases, eigenvalues, moments, master weights, counters and refresh phases of every slice, and the table that they
 // belong to. Parameters, learning rate and refresh budget are not in it. `len` is at least what kls_optimizer_save_size gives; what
 // `buffer` has beyond that is left alone. A checkpoint is the same bytes on every machine.
 //
@@ -969,7 +970,7 @@ kls_status kls_optimizer_save(struct kls_optimizer *optimizer,
                               size_t len);
 
 // Takes the state from a checkpoint in memory. The optimizer was made of the same tensors, as many and in the same order, with the same
-// dims, modes, slices, pieces and methods. Groups, strides and hyper-parameters may be others (learning rates, betas, decay, damping,
+// dims, modes, slices, pieces, methods, master weights, rounding and its seed. Groups, strides (of dims that are not merged) and hyper-parameters may be others (learning rates, betas, decay, damping,
 // periods, the power, ...), and so may backend and threads. With the same ones every later step gives the same bits as without the save.
 // `len` may be more than the checkpoint has.
 //
@@ -1140,7 +1141,7 @@ kls_status kls_optimizer_read_state(struct kls_optimizer *optimizer,
 // Replaces the eigenbasis of one mode by `basis` (d x d row-major, columns are eigenvectors, `len` = d * d) and transforms factor
 // and momentum with it.
 //
-// Errors: KLS_ERROR_NOT_ORTHOGONAL, KLS_ERROR_NOT_STARTED, KLS_ERROR_INDEX, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH and the
+// Errors: KLS_ERROR_NOT_ORTHOGONAL, KLS_ERROR_NOT_STARTED, KLS_ERROR_INDEX, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH, KLS_ERROR_LINALG and the
 // handle's; the state is then unchanged.
 //
 // # Safety
@@ -1209,7 +1210,7 @@ kls_status kls_config_init(struct kls_config *config,
 
 // Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
 //
-// Errors: those of the groups and tensors (KLS_ERROR_BETA ... KLS_ERROR_SLICE_STRIDE), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
+// Errors: those of the groups and tensors (KLS_ERROR_BETA ... KLS_ERROR_STRIDES, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_RESERVED), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
 // KLS_ERROR_STRUCT_SIZE; `size` and `alignment` are then untouched.
 //
 // # Safety
@@ -1349,8 +1350,8 @@ kls_status kls_step_init(struct kls_step *step, size_t struct_size);
 
 // One step of a range of tensors, with gradients and parameters in their formats, scaled gradients, or updates that are only written.
 //
-// Errors: as for kls_optimizer_step without KLS_ERROR_NOT_F32, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_INDEX,
-// KLS_ERROR_GRAD_SCALE, KLS_ERROR_MASTER_WEIGHTS.
+// Errors: as for kls_optimizer_step without KLS_ERROR_NOT_F32, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_INDEX for a range beyond the
+// table, KLS_ERROR_TENSOR_COUNT for none, KLS_ERROR_GRAD_SCALE, KLS_ERROR_MASTER_WEIGHTS.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `request` is readable, and its arrays have `tensor_count` pointers to as many

@@ -1068,18 +1068,21 @@ class optimizer {
     /// parameters.
     template <class Grads = std::initializer_list<const_buffer>, class Updates = std::initializer_list<buffer>>
     outcome write_updates(kls::step request, Grads &&grads, Updates &&updates) {
-        const std::initializer_list<buffer> none = {};
+        const std::initializer_list<const_buffer> none = {};
         return write_updates(request, grads, updates, none);
     }
 
-    /// The same with the parameters, to be read.
+    /// The same with the parameters, which are read.
     template <class Grads = std::initializer_list<const_buffer>, class Updates = std::initializer_list<buffer>,
-              class Params = std::initializer_list<buffer>>
+              class Params = std::initializer_list<const_buffer>>
     outcome write_updates(kls::step request, Grads &&grads, Updates &&updates, Params &&params) {
         detail::verdict verdict = list(request, grads, &detail::table::check_grad, table_.grads, request.tensor_count);
         if (!verdict.failed()) verdict = list_more(request, updates, "updates", &detail::table::check_update, table_.updates);
+        request.params = nullptr;
         if (!verdict.failed() && std::begin(params) != std::end(params)) {
-            verdict = list_more(request, params, "parameters", &detail::table::check_param, table_.params);
+            // They are read only, whatever the table's pointers say.
+            auto **const read = const_cast<const void **>(table_.params);
+            verdict = list_more(request, params, "parameters", &detail::table::check_param, read);
             request.params = table_.params;
         }
         request.grads = table_.grads;
@@ -1285,6 +1288,7 @@ class optimizer {
         if (!verdict.failed()) verdict = list_more(request, grads, "gradients", &detail::table::check_grad, table_.grads);
         request.params = table_.params;
         request.grads = table_.grads;
+        request.updates = nullptr;
         return verdict;
     }
 

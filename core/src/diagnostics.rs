@@ -195,7 +195,7 @@ impl<T: Scalar> Reading<'_, T> {
     ) -> Result<T, SliceError> {
         let shape = self.layout.shape();
         let plan = entry.plan();
-        check(self.layout, self.config, self.header, self.state, &|f| show(plan, piece, grad, 0, T::ONE, f))?;
+        check(self.layout, self.config, self.header, self.state, &|f| show(plan, piece, grad, T::ONE, f))?;
         let together = plan.range(piece);
         let (copy, scratch) = scratch.split_at_mut(if together.is_some() { 0 } else { shape.elements() });
         let grad = match together {

@@ -87,8 +87,8 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
         self.refresh_budget = flops;
     }
 
-    /// The view, the scratch and the backend.
-    fn parts(&mut self) -> (Optimizer<'_, T>, &mut [T], &mut L) {
+    /// The view, the scratch and the backend: for [`Optimizer::jobs`], which take what [`Self::step`] does not, such as other formats.
+    pub fn parts(&mut self) -> (Optimizer<'_, T>, &mut [T], &mut L) {
         let Self { groups, tensors, headers, state, scratch, linalg, refresh_budget, .. } = self;
         (Optimizer::over(groups, tensors, headers, state).with_refresh_budget(*refresh_budget), scratch, linalg)
     }

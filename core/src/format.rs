@@ -47,10 +47,15 @@ pub(crate) const fn from_f16(bits: u16) -> f32 {
 /// The largest finite bf16.
 const LARGEST: u32 = 0x7f7f;
 
-/// Rounds the magnitude of a finite number whose lower half gets `addend` added; what would become infinite stays finite.
+/// Rounds the magnitude of a number whose lower half gets `addend` added; what would become infinite stays finite, and what is not finite
+/// stays that.
 #[inline(always)]
 const fn to_bf16(x: f32, addend: u32) -> u16 {
     let bits = x.to_bits();
+    if bits & 0x7f80_0000 == 0x7f80_0000 {
+        // A NaN keeps a bit of its mantissa.
+        return (bits >> 16) as u16 | if bits & 0x007f_ffff == 0 { 0 } else { 0x40 };
+    }
     let (sign, magnitude) = (bits >> 16 & 0x8000, (bits & 0x7fff_ffff) + addend);
     let rounded = magnitude >> 16;
     (sign | if rounded > LARGEST { LARGEST } else { rounded }) as u16
@@ -79,7 +84,7 @@ impl Rounder {
         }
     }
 
-    /// Rounds element `index` of the slice (piece). `x` is finite.
+    /// Rounds element `index` of the slice (piece).
     #[inline(always)]
     pub const fn bf16(self, x: f32, index: usize) -> u16 {
         if self.stochastic {
@@ -136,6 +141,10 @@ mod tests {
         }
         assert_eq!(nearest.bf16(f32::MAX, 0), 0x7f7f);
         assert_eq!(nearest.bf16(f32::MIN, 0), 0xff7f);
+        for rounder in [nearest, Rounder::new(Rounding::Stochastic { seed: 1 }, 0, 0, 1)] {
+            assert_eq!([f32::INFINITY, f32::NEG_INFINITY].map(|x| rounder.bf16(x, 3)), [0x7f80, 0xff80]);
+            assert!([f32::NAN, f32::from_bits(0x7f80_0001)].iter().all(|&x| from_bf16(rounder.bf16(x, 3)).is_nan()));
+        }
     }
 
     /// The mean of many roundings is the number, and numbers that are bf16 already stay.

@@ -156,10 +156,10 @@ fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T
     scratch: &mut [T],
     linalg: &mut L,
 ) -> Result<bool, SliceError> {
-    let (plan, piece, _) = place;
+    let (plan, piece, rounder) = place;
     let skips = work.config.bad_gradient == BadGradient::Skip;
     let usable = if skips {
-        let visit: Visit<'_, T> = &|f| show(plan, piece, buffers.grad, 0, buffers.grad_scale, f);
+        let visit: Visit<'_, T> = &|f| show(plan, piece, buffers.grad, buffers.grad_scale, f);
         check(&work.layout, &work.config, work.header, work.state, visit)
     } else {
         Ok(())
@@ -177,6 +177,16 @@ fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T
     match result {
         Err(SliceError::Gradient(_)) if skips => {
             work.header.skipped = work.header.skipped.saturating_add(1);
+            // What is not stepped does not move.
+            if let Target::Direction { out, .. } = &mut buffers.target {
+                let zeros = [T::ZERO; BLOCK];
+                plan.for_each_line(piece, |line| {
+                    for start in (0..line.at.len()).step_by(BLOCK) {
+                        let count = BLOCK.min(line.at.len() - start);
+                        out.write(line.offset + start * line.stride, line.stride, &zeros[..count], rounder, line.at.start + start);
+                    }
+                });
+            }
             Ok(false)
         }
         result => result.map(|()| true),
@@ -251,26 +261,19 @@ fn penalise<T: Scalar, P: Elements<T> + ?Sized>(plan: &Plan, piece: &Piece, deca
     });
 }
 
-/// Calls `f` with all elements of a piece of a gradient, scaled; `base` is the slice's place in it.
-pub(crate) fn show<T: Scalar, E: Elements<T> + ?Sized>(
-    plan: &Plan,
-    piece: &Piece,
-    grad: &E,
-    base: usize,
-    scale: T,
-    f: &mut dyn FnMut(&[T]),
-) {
+/// Calls `f` with all elements of a piece of a slice's gradient, scaled.
+pub(crate) fn show<T: Scalar, E: Elements<T> + ?Sized>(plan: &Plan, piece: &Piece, grad: &E, scale: T, f: &mut dyn FnMut(&[T])) {
     if plan.storage.strides.is_none()
         && scale == T::ONE
         && let Some(all) = grad.native()
     {
-        return plan.for_each_line(piece, |line| f(&all[base + line.offset..][..line.at.len()]));
+        return plan.for_each_line(piece, |line| f(&all[line.offset..][..line.at.len()]));
     }
     let mut block = [T::ZERO; BLOCK];
     plan.for_each_line(piece, |line| {
         for start in (0..line.at.len()).step_by(BLOCK) {
             let block = &mut block[..BLOCK.min(line.at.len() - start)];
-            read_scaled(grad, scale, base + line.offset + start * line.stride, line.stride, block);
+            read_scaled(grad, scale, line.offset + start * line.stride, line.stride, block);
             f(block);
         }
     });

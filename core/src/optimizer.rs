@@ -8,7 +8,7 @@ use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
 use crate::report::{StepError, StepErrorKind, StepReport};
 use crate::step::check;
-use crate::{BadGradient, Config, ConfigError, Elements, Layout, Scalar, SliceHeader, TableError, Tensor};
+use crate::{BadGradient, Config, ConfigError, Elements, Format, Layout, Scalar, SliceHeader, TableError, Tensor};
 
 /// An optimizer over borrowed memory: groups, resolved tensors, one header per slice and one state buffer.
 ///
@@ -183,14 +183,14 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     }
 
     /// The first pass of a step over a range of tensors: the learning rate, the factor on the gradients, and every gradient's length and
-    /// numbers. Reads only.
+    /// numbers. `gradient` gives the elements of a tensor's slice. Reads only.
     ///
     /// # Errors
     /// The first [`StepError`]. Unusable gradients of groups that skip them are none.
     pub fn check<G: Elements<T>>(
         &self,
         tensors: Range<usize>,
-        gradient: impl Fn(usize) -> Option<G>,
+        gradient: impl Fn(usize, Range<usize>) -> Option<G>,
         lr: T,
         grad_scale: T,
     ) -> Result<(), StepError> {
@@ -200,11 +200,11 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         for i in tensors {
             let fail = |kind| StepError { tensor: i, slice: 0, kind };
             let tensor = self.tensors.get(i).ok_or(fail(StepErrorKind::NoSuchIndex))?;
-            let Some(grad) = gradient(i) else { continue };
-            if grad.span() != tensor.span() {
+            let Some(first) = gradient(i, tensor.slice_range(0)) else { continue };
+            if first.span() != tensor.slice_range(0).len() {
                 return Err(fail(StepErrorKind::BufferLength));
             }
-            if grad.format() != tensor.storage().grad {
+            if first.format() != tensor.storage().grad {
                 return Err(fail(StepErrorKind::Format));
             }
             tensor.check_grad_scale(grad_scale).map_err(fail)?;
@@ -218,12 +218,13 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
             }
             for slice in 0..tensor.slices() {
                 let mut state = &self.state[tensor.state_range(slice)];
-                let (headers, base) = (&self.headers[tensor.header_range(slice)], tensor.slice_range(slice).start);
+                let headers = &self.headers[tensor.header_range(slice)];
+                let Some(grad) = gradient(i, tensor.slice_range(slice)) else { continue };
                 for (at, header) in headers.iter().enumerate() {
                     let piece = tensor.piece(at);
                     let (own, rest) = state.split_at(piece.layout.state_len());
                     state = rest;
-                    let visit: Visit<'_, T> = &|f| show(tensor.plan(), &piece, &grad, base, grad_scale, f);
+                    let visit: Visit<'_, T> = &|f| show(tensor.plan(), &piece, &grad, grad_scale, f);
                     check(&piece.layout, &config, header, own, visit).map_err(|fault| StepError {
                         tensor: i,
                         slice: slice * tensor.pieces() + at,
@@ -289,7 +290,17 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         scratch: &mut [T],
         linalg: &mut L,
     ) -> Result<StepReport, StepError> {
-        self.check(tensors.clone(), |i| buffers.gradient(i), lr, T::ONE)?;
+        for i in tensors.clone() {
+            let fail = |kind| StepError { tensor: i, slice: 0, kind };
+            let Some(grad) = buffers.gradient(i) else { continue };
+            if grad.len() != self.tensors[i].span() {
+                return Err(fail(StepErrorKind::BufferLength));
+            }
+            if self.tensors[i].storage().param != Format::Native {
+                return Err(fail(StepErrorKind::Format));
+            }
+        }
+        self.check(tensors.clone(), |i, slice| Some(&buffers.gradient(i)?[slice]), lr, T::ONE)?;
         if let Some(tensor) = tensors.clone().find(|&i| self.tensors[i].scratch_len() > scratch.len()) {
             return Err(StepError { tensor, slice: 0, kind: StepErrorKind::ScratchTooShort });
         }

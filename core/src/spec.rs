@@ -83,7 +83,7 @@ impl TensorSpec {
     /// How the tensor lies in the owner's buffers, if not dense and native.
     #[must_use]
     pub const fn storage(mut self, storage: Storage) -> Self {
-        self.storage = storage;
+        self.storage = storage.without_needless_strides(self.dims.split_at(self.order).0);
         self
     }
 

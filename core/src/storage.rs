@@ -33,6 +33,21 @@ impl Storage {
         strides: None,
     };
 
+    /// The same without strides where they are those of dense rows.
+    pub(crate) const fn without_needless_strides(mut self, dims: &[usize]) -> Self {
+        let Some(strides) = self.strides else { return self };
+        let (mut k, mut dense) = (dims.len(), 1usize);
+        while k > 0 {
+            k -= 1;
+            if dims[k] != 1 && strides[k] != dense {
+                return self;
+            }
+            dense = dense.saturating_mul(dims[k]);
+        }
+        self.strides = None;
+        self
+    }
+
     /// Whether the formats go together.
     pub(crate) const fn is_consistent(&self) -> bool {
         match self.param {

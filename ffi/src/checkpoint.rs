@@ -16,8 +16,8 @@ use crate::status::*;
 pub type kls_write = Option<unsafe extern "C" fn(user: *mut c_void, bytes: *const c_void, len: usize) -> i32>;
 
 /// Fills `bytes` with the `len` bytes, at most 512, of a checkpoint that start at `offset`. Returns 0 when it has filled all of them;
-/// anything else, such as an end that comes too early, ends the call with KLS_ERROR_CHECKPOINT_CALLBACK. A checkpoint is read front to
-/// back, twice, and never beyond its end. It must not use the optimizer, nor leave by longjmp or an exception.
+/// anything else, such as an end that comes too early, ends the call with KLS_ERROR_CHECKPOINT_CALLBACK. A checkpoint is read
+/// twice, front to back but for its first bytes, which are asked for twice each time, and never beyond its end. It must not use the optimizer, nor leave by longjmp or an exception.
 #[allow(non_camel_case_types)]
 pub type kls_read = Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, bytes: *mut c_void, len: usize) -> i32>;
 
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn kls_optimizer_save_size(optimizer: *mut kls_optimizer, 
     unsafe { with_handle(optimizer, "kls_optimizer_save_size", |optimizer| put(bytes, optimizer.parts()?.view.save_len())) }
 }
 
-/// Saves the optimizer's state: factors, bases, eigenvalues, moments, counters and refresh phases of every slice, and the table that they
+/// Saves the optimizer's state: factors, bases, eigenvalues, moments, master weights, counters and refresh phases of every slice, and the table that they
 /// belong to. Parameters, learning rate and refresh budget are not in it. `len` is at least what kls_optimizer_save_size gives; what
 /// `buffer` has beyond that is left alone. A checkpoint is the same bytes on every machine.
 ///
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn kls_optimizer_save(optimizer: *mut kls_optimizer, buffe
 }
 
 /// Takes the state from a checkpoint in memory. The optimizer was made of the same tensors, as many and in the same order, with the same
-/// dims, modes, slices, pieces and methods. Groups, strides and hyper-parameters may be others (learning rates, betas, decay, damping,
+/// dims, modes, slices, pieces, methods, master weights, rounding and its seed. Groups, strides (of dims that are not merged) and hyper-parameters may be others (learning rates, betas, decay, damping,
 /// periods, the power, ...), and so may backend and threads. With the same ones every later step gives the same bits as without the save.
 /// `len` may be more than the checkpoint has.
 ///

@@ -3,6 +3,7 @@
 use klshampoo::{Config, Convention};
 
 use crate::config::kls_config;
+use crate::config_v0_1::ConfigV01;
 use crate::error::Locate;
 use crate::guard::guard;
 use crate::status::*;
@@ -71,6 +72,10 @@ pub const KLS_CONVENTION_REFERENCE_META: i32 = 3;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: usize, method: i32, convention: i32) -> kls_status {
     guard("kls_config_init", || {
+        // The first header's struct has room for the methods and conventions that it names.
+        if struct_size == size_of::<ConfigV01>() && (method > KLS_METHOD_ADAMW || convention > KLS_CONVENTION_REFERENCE_KL) {
+            return Err(KLS_ERROR_UNKNOWN_VALUE.into());
+        }
         let preset: Config<f32> = match method {
             KLS_METHOD_KL_SHAMPOO => Config::<f32>::kl_shampoo(),
             KLS_METHOD_ADAMW => Config::<f32>::adamw(),

@@ -77,14 +77,14 @@ impl Pointers<'_> {
         self.params.get(tensor - self.first).copied().unwrap_or(core::ptr::null_mut())
     }
 
-    /// A tensor's whole gradient.
+    /// A slice's gradient.
     ///
     /// # Safety
     /// The pointers were checked and the caller of the step vouches for their memory.
-    pub(crate) unsafe fn gradient(&self, index: usize, tensor: &Tensor) -> Option<Raw> {
-        // SAFETY: aligned, `span` elements by the caller's word.
-        self.has_gradient(index)
-            .then(|| unsafe { Raw::new(self.grads[index - self.first].cast_mut().cast(), tensor.storage().grad, 0, tensor.span()) })
+    pub(crate) unsafe fn gradient(&self, index: usize, tensor: &Tensor, slice: Range<usize>) -> Option<Raw> {
+        let pointer = self.grads[index - self.first].cast_mut().cast::<u8>();
+        // SAFETY: aligned, `span` elements by the caller's word, of which these are a part.
+        (!pointer.is_null()).then(|| unsafe { Raw::new(pointer, tensor.storage().grad, slice.start, slice.len()) })
     }
 
     /// Runs one job on its slice of the caller's memory, unless its tensor is frozen.

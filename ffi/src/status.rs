@@ -31,7 +31,7 @@ pub const KLS_ERROR_OUT_OF_MEMORY: kls_status = 8;
 pub const KLS_ERROR_INTERNAL: kls_status = 10;
 /// num_threads must be between 1 and 1024, and the threads must be startable.
 pub const KLS_ERROR_THREADS: kls_status = 11;
-/// A reserved field is not 0. At present no struct has one.
+/// A reserved field is not 0.
 pub const KLS_ERROR_RESERVED: kls_status = 12;
 /// This processor, or the chosen backend, cannot do what an option asks for.
 pub const KLS_ERROR_UNSUPPORTED: kls_status = 13;
@@ -79,7 +79,7 @@ pub const KLS_ERROR_GAUGE: kls_status = 38;
 pub const KLS_ERROR_ESTIMATE_ORDER: kls_status = 39;
 /// Formats that do not go together: a parameter is f32 or bf16, and only a bf16 one is rounded or has master weights.
 pub const KLS_ERROR_FORMAT: kls_status = 49;
-/// The strides let two indices of a tensor share an element.
+/// The strides let indices of a tensor share an element, or interleave dims.
 pub const KLS_ERROR_STRIDES: kls_status = 50;
 /// A tensor has 1 to KLS_MAX_ORDER dims.
 pub const KLS_ERROR_ORDER: kls_status = 40;
@@ -91,7 +91,7 @@ pub const KLS_ERROR_OVERFLOW: kls_status = 42;
 pub const KLS_ERROR_GROUP: kls_status = 43;
 /// A tensor needs at least one slice.
 pub const KLS_ERROR_SLICES: kls_status = 44;
-/// Slices overlap: slice_stride is smaller than a slice.
+/// Slices overlap or interleave: slice_stride is smaller than a slice from its first to its last element.
 pub const KLS_ERROR_SLICE_STRIDE: kls_status = 45;
 /// One-sided preconditioning is of one dim.
 pub const KLS_ERROR_ONE_SIDED: kls_status = 46;
@@ -121,7 +121,7 @@ pub const KLS_ERROR_NOT_STARTED: kls_status = 68;
 pub const KLS_ERROR_NO_SUCH_STATE: kls_status = 69;
 /// The basis is not orthogonal.
 pub const KLS_ERROR_NOT_ORTHOGONAL: kls_status = 70;
-/// Buffers overlap: a parameter with a gradient, or with another parameter.
+/// Buffers overlap: a parameter, a gradient or an update with another of the same tensor (in a flat buffer, of any).
 pub const KLS_ERROR_OVERLAP: kls_status = 71;
 /// The estimate of a factor left the range of the arithmetic: the gradients are too large for this method.
 pub const KLS_ERROR_ESTIMATE_NOT_FINITE: kls_status = 72;
@@ -203,7 +203,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_FORMAT => {
             c"Formats that do not go together: a parameter is f32 or bf16, and only a bf16 one is rounded or has master weights."
         }
-        KLS_ERROR_STRIDES => c"The strides let two indices of a tensor share an element.",
+        KLS_ERROR_STRIDES => c"The strides let indices of a tensor share an element, or interleave dims.",
         KLS_ERROR_GRAD_SCALE => c"grad_scale must be finite and positive; in lent memory it must be 1 for tensors without grad_scaling.",
         KLS_ERROR_NOT_F32 => c"A parameter or gradient of this tensor is not f32: step it by kls_optimizer_step_with.",
         KLS_ERROR_MASTER_WEIGHTS => c"A tensor with master weights has no update alone: the master weights would not follow.",
@@ -212,7 +212,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_OVERFLOW => c"The tensor or its state does not fit the address space.",
         KLS_ERROR_GROUP => c"There is no such group.",
         KLS_ERROR_SLICES => c"A tensor needs at least one slice.",
-        KLS_ERROR_SLICE_STRIDE => c"Slices overlap: slice_stride is smaller than a slice.",
+        KLS_ERROR_SLICE_STRIDE => c"Slices overlap or interleave: slice_stride is smaller than a slice from its first to its last element.",
         KLS_ERROR_ONE_SIDED => c"One-sided preconditioning is of one dim.",
         KLS_ERROR_ROW_PARTS => c"The parts of the rows must be at most KLS_MAX_ROW_PARTS, none empty, and add up to the first dim.",
         KLS_ERROR_PIECES => c"A slice would be cut into more than 65536 pieces: block_size is too small.",
@@ -230,7 +230,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_ESTIMATE_NOT_FINITE => {
             c"The estimate of a factor left the range of the arithmetic: the gradients are too large for this method."
         }
-        KLS_ERROR_OVERLAP => c"Buffers overlap: a parameter with a gradient, or with another parameter.",
+        KLS_ERROR_OVERLAP => c"Buffers overlap: a parameter, a gradient or an update with another.",
         KLS_ERROR_ZERO_WINDOW => c"All gradients of the window are zero.",
         KLS_ERROR_CHECKPOINT_FORMAT => c"This is no checkpoint of an optimizer.",
         KLS_ERROR_CHECKPOINT_VERSION => c"A later version of the library wrote the checkpoint.",

@@ -6,7 +6,7 @@ use core::ops::Range;
 use klshampoo::{Format, Tensor};
 
 use crate::checked::{check_pointer, slice};
-use crate::error::{Locate, Outcome};
+use crate::error::{Failure, Locate, Outcome};
 use crate::guard::{guard, with_handle};
 use crate::handle::{Parts, kls_optimizer};
 use crate::pointers::Pointers;
@@ -24,7 +24,7 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
         pointers.check(i, tensor).of_tensor(i)?;
     }
     // SAFETY: the pointers have just been checked; the caller vouches for their memory.
-    let gradient = |i: usize| unsafe { pointers.gradient(i, &tensors[i]) };
+    let gradient = |i: usize, slice| unsafe { pointers.gradient(i, &tensors[i], slice) };
     view.check(range.clone(), gradient, lr, pointers.grad_scale)?;
 
     #[cfg(feature = "host")]
@@ -159,7 +159,8 @@ pub struct kls_step {
     pub grads: *const *const c_void,
     /// NULL (the default): updates are applied. Else nothing is: the step goes on as ever, and each tensor's update U is written here, f32, for a
     /// caller that applies theta <- theta - lr U with the weight decay that it wants. U has no learning rate in it, and of weight decay only
-    /// KLS_WEIGHT_DECAY_L2. Not for tensors with master weights.
+    /// KLS_WEIGHT_DECAY_L2. It is zero where a slice is skipped (KLS_BAD_GRADIENT_SKIP); what belongs to a frozen tensor or to a slice that
+    /// failed is not written. Not for tensors with master weights.
     pub updates: *const *mut f32,
 }
 
@@ -202,8 +203,8 @@ pub unsafe extern "C" fn kls_step_init(step: *mut kls_step, struct_size: usize) 
 
 /// One step of a range of tensors, with gradients and parameters in their formats, scaled gradients, or updates that are only written.
 ///
-/// Errors: as for kls_optimizer_step without KLS_ERROR_NOT_F32, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_INDEX,
-/// KLS_ERROR_GRAD_SCALE, KLS_ERROR_MASTER_WEIGHTS.
+/// Errors: as for kls_optimizer_step without KLS_ERROR_NOT_F32, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_INDEX for a range beyond the
+/// table, KLS_ERROR_TENSOR_COUNT for none, KLS_ERROR_GRAD_SCALE, KLS_ERROR_MASTER_WEIGHTS.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `request` is readable, and its arrays have `tensor_count` pointers to as many
@@ -219,8 +220,9 @@ pub unsafe extern "C" fn kls_optimizer_step_with(optimizer: *mut kls_optimizer, 
             }
             let parts = optimizer.parts()?;
             let (first, count) = (request.first_tensor, request.tensor_count);
-            if count == 0 {
-                return Err(KLS_ERROR_TENSOR_COUNT.into());
+            if count == 0 && !parts.view.tensors().is_empty() {
+                return Err(Failure::because(KLS_ERROR_TENSOR_COUNT, "It is 0, as kls_step_init leaves it: set it."))
+                    .of_field("tensor_count");
             }
             let end = first.checked_add(count).filter(|&end| end <= parts.view.tensors().len()).ok_or(KLS_ERROR_INDEX)?;
             let only_updates = !request.updates.is_null();

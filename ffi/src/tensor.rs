@@ -73,7 +73,7 @@ pub struct kls_tensor {
     /// is made; NULL (the default): nothing.
     pub name: *const c_char,
     /// Elements from one index of a dim to the next, in parameter, gradient and update: rows with a gap, or a transposed matrix. All 0 (the
-    /// default): dense, row-major. A transposed matrix may as well be described by its dims in the order in which they lie.
+    /// default): dense, row-major; strides that say the same are the same. Dims of other tensors with strides are not merged. A transposed matrix may as well be described by its dims in the order in which they lie.
     pub strides: [u64; KLS_MAX_ORDER],
     /// KLS_FORMAT_* of the gradient. Default KLS_FORMAT_F32.
     pub grad_format: i32,
@@ -84,7 +84,7 @@ pub struct kls_tensor {
     pub master_weights: i32,
     /// KLS_ROUNDING_* of a bf16 parameter. Default KLS_ROUNDING_NEAREST.
     pub rounding: i32,
-    /// Seed of KLS_ROUNDING_STOCHASTIC. Part of the state.
+    /// Seed of KLS_ROUNDING_STOCHASTIC. A checkpoint loads only where rounding and seed are those that it was saved with.
     pub rounding_seed: u64,
     /// Non-zero: in lent memory, steps may scale this tensor's gradient (grad_scale of kls_step), which takes scratch for a copy of a slice
     /// that has Kronecker factors. An optimizer made by kls_optimizer_create always may. Default 0.

@@ -35,6 +35,7 @@ static const char *describe(kls_config groups[2], kls_tensor tensors[2], int32_t
     const uint64_t matrix[2] = {ROWS, COLUMNS}, vector[1] = {VECTOR};
     OK(kls_config_init(&groups[0], sizeof groups[0], KLS_METHOD_KL_SHAMPOO, convention));
     OK(kls_config_init(&groups[1], sizeof groups[1], KLS_METHOD_ADAMW, KLS_CONVENTION_FIGURE13));
+    CHECK(kls_config_init(&groups[1], sizeof groups[1], 2, KLS_CONVENTION_FIGURE13) == KLS_ERROR_UNKNOWN_VALUE);
     CHECK(groups[0].struct_size == sizeof groups[0]);
     CHECK(groups[0].estimator == KLS_ESTIMATOR_KL && groups[0].direction == KLS_DIRECTION_KRONECKER_ROOT);
     CHECK(groups[0].step_order == (convention == KLS_CONVENTION_FIGURE13 ? KLS_ORDER_ESTIMATE_FIRST : KLS_ORDER_APPLY_FIRST));

@@ -18,6 +18,7 @@ extern "C" {
 
 const char *test_config_errors(void);
 const char *test_table_errors(void);
+const char *test_tensors_of_the_second_header(void);
 const char *test_memory_errors(void);
 const char *test_memory_report(void);
 const char *test_step_errors(void);

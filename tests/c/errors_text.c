@@ -143,7 +143,7 @@ static const char *texts_of_a_handle(fixture *f, kls_optimizer *other, float *ma
     params[1] = f->vector;
     params[0] = matrix_grad;
     SAYS(KLS_ERROR_OVERLAP, kls_optimizer_step(optimizer, params, grads, 2, 0.01f), optimizer,
-         "kls_optimizer_step: tensor 0 \"h.0.mlp.w\": Buffers overlap: a parameter with a gradient, or with another parameter.");
+         "kls_optimizer_step: tensor 0 \"h.0.mlp.w\": Buffers overlap: a parameter, a gradient or an update with another.");
     params[0] = matrix;
     matrix_grad[ELEMENTS + 2] = NAN;
     SAYS(KLS_ERROR_GRADIENT_NOT_FINITE, kls_optimizer_step(optimizer, params, grads, 2, 0.01f), optimizer,

@@ -180,6 +180,20 @@ const char *test_step_with(void) {
     }
     CHECK(memcmp(f.matrix, g.matrix, sizeof f.matrix) == 0 && memcmp(f.vector, g.vector, sizeof f.vector) == 0);
 
+    /* What is skipped has no update, and what is frozen is not written. */
+    if ((failure = fixture_describe(&f))) return failure;
+    f.group.bad_gradient = KLS_BAD_GRADIENT_SKIP;
+    if ((failure = fixture_make(&f))) return failure;
+    const void *partly[2] = {f.matrix_grad, NULL};
+    f.matrix_grad[3] = NAN;
+    for (int i = 0; i < ELEMENTS; i++) update[i] = 7;
+    vector_update[0] = 7;
+    if ((failure = request_init(&step, NULL, partly))) return failure;
+    step.updates = updates;
+    EXPECT(KLS_OK, kls_optimizer_step_with(f.optimizer, &step));
+    for (int i = 0; i < ELEMENTS; i++) CHECK(update[i] == 0);
+    CHECK(vector_update[0] == 7);
+
     /* A step of each tensor, scaled by 4, is a step with four times the gradient; on the heap tensors need not provide for that. */
     if ((failure = fixture_describe(&f)) || (failure = fixture_make(&f)) || (failure = fixture_describe(&h))) return failure;
     EXPECT(KLS_OK, kls_optimizer_create(&made, &h.group, 1, h.tensors, 2, NULL));
@@ -232,6 +246,43 @@ const char *test_step_with(void) {
             CHECK(wide[r * 2 * COLUMNS + c] == (c < COLUMNS ? f.matrix[r * COLUMNS + c] : 3.5f));
             if (c < COLUMNS) CHECK(turned[c * ROWS + r] == f.matrix[r * COLUMNS + c]);
         }
+
+    /* Three transposed layers with gaps between them, on two threads, beside the same layers as rows. */
+    enum { LAYERS = 3, GAP = 5, STRIDE = ELEMENTS + GAP };
+    static float rows[LAYERS * ELEMENTS], rows_grad[LAYERS * ELEMENTS], columns[LAYERS * STRIDE], columns_grad[LAYERS * STRIDE];
+    kls_optimizer *layers[2] = {NULL, NULL};
+    for (int i = 0; i < LAYERS * STRIDE; i++) columns[i] = 2.5f;
+    for (int i = 0; i < LAYERS * STRIDE; i++) columns_grad[i] = NAN;
+    for (int l = 0; l < LAYERS; l++)
+        for (int r = 0; r < ROWS; r++)
+            for (int c = 0; c < COLUMNS; c++) {
+                const int row = l * ELEMENTS + r * COLUMNS + c, column = l * STRIDE + c * ROWS + r;
+                columns[column] = rows[row] = 0.1f * (float)(row % 7);
+                columns_grad[column] = rows_grad[row] = 0.01f * (float)(row * 5 % 23 - 11);
+            }
+    for (int i = 0; i < 2; i++) {
+        kls_tensor tensor = f.tensors[0];
+        kls_options options;
+        tensor.slices = LAYERS;
+        if (i) {
+            tensor.strides[0] = 1;
+            tensor.strides[1] = ROWS;
+            tensor.slice_stride = STRIDE;
+        }
+        EXPECT(KLS_OK, kls_options_init(&options, sizeof options));
+        options.num_threads = 2;
+        EXPECT(KLS_OK, kls_optimizer_create(&layers[i], &f.group, 1, &tensor, 1, &options));
+    }
+    for (int t = 0; t < 7; t++) {
+        EXPECT(KLS_OK, kls_optimizer_step_tensor(layers[0], 0, rows, rows_grad, 0.01f));
+        EXPECT(KLS_OK, kls_optimizer_step_tensor(layers[1], 0, columns, columns_grad, 0.01f));
+    }
+    for (int l = 0; l < LAYERS; l++) {
+        for (int i = 0; i < ELEMENTS; i++)
+            CHECK(rows[l * ELEMENTS + i] == columns[l * STRIDE + i % COLUMNS * ROWS + i / COLUMNS]);
+        for (int i = ELEMENTS; i < STRIDE; i++) CHECK(columns[l * STRIDE + i] == 2.5f);
+    }
+    for (int i = 0; i < 2; i++) EXPECT(KLS_OK, kls_optimizer_destroy(&layers[i]));
 
     /* A counter counts steps that were made: not frozen, refused or skipped ones. */
     if ((failure = fixture_describe(&f))) return failure;

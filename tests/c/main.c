@@ -8,6 +8,7 @@ int main(void) {
     } tests[] = {
         {"config errors", test_config_errors},
         {"table errors", test_table_errors},
+        {"tensors of the second header", test_tensors_of_the_second_header},
         {"memory errors", test_memory_errors},
         {"memory report", test_memory_report},
         {"step errors", test_step_errors},

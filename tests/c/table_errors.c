@@ -55,3 +55,47 @@ const char *test_table_errors(void) {
     EXPECT(KLS_OK, kls_optimizer_query(&f.group, 1, &tensor, 1, &size, &alignment));
     return NULL;
 }
+
+/* Tensors of the header before the one that has names, one after another as its programs have them. */
+const char *test_tensors_of_the_second_header(void) {
+    static fixture f;
+    enum { SIZE = offsetof(kls_tensor, name) };
+    union {
+        uint64_t aligned;
+        unsigned char bytes[2 * SIZE];
+    } old;
+    uint64_t dims[2] = {6, 3};
+    kls_tensor tensors[2];
+    kls_optimizer *both[2] = {NULL, NULL};
+    float params[2][2][18], grads[2][18];
+    const char *failure = fixture_describe(&f);
+    if (failure) return failure;
+    for (int i = 0; i < 2; i++) {
+        EXPECT(KLS_OK, kls_tensor_init((kls_tensor *)(void *)(old.bytes + i * SIZE), SIZE, 2, dims));
+        EXPECT(KLS_OK, kls_tensor_init(&tensors[i], sizeof tensors[i], 2, dims));
+        tensors[i].row_part_count = 2;
+        tensors[i].row_parts[0] = tensors[i].row_parts[1] = 3;
+        tensors[i].struct_size = SIZE;
+        memcpy(old.bytes + i * SIZE, &tensors[i], SIZE);
+        tensors[i].struct_size = sizeof tensors[i];
+    }
+    EXPECT(KLS_OK, kls_optimizer_create(&both[0], &f.group, 1, (const kls_tensor *)(const void *)old.bytes, 2, NULL));
+    EXPECT(KLS_OK, kls_optimizer_create(&both[1], &f.group, 1, tensors, 2, NULL));
+    memset(params, 0, sizeof params);
+    for (int step = 0; step < 4; step++) {
+        for (int i = 0; i < 36; i++) grads[i / 18][i % 18] = 0.1f * (float)((i * 5 + step * 3) % 11 - 5);
+        for (int i = 0; i < 2; i++) {
+            float *const own[2] = {params[i][0], params[i][1]};
+            const float *const given[2] = {grads[0], grads[1]};
+            EXPECT(KLS_OK, kls_optimizer_step(both[i], own, given, 2, 0.01f));
+        }
+    }
+    CHECK(memcmp(params[0], params[1], sizeof params[0]) == 0 && params[0][0][0] != 0);
+    /* All of an array are of one size. */
+    tensors[1].struct_size = SIZE;
+    size_t size, alignment;
+    EXPECT(KLS_ERROR_STRUCT_SIZE, kls_optimizer_query(&f.group, 1, tensors, 2, &size, &alignment));
+    EXPECT(KLS_OK, kls_optimizer_destroy(&both[0]));
+    EXPECT(KLS_OK, kls_optimizer_destroy(&both[1]));
+    return NULL;
+}

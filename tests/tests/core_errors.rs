@@ -191,7 +191,7 @@ fn wrong_counts_and_lengths_are_refused() {
         let (mut optimizer, scratch, linalg) = core.view();
         let unknown = StepError { tensor: 5, slice: 0, kind: StepErrorKind::NoSuchIndex };
         assert_eq!(optimizer.step_tensor(5, &mut params[0], &grads[0], LR, scratch, linalg), Err(unknown));
-        assert_eq!(optimizer.check(0..6, |_| None::<&[f32]>, LR, 1.0), Err(unknown));
+        assert_eq!(optimizer.check(0..6, |_, _| None::<&[f32]>, LR, 1.0), Err(unknown));
         for beyond in [5..6, 7..9] {
             let refreshes = optimizer.refreshes(beyond.clone(), |_| true);
             assert_eq!(optimizer.jobs(beyond, LR, refreshes).count(), 0);

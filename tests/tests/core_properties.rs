@@ -404,7 +404,7 @@ fn jobs_may_run_in_any_order() {
         forth.try_step(&mut params, &grads.iter().cloned().map(Some).collect::<Vec<_>>(), LR as f32).unwrap();
         let scratch_len = back.scratch.len();
         let (mut optimizer, _, linalg) = back.view();
-        optimizer.check(0..2, |i| Some(grads[i].as_slice()), LR as f32, 1.0).unwrap();
+        optimizer.check(0..2, |i, slice| Some(&grads[i][slice]), LR as f32, 1.0).unwrap();
         let refreshes = optimizer.refreshes(0..2, |_| true);
         let jobs: Vec<_> = optimizer.jobs(0..2, LR as f32, refreshes).collect();
         assert_eq!(jobs.len(), 4);

@@ -46,7 +46,7 @@ fn step_with<P: ElementsMut<f32> + ?Sized, G: Elements<f32> + ?Sized>(
     call: Call<'_, G>,
 ) -> Result<StepReport, StepError> {
     let (mut optimizer, scratch, linalg) = core.view();
-    optimizer.check(0..1, |_| Some(call.grad), call.lr, call.grad_scale)?;
+    optimizer.check(0..1, |_, _| Some(call.grad), call.lr, call.grad_scale)?;
     let refreshes = optimizer.refreshes(0..1, |_| true);
     let mut report = StepReport::default();
     let buffers = SliceBuffers { target, grad: call.grad, grad_scale: call.grad_scale };
@@ -261,6 +261,13 @@ fn strides_and_gaps() {
                     stepped += usize::from(done.is_ok());
                 }
                 assert_eq!(scatter(&a), b, "{name} {strides:?} {param:?}");
+                // Its scratch has room for what an inspection copies.
+                let grad = &gradients(&dims)[0];
+                let objective = |core: &mut Plain, grad: &[f32]| {
+                    let (optimizer, scratch, linalg) = core.view();
+                    optimizer.objective(0, 0, grad, scratch, linalg)
+                };
+                assert_eq!(objective(&mut dense, grad), objective(&mut strided, &scatter(grad)), "{name} {strides:?}");
                 assert_eq!(dense.state, strided.state, "{name} {strides:?} {param:?}");
             }
         }
@@ -314,6 +321,9 @@ fn what_does_not_fit_is_an_error() {
         assert_eq!(resolve(strides(a, b)), Err(TableError::Shape(ShapeError::Strides)), "{a} {b}");
     }
     assert_eq!(resolve(strides(3, 1)), Ok(()));
+    let resolved = |spec: TensorSpec| Tensor::resolve(&spec, &[config], &mut Totals::default()).unwrap();
+    assert_eq!(resolved(spec(&[4, 3]).storage(strides(3, 1))), resolved(spec(&[4, 3])), "dense strides are none");
+    assert!(resolved(spec(&[4, 3]).storage(strides(4, 1))).storage().strides.is_some());
     let interleaved = spec(&[4, 3]).slices(2).slice_stride(3).storage(strides(6, 1));
     assert_eq!(Tensor::resolve(&interleaved, &[config], &mut Totals::default()), Err(TableError::SliceStride));
 

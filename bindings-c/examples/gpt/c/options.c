@@ -64,7 +64,7 @@ static const option_row rows[] = {
     {"warmup", NUMBER, FIELD(warmup), 0, 1, NULL, "0.05", "part of the steps with a linearly growing rate"},
     {"final-lr", NUMBER, FIELD(final_lr), 0, 1, NULL, "0.1", "end of the cosine decay, as a part of the peak"},
     {"clip", NUMBER, FIELD(clip), 0, UNBOUNDED, NULL, "0", "largest global gradient norm; 0: no clipping"},
-    {"save", TEXT, FIELD(save), 0, 0, NULL, NULL, "keep model and optimizer there (and in PATH.optimizer) when the training ends"},
+    {"save", TEXT, FIELD(save), 0, 0, NULL, NULL, "keep model and optimizer there (and in PATH.optimizer-STEP) when the training ends"},
     {"save-every", WHOLE, FIELD(save_every), 0, INT_MAX, NULL, "0", "and every so many steps; 0: only then"},
     {"resume", TEXT, FIELD(resume), 0, 0, NULL, NULL, "go on from what --save kept, with the same other options"},
     {"stop-after", WHOLE, FIELD(stop_after), 0, INT_MAX, NULL, "0", "stop after so many of the --steps; 0: after all"},

@@ -7,7 +7,8 @@
 
 #include "klshampoo.h"
 
-/* Writes PATH (model, batch generator, steps done) and PATH.optimizer. Ends the program with a message if that fails. */
+/* Writes PATH (model, batch generator, steps done) and PATH.optimizer-STEP, and takes away the latter of the save before. Ends the program with a
+ * message if that fails; what was saved before is then still there. */
 void resume_save(const char *path, long step, const rng *batches, const gpt_model *model, kls_optimizer *optimizer);
 
 /* Reads both back and returns the steps done. Ends the program with a message if they do not fit the model or each other. */

@@ -139,15 +139,16 @@ fn a_stopped_training_goes_on() -> Result<()> {
         ok(&[&method, "--save", &whole])?;
         ok(&[&method, "--save", &half, "--save-every=5", "--stop-after=11"])?;
         ok(&[&method, "--resume", &half, "--save", &rest])?;
-        for suffix in ["", ".optimizer"] {
+        for suffix in ["", ".optimizer-24"] {
             ensure!(fs::read(format!("{whole}{suffix}"))? == fs::read(format!("{rest}{suffix}"))?, "{method}: {suffix} differs");
         }
+        ensure!(!Path::new(&format!("{half}.optimizer-10")).exists(), "the optimizer of an earlier save is still there");
     }
     // Files that are missing, of another size, cut, or of different steps.
     assert_one_line(&run(&["--resume", &file("nothing")])?, &["cannot read", "nothing"]);
     assert_one_line(&run(&["--method=adamw", "--channels=32", "--resume", &rest])?, &["parameters", "sizes"]);
     assert_one_line(&run(&["--method=kl-shampoo", "--resume", &rest])?, &["cannot read the optimizer's state"]);
-    fs::copy(format!("{half}.optimizer"), format!("{whole}.optimizer"))?;
+    fs::copy(format!("{half}.optimizer-11"), format!("{whole}.optimizer-24"))?;
     assert_one_line(&run(&["--method=adamw", "--resume", &whole])?, &["step 24", "step 11"]);
     let bytes = fs::read(&whole)?;
     fs::write(&whole, &bytes[..bytes.len() - 1])?;
