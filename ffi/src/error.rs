@@ -32,7 +32,6 @@ pub(crate) type Outcome = Result<(), Failure>;
 
 impl Failure {
     /// A status with more to say than its own text.
-    #[cfg(feature = "host")]
     pub(crate) const fn because(status: kls_status, because: &'static str) -> Self {
         Self { because: Some(because), ..Self::new(status) }
     }
