@@ -172,7 +172,7 @@ impl Plan {
     pub(crate) const fn copies(&self, piece: &Piece) -> Copies {
         let together = self.is_contiguous(piece);
         let Storage { grad, param, grad_scaling, .. } = self.storage;
-        if together && self.is_streamed(piece) {
+        if self.is_streamed(piece) {
             return Copies { param: false, grad: false };
         }
         Copies {

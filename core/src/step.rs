@@ -310,6 +310,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// Writes everything that the step computed: the only place that does, and it cannot fail.
     fn commit(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>, rests: bool) {
         let shape = self.layout.shape();
+        // Master weights are what moves here; whoever has the parameter writes it from them.
+        let master = core::mem::take(&mut self.state.master);
+        let theta = if master.is_empty() { param } else { &mut *master };
         if shape.full_modes() > 0 {
             self.state.momentum.copy_from_slice(self.scratch.momentum);
             self.state.second_moment.copy_from_slice(self.scratch.second_moment);
@@ -317,24 +320,20 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 *v = graft::moment(self.config, *v, g);
             }
             if rests {
-                decay.rest(self.theta(param));
+                decay.rest(theta);
             } else {
                 if self.config.measure {
                     let mut measure = Measure::new();
                     measure.add(self.scratch.update, grad);
                     measure.write(T::ONE, &mut self.header);
                 }
-                let Self { state: State { master, .. }, scratch: Scratch { update, .. }, linalg, .. } = self;
-                let theta = if master.is_empty() { param } else { &mut **master };
-                linalg.vectorise(|_| decay.update(theta, update, T::ONE));
+                let update = &*self.scratch.update;
+                self.linalg.vectorise(|_| decay.update(theta, update, T::ONE));
             }
         } else {
-            // Master weights are what moves here; whoever has the parameter writes it from them.
-            let master = core::mem::take(&mut self.state.master);
-            let theta = if master.is_empty() { param } else { &mut *master };
             self.commit_elementwise(&mut ParamStream::of(theta), &GradStream::of(grad), decay);
-            self.state.master = master;
         }
+        self.state.master = master;
         let Self { state, scratch, linalg, .. } = self;
         for k in 0..shape.order() {
             if self.layout.has_lambda(k) {
