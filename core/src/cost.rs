@@ -69,7 +69,7 @@ impl Layout {
             k += 1;
         }
         // What moves along in a refresh: the momentum, and the gradient where it is still to be used.
-        let gradient = matches!(config.step_order, StepOrder::EstimateFirst) && (self.parts().keeps_gradient || !self.parts().momentum);
+        let gradient = matches!(config.step_order.built(), StepOrder::EstimateFirst) && (self.parts().keeps_gradient || !self.parts().momentum);
         let moving = self.parts().momentum as u64 + gradient as u64;
         k = 0;
         while k < shape.order() {
@@ -80,7 +80,7 @@ impl Layout {
                 estimates = estimates.saturating_add(times(n, d + 1));
                 // Qhat and the factor in its basis.
                 let rotate_factor = square.saturating_add(triangle);
-                let turn = match config.refresh {
+                let turn = match config.refresh.built() {
                     Refresh::Qr => times(2, cholesky(d)).saturating_add(times(2, upper_times_flops(d))).saturating_add(cube(d)),
                     Refresh::HouseholderQr => qr(d).saturating_add(rotate_factor),
                     Refresh::Eigendecomposition => {
@@ -90,14 +90,14 @@ impl Layout {
                 let moves = square.saturating_add(times(moving, product));
                 refresh = refresh.saturating_add(turn).saturating_add(moves);
             }
-            if matches!(config.estimator, Estimator::FrobeniusFactor) && !matches!(shape.mode(k), Mode::Identity) {
+            if matches!(config.estimator.built(), Estimator::FrobeniusFactor) && !matches!(shape.mode(k), Mode::Identity) {
                 // Products with the other modes' factors.
                 let others = full_lengths - if shape.is_full(k) { d } else { 0 };
                 estimates = estimates.saturating_add(times(2, times(n, others)));
             }
             k += 1;
         }
-        let graft = if matches!(config.graft, Graft::Adam) { all } else { 0 };
+        let graft = if matches!(config.graft.built(), Graft::Adam) { all } else { 0 };
         Cost { step: times(2, all).saturating_add(estimates).saturating_add(graft), refresh }
     }
 }

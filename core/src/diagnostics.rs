@@ -179,7 +179,7 @@ impl<T: Scalar> Reading<'_, T> {
         let started = self.header.started != 0;
         let waits = self.layout.shape().preconditioned_modes() > 0 && !started;
         // A first step of factors only leaves the second moment at zero.
-        let skipped = u64::from(started && self.config.first_step == FirstStep::FactorsOnly);
+        let skipped = u64::from(started && self.config.first_step.built() == FirstStep::FactorsOnly);
         let averaged = self.config.direction != Direction::SecondMoment || self.header.step > skipped;
         !waits && averaged
     }
@@ -208,7 +208,7 @@ impl<T: Scalar> Reading<'_, T> {
 
         let regions = self.layout.regions();
         let mut scratch = self.layout.split_scratch(scratch);
-        let projected = if shape.full_modes() > 0 {
+        let projected = if shape.is_turned() {
             let bases = core::array::from_fn(|k| &self.state[regions.basis[k].clone()]);
             rotate(linalg, Precision::Full, shape, bases, Rotate::Into, Start::External(grad), [scratch.gradient, scratch.product])?;
             &*scratch.gradient

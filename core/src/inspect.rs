@@ -89,7 +89,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         let regions = layout.regions();
         let scratch = layout.split_scratch(scratch);
         let linalg_error = |error: LinAlgError| fail(StepErrorKind::Slice(SliceError::LinAlg(error)));
-        let turned = layout.shape().full_modes() > 0 && header.started != 0;
+        let turned = layout.shape().is_turned() && header.started != 0;
         match part {
             StatePart::Basis(k) => out.copy_from_slice(&state[regions.basis[k].clone()]),
             StatePart::Eigenvalues(k) => out.copy_from_slice(&state[regions.lambda[k].clone()]),

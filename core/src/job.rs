@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::budget::Refreshes;
+use crate::config::built;
 use crate::elements::{Elements, ElementsMut};
 use crate::format::{Format, Rounder};
 use crate::linalg::LinAlg;
@@ -165,7 +166,7 @@ fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T
         Ok(())
     };
     let master = work.layout.regions().master;
-    let fresh = !master.is_empty() && work.header.step == 0;
+    let fresh = built::STORAGE && !master.is_empty() && work.header.step == 0;
     if let (true, Ok(()), Target::Parameter(param)) = (fresh, usable, &buffers.target) {
         plan.gather(piece, &**param, &mut work.state[master.clone()]);
     }
@@ -179,6 +180,10 @@ fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T
             work.header.skipped = work.header.skipped.saturating_add(1);
             // What is not stepped does not move.
             if let Target::Direction { out, .. } = &mut buffers.target {
+                if !built::STORAGE {
+                    out.native_mut().unwrap_or_default().fill(T::ZERO);
+                    return Ok(false);
+                }
                 let zeros = [T::ZERO; BLOCK];
                 plan.for_each_line(piece, |line| {
                     for start in (0..line.at.len()).step_by(BLOCK) {
@@ -207,6 +212,11 @@ fn step_where_it_lies<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: El
         Target::Parameter(param) => (true, param, None),
         Target::Direction { out, param } => (false, out, *param),
     };
+    if !built::STORAGE {
+        // Whatever would have to be read block by block, copied or rounded was refused when the table was made.
+        let (param, grad) = (out.native_mut().unwrap_or_default(), grad.native().unwrap_or_default());
+        return step(work, scratch, linalg, |step| step.run(param, grad, lr, moves));
+    }
     if let (Some(range), true) = (&together, plan.is_streamed(piece)) {
         let (start, grad_scale) = (range.start, *grad_scale);
         return step(work, scratch, linalg, |step| {
@@ -263,6 +273,9 @@ fn penalise<T: Scalar, P: Elements<T> + ?Sized>(plan: &Plan, piece: &Piece, deca
 
 /// Calls `f` with all elements of a piece of a slice's gradient, scaled.
 pub(crate) fn show<T: Scalar, E: Elements<T> + ?Sized>(plan: &Plan, piece: &Piece, grad: &E, scale: T, f: &mut dyn FnMut(&[T])) {
+    if !built::STORAGE {
+        return f(grad.native().unwrap_or_default());
+    }
     if plan.storage.strides.is_none()
         && scale == T::ONE
         && let Some(all) = grad.native()
@@ -315,7 +328,7 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
         let lr = self.lr * config.lr_scale;
         let phase = tensor.phase(self.slice, &config, self.refresh_flops);
         // What costs nothing is no refresh of a basis.
-        let refresh = if self.refreshes.are_on_time() || tensor.slice_cost().refresh == 0 {
+        let refresh = if !built::BUDGET || self.refreshes.are_on_time() || tensor.slice_cost().refresh == 0 {
             RefreshTurn::OnTime
         } else {
             let place = tensor.header_range(self.slice).start;

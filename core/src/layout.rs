@@ -99,7 +99,7 @@ impl Layout {
         let n = shape.elements();
         let kept = parts.momentum as usize + parts.second_moment as usize + parts.graft_moment as usize + parts.master as usize;
         let (mut state, mut scratch) = (plus(Some(0), kept, n), Some(0));
-        if shape.full_modes() > 0 {
+        if shape.is_turned() {
             scratch = plus(scratch, 3 + separate_momentum(&parts) as usize + parts.second_moment as usize + parts.aside as usize, n);
         }
         let (mut k, mut largest) = (0, 0);
@@ -219,7 +219,7 @@ impl Layout {
 
     /// Splits a scratch of at least [`Self::scratch_len`] elements.
     pub(crate) fn split_scratch<'a, T>(&self, scratch: &'a mut [T]) -> Scratch<'a, T> {
-        let turned = self.shape.full_modes() > 0;
+        let turned = self.shape.is_turned();
         let n = self.elements_if(turned);
         let d = self.largest_full_dim;
         let mut rest = Carver(scratch);

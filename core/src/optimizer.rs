@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::budget::{Due, Refreshes};
+use crate::config::built;
 use crate::job::{Jobs, SliceBuffers, longest_overdue, show};
 use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
@@ -239,7 +240,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     /// Which refreshes the next step of a range of tensors makes, of which those that `has_gradient` says are stepped. Ask before any of its
     /// jobs runs.
     pub fn refreshes(&self, tensors: Range<usize>, has_gradient: impl Fn(usize) -> bool) -> Refreshes {
-        if self.refresh_budget == u64::MAX {
+        if !built::BUDGET || self.refresh_budget == u64::MAX {
             return Refreshes::ON_TIME;
         }
         let (total, last) = (self.refresh_flops(), tensors.end.min(self.tensors.len()));

@@ -2,6 +2,7 @@
 
 use crate::Scalar;
 use crate::cholesky_qr::cholesky_qr;
+use crate::config::built;
 use crate::config::{Eigenvalues, Refresh, StepOrder};
 use crate::direction::Correction;
 use crate::layout::Scratch;
@@ -56,8 +57,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         for (saved, &x) in old_diagonal.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
             *saved = x;
         }
-        let sorts = config.sort || config.refresh == Refresh::Eigendecomposition;
-        let estimate_first = config.step_order == StepOrder::EstimateFirst;
+        let sorts = built::SORTS && config.sort || config.refresh.built() == Refresh::Eigendecomposition;
+        let estimate_first = config.step_order.built() == StepOrder::EstimateFirst;
         // What is applied before the refresh needs no gradient in the new basis.
         let (momentum, gradient): (&[T], &[T]) = (scratch.momentum, if estimate_first { scratch.gradient } else { &[] });
         let buffers = Buffers {
@@ -96,7 +97,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// The eigenvalues after a refresh: taken from the factor again, or kept, each with its eigenvector.
     fn eigenvalues_in_new_basis(&mut self, k: usize, sorted: bool) {
         self.eigenvalues_of_factor(k);
-        let kept = matches!(self.config.eigenvalues, Eigenvalues::Average | Eigenvalues::Instantaneous);
+        let kept = matches!(self.config.eigenvalues.built(), Eigenvalues::Average | Eigenvalues::Instantaneous);
         if kept && sorted && self.layout.has_lambda(k) {
             let Scratch { lambda, values, weight, .. } = &mut self.scratch;
             let old = &mut values[..lambda[k].len()];
@@ -109,7 +110,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// Takes the eigenvalues from the factor of after this step, where a refresh that is due sets them.
     fn eigenvalues_of_factor(&mut self, k: usize) {
-        let sets = matches!(self.config.eigenvalues, Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh);
+        let sets = matches!(self.config.eigenvalues.built(), Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh);
         if !sets || !self.layout.has_lambda(k) {
             return;
         }
@@ -189,7 +190,8 @@ impl<T: Scalar> Turn<'_, T> {
         mut b: Buffers<'_, T>,
     ) -> Result<(), LinAlgError> {
         let d = shape.dim(k);
-        let by_cholesky = match self.rule {
+        let rule = self.rule.built();
+        let by_cholesky = match rule {
             Refresh::Qr => match self.by_cholesky(linalg, d, &mut b) {
                 // A backend may tell a pivot that is not a number from one that is not positive, or not.
                 Err(LinAlgError::NotPositive | LinAlgError::NotFinite) => false,
@@ -197,9 +199,9 @@ impl<T: Scalar> Turn<'_, T> {
             },
             Refresh::HouseholderQr | Refresh::Eigendecomposition => false,
         };
-        let rotation = match self.rule {
+        let rotation = match rule {
             // The columns of Cholesky's orthogonal factor are contiguous; sorting has put them in order on the way.
-            Refresh::Qr if by_cholesky && !self.sorts => MatRef::row_major(b.square, d, d).t(),
+            Refresh::Qr if by_cholesky && !self.sorts() => MatRef::row_major(b.square, d, d).t(),
             Refresh::Qr if by_cholesky => MatRef::row_major(b.rotation, d, d),
             Refresh::Qr | Refresh::HouseholderQr => {
                 self.by_reflections(linalg, d, &mut b)?;
@@ -234,7 +236,7 @@ impl<T: Scalar> Turn<'_, T> {
 
     /// `Qhat` and `Qhat^T S~ Qhat` from Cholesky factors of `P^T S~ P`, whose orthogonal factor is `P^T Qhat`.
     fn by_cholesky<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
-        if self.sorts {
+        if self.sorts() {
             // Columns first, into the rotation's place, then rows.
             for_each_in_order(d, self.diagonal, |i, j, place| b.rotation[i * d + place] = b.factor[i * d + j]);
             for (i, row) in b.rotation.chunks_exact(d).enumerate() {
@@ -244,7 +246,7 @@ impl<T: Scalar> Turn<'_, T> {
             b.square.copy_from_slice(b.factor);
         }
         cholesky_qr(linalg, d, b.square, [b.rotation, b.basis], b.factor, b.work)?;
-        if self.sorts {
+        if self.sorts() {
             // Its rows back to where they came from; its columns are contiguous.
             for_each_in_order(d, self.diagonal, |i, j, place| b.rotation[j * d + i] = b.square[i * d + place]);
         }
@@ -253,13 +255,17 @@ impl<T: Scalar> Turn<'_, T> {
 
     /// `Qhat` of `S~ P = Qhat R` by reflections, and `Qhat^T S~ Qhat`.
     fn by_reflections<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
-        if self.sorts {
+        if self.sorts() {
             for_each_in_order(d, self.diagonal, |i, j, place| b.square[i * d + place] = b.factor[i * d + j]);
         } else {
             b.square.copy_from_slice(b.factor);
         }
         linalg.qr(MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d), b.work)?;
         rotate_factor(linalg, d, b)
+    }
+
+    fn sorts(&self) -> bool {
+        built::SORTS && self.sorts
     }
 
     /// Brings the lower triangle of a factor back from its upper one and its old diagonal.

@@ -3,6 +3,7 @@
 //! Everything is computed into scratch; `commit` writes the state and the parameter and cannot fail. So an error leaves both as they
 //! were (section 5).
 
+use crate::config::built;
 use crate::config::{Divisor, Estimator, FirstStep, LambdaInit, StepOrder};
 use crate::direction::Decay;
 use crate::elements::{Elements, ElementsMut};
@@ -102,7 +103,7 @@ pub(crate) fn check<T: Scalar>(
                 state[range].iter().fold(start, |extreme, x| fold(extreme, x.exponent()))
             };
             let lambda = regions.lambda[k].clone();
-            meet(match (config.estimator, config.estimator.divisor()) {
+            meet(match (config.estimator.built(), config.estimator.divisor()) {
                 (Estimator::KullbackLeibler, _) => -extreme(lambda, i32::min, i32::MAX),
                 (_, Divisor::None) => 0,
                 // Over its norm: that of its largest element, or the floor.
@@ -113,7 +114,7 @@ pub(crate) fn check<T: Scalar>(
     } else if let LambdaInit::Constant(lambda) = config.lambda_init {
         // A scale-free first eigenvalue brings the gradient nearer to 1 and needs no check.
         let lambda = lambda.max(lowest);
-        let power = match (config.estimator.divisor(), config.first_step) {
+        let power = match (config.estimator.divisor(), config.first_step.built()) {
             (Divisor::None, _) if config.estimator.is_unweighted() => 0,
             (Divisor::SumOfSquares, FirstStep::FactorsOnly) => 2,
             _ => 1,
@@ -216,7 +217,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// A step of a slice that has not seen a non-zero gradient yet.
     fn first(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
         let (magnitude, decay) = (Magnitude::of(grad)?, Decay::new(self.config, lr, moves));
-        let factors_only = self.config.first_step == FirstStep::FactorsOnly;
+        let factors_only = self.config.first_step.built() == FirstStep::FactorsOnly;
         if magnitude.is_zero() {
             // Nothing to estimate a basis from, and a zero momentum: only weight decay acts, where the convention has one in step 1.
             let rests = factors_only && self.header.step == 1;
@@ -244,7 +245,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// The step proper, of a slice that has a basis.
     fn advance(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
-        let (turned, order) = (self.layout.shape().full_modes() > 0, self.config.step_order);
+        let (turned, order) = (self.layout.shape().is_turned(), self.config.step_order.built());
         let rests = turned && self.starting && self.config.rests_in_first_step();
         if turned {
             self.project(grad)?;
@@ -275,7 +276,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// The direction, with the second moment and the bases in force. Without a basis it is formed in the commit, block by block.
     fn direct(&mut self, grad: &[T], lr: T, rests: bool) -> Result<(), SliceError> {
-        let turned = self.layout.shape().full_modes() > 0;
+        let turned = self.layout.shape().is_turned();
         if turned {
             self.average_second_moment();
         }
@@ -313,7 +314,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         // Master weights are what moves here; whoever has the parameter writes it from them.
         let master = core::mem::take(&mut self.state.master);
         let theta = if master.is_empty() { param } else { &mut *master };
-        if shape.full_modes() > 0 {
+        if shape.is_turned() {
             self.state.momentum.copy_from_slice(self.scratch.momentum);
             self.state.second_moment.copy_from_slice(self.scratch.second_moment);
             for (v, &g) in self.state.graft_moment.iter_mut().zip(grad) {
@@ -322,7 +323,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             if rests {
                 decay.rest(theta);
             } else {
-                if self.config.measure {
+                if built::MEASURE && self.config.measure {
                     let mut measure = Measure::new();
                     measure.add(self.scratch.update, grad);
                     measure.write(T::ONE, &mut self.header);

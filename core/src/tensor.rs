@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::config::Estimator;
+use crate::config::{Estimator, built};
 use crate::plan::{Piece, Plan};
 use crate::report::StepErrorKind;
 use crate::shape::ShapeError;
@@ -84,6 +84,57 @@ impl Totals {
     pub const fn state_bytes<T>(&self) -> usize {
         self.slices * size_of::<SliceHeader>() + self.state_len * size_of::<T>()
     }
+
+    /// What a table needs, also in constants: for the sizes of a [`crate::FixedOptimizer`].
+    ///
+    /// # Errors
+    /// [`TableError::Group`], [`TableError::Shape`]. What else is wrong with a table is found when it is resolved.
+    pub const fn of<T: Scalar>(groups: &[Config<T>], tensors: &[TensorSpec]) -> Result<Self, TableError> {
+        let (mut i, mut totals) = (0, Self::NOTHING);
+        while i < tensors.len() {
+            if tensors[i].group >= groups.len() {
+                return Err(TableError::Group);
+            }
+            totals = match tensors[i].needs(&groups[tensors[i].group]) {
+                Ok(needs) => match totals.plus(needs) {
+                    Some(totals) => totals,
+                    None => return Err(TableError::Shape(ShapeError::Overflow)),
+                },
+                Err(error) => return Err(TableError::Shape(error)),
+            };
+            i += 1;
+        }
+        Ok(totals)
+    }
+
+    /// What an empty table needs.
+    pub(crate) const NOTHING: Self =
+        Self { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } };
+
+    /// What two tables need together; `None` when it does not fit the address space.
+    const fn plus(self, other: Self) -> Option<Self> {
+        const fn larger(a: usize, b: usize) -> usize {
+            if a < b { b } else { a }
+        }
+        match (self.slices.checked_add(other.slices), self.state_len.checked_add(other.state_len)) {
+            (Some(slices), Some(state_len)) => Some(Self {
+                slices,
+                state_len,
+                scratch_len: larger(self.scratch_len, other.scratch_len),
+                largest_full_dim: larger(self.largest_full_dim, other.largest_full_dim),
+                cost: self.cost.plus(other.cost),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Whether this build can step such a tensor.
+fn is_built<T: Scalar>(config: &Config<T>, spec: &TensorSpec, plan: &Plan) -> bool {
+    let as_it_lies = || spec.storage == Storage::DENSE && plan.pieces() == 1;
+    config.is_built()
+        && (built::STORAGE || as_it_lies())
+        && (built::ELEMENTWISE || (0..plan.pieces()).all(|i| plan.piece(i).is_ok_and(|piece| piece.layout.shape().is_built())))
 }
 
 /// A table entry: a [`TensorSpec`] resolved against its group.
@@ -140,10 +191,13 @@ impl Tensor {
             return Err(TableError::SliceStride);
         }
         bounded(slice_stride.checked_mul(spec.slices))?;
+        if !is_built(&spec.own_config(config), spec, &plan) {
+            return Err(TableError::Config(ConfigError::NotBuilt));
+        }
         let needs = spec.needs(config)?;
-        let state_len = bounded(needs.state_len.checked_add(totals.state_len))?;
-        let slices = totals.slices.checked_add(needs.slices);
-        bounded(slices.and_then(|n| n.checked_mul(size_of::<SliceHeader>())))?;
+        let sum = totals.plus(needs).ok_or(ShapeError::Overflow)?;
+        bounded(Some(sum.state_len))?;
+        bounded(sum.slices.checked_mul(size_of::<SliceHeader>()))?;
         let tensor = Self {
             plan,
             first,
@@ -161,13 +215,7 @@ impl Tensor {
             cost_before: totals.cost,
             slice_cost: Cost { step: needs.cost.step / spec.slices as u64, refresh: needs.cost.refresh / spec.slices as u64 },
         };
-        *totals = Totals {
-            slices: totals.slices + needs.slices,
-            state_len,
-            scratch_len: totals.scratch_len.max(needs.scratch_len),
-            largest_full_dim: totals.largest_full_dim.max(needs.largest_full_dim),
-            cost: totals.cost.plus(needs.cost),
-        };
+        *totals = sum;
         Ok(tensor)
     }
 

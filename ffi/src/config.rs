@@ -323,14 +323,16 @@ pairs!(
     KLS_BAD_GRADIENT_SKIP = BadGradient::Skip
 );
 
-// The first header's struct is another one, which is converted; from the second on, versions are starts of the next.
+// The first header's struct is another one, which is converted; from the second on, versions are starts of the next. A library without a host
+// is linked into the program that was compiled with its header, and knows no other.
 impl Versioned for kls_config {
-    const SIZES: &'static [usize] = &[size_of::<ConfigV01>(), size_of::<Self>()];
+    const SIZES: &'static [usize] =
+        if cfg!(feature = "host") { &[size_of::<ConfigV01>(), size_of::<Self>()] } else { &[size_of::<Self>()] };
 
     unsafe fn write(self, to: *mut u8, size: usize) {
         // SAFETY: the size tells which struct is there; both are aligned as the caller's pointer is.
         unsafe {
-            if size == size_of::<ConfigV01>() {
+            if cfg!(feature = "host") && size == size_of::<ConfigV01>() {
                 to.cast::<ConfigV01>().write(ConfigV01::from_current(&self));
             } else {
                 to.cast::<Self>().write(self);
@@ -343,7 +345,7 @@ impl FromC for kls_config {
     unsafe fn read(from: *const u8, size: usize) -> Result<Self, kls_status> {
         // SAFETY: as above.
         unsafe {
-            if size == size_of::<ConfigV01>() { from.cast::<ConfigV01>().read().to_current() } else { Ok(from.cast::<Self>().read()) }
+            if cfg!(feature = "host") && size == size_of::<ConfigV01>() { from.cast::<ConfigV01>().read().to_current() } else { Ok(from.cast::<Self>().read()) }
         }
     }
 }

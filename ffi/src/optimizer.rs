@@ -174,7 +174,7 @@ pub unsafe extern "C" fn kls_optimizer_set_group(
 /// bound, the default. A slice's first step, which sets its basis, is not bounded. Together with staggered refreshes it bounds the longest step; a budget below the mean demand lengthens the periods.
 /// The budget is not part of the state.
 ///
-/// Errors: the handle's.
+/// Errors: KLS_ERROR_NOT_BUILT, the handle's.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses.
@@ -183,6 +183,9 @@ pub unsafe extern "C" fn kls_optimizer_set_refresh_budget(optimizer: *mut kls_op
     // SAFETY: the caller vouches for the handle.
     unsafe {
         with_handle(optimizer, "kls_optimizer_set_refresh_budget", |optimizer| {
+            if cfg!(not(feature = "refresh-budget")) && flops != 0 {
+                return Err(KLS_ERROR_NOT_BUILT.into());
+            }
             optimizer.refresh_budget = if flops == 0 { u64::MAX } else { flops };
             Ok(())
         })

@@ -43,6 +43,8 @@ pub enum ConfigError {
     ClampWithGauge,
     /// The scale of these factors is not free to be rebalanced (estimators `Shampoo` and `OneSided`, damping of each factor).
     Gauge,
+    /// This build leaves out what the configuration needs: see the crate's features.
+    NotBuilt,
 }
 
 impl core::fmt::Display for ConfigError {
@@ -68,6 +70,7 @@ impl core::fmt::Display for ConfigError {
             Self::FirstBasis => "an identity basis at the start needs a full first step and a Kronecker direction",
             Self::ClampWithGauge => "a clamp and gauge rebalancing exclude each other",
             Self::Gauge => "the scale of these factors is not free to be rebalanced",
+            Self::NotBuilt => "this build leaves out what the configuration needs",
         })
     }
 }

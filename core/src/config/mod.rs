@@ -1,6 +1,7 @@
 //! A method is a value of [`Config`]: one choice per axis of the family, with a preset per named method.
 
 mod axes;
+pub(crate) mod built;
 mod error;
 mod presets;
 
@@ -16,7 +17,7 @@ impl Estimator {
     /// F-Shampoo variant 1 multiplies by whole factors; of a `Diagonal` mode that is this weight on both sides of the product.
     #[inline(always)]
     pub(crate) fn weight<T: Scalar>(self, linalg: &impl LinAlg<T>, lambda: T) -> T {
-        match self {
+        match self.built() {
             Self::None | Self::OneSided | Self::Shampoo | Self::VonNeumann => T::ONE,
             Self::KullbackLeibler => T::ONE / linalg.sqrt(lambda),
             Self::Frobenius | Self::FrobeniusFactor => linalg.sqrt(lambda),
@@ -25,12 +26,12 @@ impl Estimator {
 
     /// Whether [`Self::weight`] is 1 throughout.
     pub(crate) const fn is_unweighted(self) -> bool {
-        matches!(self, Self::None | Self::OneSided | Self::Shampoo | Self::VonNeumann)
+        matches!(self.built(), Self::None | Self::OneSided | Self::Shampoo | Self::VonNeumann)
     }
 
     /// `c_k` but for what the other modes contribute, for a mode of length `dim` in a tensor of `elements` elements.
     pub(crate) fn scale<T: Scalar>(self, dim: usize, elements: usize) -> T {
-        match self {
+        match self.built() {
             Self::KullbackLeibler | Self::OneSided => T::from_usize(dim) / T::from_usize(elements),
             Self::None | Self::Shampoo | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor => T::ONE,
         }
@@ -38,7 +39,7 @@ impl Estimator {
 
     /// What another mode's eigenvalues contribute to `1 / c_k`: nothing, their sum, or their sum of squares.
     pub(crate) const fn divisor(self) -> Divisor {
-        match self {
+        match self.built() {
             Self::VonNeumann => Divisor::Sum,
             Self::Frobenius | Self::FrobeniusFactor => Divisor::SumOfSquares,
             Self::None | Self::KullbackLeibler | Self::OneSided | Self::Shampoo => Divisor::None,
@@ -47,7 +48,7 @@ impl Estimator {
 
     /// Whether `S_a -> c S_a, S_b -> S_b / c` leaves the method unchanged (ALGORITHMS: gauge).
     pub(crate) const fn gauge_invariant(self) -> bool {
-        matches!(self, Self::KullbackLeibler | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor)
+        matches!(self.built(), Self::KullbackLeibler | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor)
     }
 }
 
@@ -55,7 +56,7 @@ impl<T: Scalar> Direction<T> {
     /// The power of the eigenvalues in the denominator; `None` where it has none.
     pub(crate) fn power(self, shape: &Shape) -> Option<T> {
         let half = T::exp2i(-1);
-        match self {
+        match self.built() {
             Self::SecondMoment | Self::Momentum => None,
             Self::KroneckerPower(p) => Some(p),
             Self::ShampooRoot => Some(half / T::from_usize(shape.preconditioned_modes())),
@@ -220,6 +221,7 @@ impl<T: Scalar> Config<T> {
         ];
         match checks.into_iter().find(|(ok, _)| !ok) {
             Some((_, error)) => Err(error),
+            None if !self.is_built() => Err(ConfigError::NotBuilt),
             None => Ok(()),
         }
     }
@@ -258,16 +260,16 @@ impl<T: Scalar> Config<T> {
 
     /// What a slice keeps and what a step needs room for.
     pub const fn parts(&self) -> Parts {
-        let factors = !matches!(self.estimator, Estimator::None);
-        let second_moment = matches!(self.direction, Direction::SecondMoment);
+        let factors = !matches!(self.estimator.built(), Estimator::None);
+        let second_moment = matches!(self.direction.built(), Direction::SecondMoment);
         let nesterov = matches!(self.momentum, Momentum::Nesterov);
         Parts {
             momentum: !matches!(self.momentum, Momentum::None),
             second_moment,
-            graft_moment: matches!(self.graft, Graft::Adam | Graft::RmsProp | Graft::AdaGrad),
-            eigenvalues: factors && !(second_moment && matches!(self.estimator, Estimator::Shampoo | Estimator::OneSided)),
+            graft_moment: matches!(self.graft.built(), Graft::Adam | Graft::RmsProp | Graft::AdaGrad),
+            eigenvalues: factors && !(second_moment && matches!(self.estimator.built(), Estimator::Shampoo | Estimator::OneSided)),
             keeps_gradient: second_moment || nesterov,
-            aside: matches!(self.estimator, Estimator::FrobeniusFactor),
+            aside: matches!(self.estimator.built(), Estimator::FrobeniusFactor),
             master: false,
             penalised: matches!(self.weight_decay_kind, WeightDecay::L2),
         }
@@ -287,7 +289,7 @@ impl<T: Scalar> Config<T> {
     /// Whether the step that sets the basis leaves the parameter alone: in the SOAP family it diagonalises the very gradient that
     /// would be divided, so that away from the diagonal rounding noise would be divided by rounding noise.
     pub(crate) const fn rests_in_first_step(&self) -> bool {
-        matches!(self.direction, Direction::SecondMoment)
+        matches!(self.direction.built(), Direction::SecondMoment)
     }
 
     /// The period in force `t` steps after it began to grow.

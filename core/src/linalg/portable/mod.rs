@@ -11,6 +11,7 @@ mod qr;
 mod square;
 mod tile;
 mod tridiagonal;
+mod unpacked;
 mod vector;
 
 use super::{LinAlg, LinAlgError, MatMut, MatRef};

@@ -6,6 +6,7 @@
 //! Storing it between two blocks of `k` is exact, so its bits depend neither on the blocking nor on the strides.
 
 use super::tile::{multiply_packed, multiply_rows};
+use super::unpacked;
 use crate::Scalar;
 use crate::linalg::{MatMut, MatRef};
 
@@ -21,6 +22,9 @@ const TILE_ROW_BYTES: usize = if cfg!(any(target_feature = "avx", target_arch = 
     16
 };
 
+/// Whether the processor multiplies vectors.
+const VECTORS: bool = cfg!(target_pointer_width = "64") || cfg!(target_feature = "simd128");
+
 /// Run of `k` in the packing buffers (they are on the stack) of a small product, and of a large one. Machines of less than 64
 /// bits have small stacks and small products.
 const SMALL_RUN: usize = if cfg!(target_pointer_width = "64") { 32 } else { 16 };
@@ -34,17 +38,17 @@ const LARGE_WORK: usize = 48 * 48 * 48;
 
 /// Which elements of `C` are computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     All,
     Lower,
 }
 
 /// What a product does besides multiplying.
 #[derive(Clone, Copy)]
-struct Mode<T> {
-    part: Part,
-    accumulate: bool,
-    alpha: T,
+pub(super) struct Mode<T> {
+    pub part: Part,
+    pub accumulate: bool,
+    pub alpha: T,
 }
 
 /// `C <- [C +] A B`.
@@ -63,9 +67,14 @@ pub(super) fn matmul_lower<T: Scalar>(c: MatMut<'_, T>, accumulate: bool, alpha:
     dispatch(c, Mode { part: Part::Lower, accumulate, alpha }, a, b);
 }
 
-/// Chooses the tile width by the size of an element.
+/// Chooses the kernel for the processor.
 fn dispatch<T: Scalar>(c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     assert!(a.rows() == c.rows() && b.cols() == c.cols() && a.cols() == b.rows(), "matrix shapes do not match");
+    if VECTORS { packed(c, mode, a, b) } else { unpacked::product(c, mode, a, b) }
+}
+
+/// Chooses the tile width by the size of an element.
+pub(super) fn packed<T: Scalar>(c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     if size_of::<T>() == 4 {
         sized::<T, { TILE_ROW_BYTES / 4 }>(c, mode, a, b);
     } else {
