@@ -69,7 +69,8 @@ impl Layout {
             k += 1;
         }
         // What moves along in a refresh: the momentum, and the gradient where it is still to be used.
-        let gradient = matches!(config.step_order.built(), StepOrder::EstimateFirst) && (self.parts().keeps_gradient || !self.parts().momentum);
+        let gradient =
+            matches!(config.step_order.built(), StepOrder::EstimateFirst) && (self.parts().keeps_gradient || !self.parts().momentum);
         let moving = self.parts().momentum as u64 + gradient as u64;
         k = 0;
         while k < shape.order() {

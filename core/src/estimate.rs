@@ -75,7 +75,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             let divisor = match (shape.mode(j), config.estimator.divisor()) {
                 // Its weight is 1, not normalised.
                 (Mode::Identity, _) => T::from_usize(shape.dim(j)),
-                (Mode::Full, _) if config.estimator.built() == Estimator::FrobeniusFactor => packed::norm(self.state.factor[j], shape.dim(j)),
+                (Mode::Full, _) if config.estimator.built() == Estimator::FrobeniusFactor => {
+                    packed::norm(self.state.factor[j], shape.dim(j))
+                }
                 (_, Divisor::Sum) => eigenvalues::sum(self.state.lambda[j], |l| l),
                 (_, _) => eigenvalues::norm(self.state.lambda[j]),
             };
@@ -91,7 +93,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         if !full && !self.layout.has_lambda(k) {
             return Ok(());
         }
-        let by_factors = self.config.estimator.built() == Estimator::FrobeniusFactor && (0..shape.order()).any(|j| j != k && shape.is_full(j));
+        let by_factors =
+            self.config.estimator.built() == Estimator::FrobeniusFactor && (0..shape.order()).any(|j| j != k && shape.is_full(j));
         if by_factors {
             self.form_by_factors(k, alpha)?;
         } else if full {

@@ -101,7 +101,10 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
             assert!(TENSORS >= B::TENSORS.len(), "TENSORS is too small for this table");
             assert!(SLICES >= B::TOTALS.slices, "SLICES is too small for this table: it needs StaticTable::TOTALS.slices");
             assert!(STATE >= B::TOTALS.state_len, "STATE is too small for this table: it needs StaticTable::TOTALS.state_len elements");
-            assert!(SCRATCH >= B::TOTALS.scratch_len, "SCRATCH is too small for this table: it needs StaticTable::TOTALS.scratch_len elements");
+            assert!(
+                SCRATCH >= B::TOTALS.scratch_len,
+                "SCRATCH is too small for this table: it needs StaticTable::TOTALS.scratch_len elements"
+            );
         }
         for &group in B::GROUPS {
             self.add_group(group)?;
@@ -160,7 +163,11 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
     /// The view, the scratch and the backend: for [`Optimizer::jobs`], which take what [`Self::step`] does not, such as other formats.
     pub fn parts(&mut self) -> (Optimizer<'_, T>, &mut [T], &mut L) {
         let Self { groups, tensors, headers, state, scratch, linalg, refresh_budget, .. } = self;
-        (Optimizer::over(groups, tensors, headers, state).with_refresh_budget(refresh_budget.map_or(u64::MAX, NonZeroU64::get)), scratch, linalg)
+        (
+            Optimizer::over(groups, tensors, headers, state).with_refresh_budget(refresh_budget.map_or(u64::MAX, NonZeroU64::get)),
+            scratch,
+            linalg,
+        )
     }
 
     /// See [`Optimizer::step`].

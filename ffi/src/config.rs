@@ -345,7 +345,11 @@ impl FromC for kls_config {
     unsafe fn read(from: *const u8, size: usize) -> Result<Self, kls_status> {
         // SAFETY: as above.
         unsafe {
-            if cfg!(feature = "host") && size == size_of::<ConfigV01>() { from.cast::<ConfigV01>().read().to_current() } else { Ok(from.cast::<Self>().read()) }
+            if cfg!(feature = "host") && size == size_of::<ConfigV01>() {
+                from.cast::<ConfigV01>().read().to_current()
+            } else {
+                Ok(from.cast::<Self>().read())
+            }
         }
     }
 }

@@ -74,7 +74,10 @@ pub const KLS_CONVENTION_REFERENCE_META: i32 = 3;
 pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: usize, method: i32, convention: i32) -> kls_status {
     guard("kls_config_init", || {
         // The first header's struct has room for the methods and conventions that it names.
-        if cfg!(feature = "host") && struct_size == size_of::<ConfigV01>() && (method > KLS_METHOD_ADAMW || convention > KLS_CONVENTION_REFERENCE_KL) {
+        if cfg!(feature = "host")
+            && struct_size == size_of::<ConfigV01>()
+            && (method > KLS_METHOD_ADAMW || convention > KLS_CONVENTION_REFERENCE_KL)
+        {
             return Err(KLS_ERROR_UNKNOWN_VALUE.into());
         }
         let preset: Config<f32> = match method {
@@ -89,7 +92,9 @@ pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: u
             KLS_METHOD_VN_SHAMPOO_2 if cfg!(feature = "vn-shampoo") => Config::<f32>::vn_shampoo_2(),
             KLS_METHOD_F_SHAMPOO_1 if cfg!(feature = "f-shampoo") => Config::<f32>::f_shampoo_1(),
             KLS_METHOD_F_SHAMPOO_2 if cfg!(feature = "f-shampoo") => Config::<f32>::f_shampoo_2(),
-            KLS_METHOD_IDEALIZED_KL if cfg!(all(feature = "idealized", any(feature = "kl-shampoo", feature = "kl-soap"))) => Config::<f32>::idealized_kl(),
+            KLS_METHOD_IDEALIZED_KL if cfg!(all(feature = "idealized", any(feature = "kl-shampoo", feature = "kl-soap"))) => {
+                Config::<f32>::idealized_kl()
+            }
             KLS_METHOD_IDEALIZED_VN_1 if cfg!(all(feature = "idealized", feature = "vn-shampoo")) => Config::<f32>::idealized_vn_1(),
             KLS_METHOD_IDEALIZED_VN_2 if cfg!(all(feature = "idealized", feature = "vn-shampoo")) => Config::<f32>::idealized_vn_2(),
             KLS_METHOD_IDEALIZED_F_1 if cfg!(all(feature = "idealized", feature = "f-shampoo")) => Config::<f32>::idealized_f_1(),

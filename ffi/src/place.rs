@@ -19,7 +19,8 @@ mod kept {
     }
 
     impl Place {
-        pub(crate) const NOWHERE: Self = Self { group: None, tensor: None, slice: None, mode: None, field: None, element: None, because: None };
+        pub(crate) const NOWHERE: Self =
+            Self { group: None, tensor: None, slice: None, mode: None, field: None, element: None, because: None };
 
         pub(crate) const fn because(text: &'static str) -> Self {
             Self { because: Some(text), ..Self::NOWHERE }

@@ -20,7 +20,8 @@ pub const KLS_MAX_ROW_PARTS: usize = 8;
 pub const KLS_MAX_NAME: usize = 63;
 
 const _: () = assert!(
-    (KLS_MAX_ORDER == MAX_ORDER || cfg!(not(feature = "high-order"))) && (KLS_MAX_ROW_PARTS == MAX_ROW_PARTS || cfg!(not(feature = "storage"))),
+    (KLS_MAX_ORDER == MAX_ORDER || cfg!(not(feature = "high-order")))
+        && (KLS_MAX_ROW_PARTS == MAX_ROW_PARTS || cfg!(not(feature = "storage"))),
     "the header's numbers are the core's"
 );
 

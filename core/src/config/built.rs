@@ -63,7 +63,9 @@ pub(crate) const SORTS: bool = EIGENDECOMPOSITION || cfg!(feature = "soap");
     feature = "rmsprop",
     feature = "sgd"
 )))]
-compile_error!("no method: choose at least one of the features kl-shampoo, kl-soap, soap, shampoo, vn-shampoo, f-shampoo, one-sided, adafactor, adamw, rmsprop, sgd");
+compile_error!(
+    "no method: choose at least one of the features kl-shampoo, kl-soap, soap, shampoo, vn-shampoo, f-shampoo, one-sided, adafactor, adamw, rmsprop, sgd"
+);
 
 impl Estimator {
     #[inline(always)]

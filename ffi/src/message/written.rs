@@ -132,7 +132,15 @@ mod tests {
 
     #[test]
     fn every_part_has_its_place() {
-        let place = Place { group: Some(1), tensor: None, slice: None, mode: None, field: Some("row_parts"), element: Some(2), because: Some("No.") };
+        let place = Place {
+            group: Some(1),
+            tensor: None,
+            slice: None,
+            mode: None,
+            field: Some("row_parts"),
+            element: Some(2),
+            because: Some("No."),
+        };
         let failure = Failure { place, ..1.into() };
         let mut message = Message::EMPTY;
         message.set_failure("call", &failure, b"unused");

@@ -1,5 +1,6 @@
 //! Householder reflectors `H = I - tau v v^T`, with one element of `v`, the pivot, equal to 1 (Golub and Van Loan, 5.1).
 
+use super::VECTORS;
 use super::square::Square;
 use super::vector::{add_scaled, dots, max_abs, scale, unit_scale};
 use crate::Scalar;
@@ -40,6 +41,9 @@ pub(super) fn reflect_rows<T: Scalar>(matrix: &mut Square<'_, T>, from: usize, t
         return;
     }
     let mut rows = matrix.rows_mut(from, to).map(|row| &mut row[offset..offset + v.len()]);
+    if !VECTORS {
+        return rows.for_each(|row| reflect([row], v, tau));
+    }
     // Four rows at a time share the loads of v and keep four sums in flight.
     while let Some(first) = rows.next() {
         match (rows.next(), rows.next(), rows.next()) {

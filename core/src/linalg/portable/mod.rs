@@ -17,6 +17,10 @@ mod vector;
 use super::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::Scalar;
 
+/// Whether the processor computes with vectors. Where it does not, loops that keep lanes apart for them, or go through several rows at a
+/// time, would only be longer: each has a plain form with the same bits.
+pub(crate) const VECTORS: bool = cfg!(target_pointer_width = "64") || cfg!(target_feature = "simd128");
+
 /// The backend that needs nothing: no heap, no state, no `std`.
 ///
 /// Its [`qr`](LinAlg::qr) and [`eigh`](LinAlg::eigh) want one of the two strides of each matrix to be 1.

@@ -6,7 +6,7 @@
 //! Storing it between two blocks of `k` is exact, so its bits depend neither on the blocking nor on the strides.
 
 use super::tile::{multiply_packed, multiply_rows};
-use super::unpacked;
+use super::{VECTORS, unpacked};
 use crate::Scalar;
 use crate::linalg::{MatMut, MatRef};
 
@@ -21,9 +21,6 @@ const TILE_ROW_BYTES: usize = if cfg!(any(target_feature = "avx", target_arch = 
 } else {
     16
 };
-
-/// Whether the processor multiplies vectors.
-const VECTORS: bool = cfg!(target_pointer_width = "64") || cfg!(target_feature = "simd128");
 
 /// Run of `k` in the packing buffers (they are on the stack) of a small product, and of a large one. Machines of less than 64
 /// bits have small stacks and small products.

@@ -49,13 +49,14 @@ pub(super) fn product<T: Scalar>(mut c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<
     let tiled_depth = whole(a).min(whole(b.t()));
     let rest = tiled_depth..depth;
     for i in (0..tiled_m).step_by(TILE) {
+        let rows = Strip::rows(a, i, tiled_depth);
         for j in (0..tiled_n).step_by(TILE) {
             if mode.part == Part::Lower && j > i {
                 break;
             }
-            match (Strip::rows(a, i, tiled_depth), Strip::rows(b.t(), j, tiled_depth)) {
+            match (&rows, Strip::rows(b.t(), j, tiled_depth)) {
                 (Some(rows), Some(columns)) => {
-                    tile(&mut c, &mode, (i, j), rows, columns);
+                    tile(&mut c, &mode, (i, j), *rows, columns);
                     if !rest.is_empty() {
                         let rest = (a.part(0..m, rest.clone()), b.part(rest.clone(), 0..n));
                         edge(&mut c, &Mode { accumulate: true, ..mode }, i..i + TILE, j..j + TILE, rest.0, rest.1);
@@ -64,7 +65,9 @@ pub(super) fn product<T: Scalar>(mut c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<
                 _ => edge(&mut c, &mode, i..i + TILE, j..j + TILE, a, b),
             }
         }
-        edge(&mut c, &mode, i..i + TILE, tiled_n..n, a, b);
+        if tiled_n < n {
+            edge(&mut c, &mode, i..i + TILE, tiled_n..n, a, b);
+        }
     }
     edge(&mut c, &mode, tiled_m..m, 0..n, a, b);
 }
@@ -101,15 +104,7 @@ type Tile<T> = [[T; TILE]; TILE];
 
 /// One tile of `C`, with its first element at `(i, j)`.
 fn tile<T: Scalar>(c: &mut MatMut<'_, T>, mode: &Mode<T>, (i, j): (usize, usize), rows: Strip<'_, T>, columns: Strip<'_, T>) {
-    let (row_stride, col_stride) = (c.row_stride(), c.col_stride());
-    let mut sums = [[T::ZERO; TILE]; TILE];
-    if mode.accumulate {
-        for (r, sums) in sums.iter_mut().enumerate() {
-            for (k, sum) in sums.iter_mut().enumerate() {
-                *sum = c.data()[(i + r) * row_stride + (j + k) * col_stride];
-            }
-        }
-    }
+    let mut sums = if mode.accumulate { load(c, i, j) } else { [[T::ZERO; TILE]; TILE] };
     let alpha = mode.alpha;
     match (rows, columns) {
         (Strip::Lines(x), Strip::Lines(y)) => multiply(&mut sums, lines(x), lines(y), alpha),
@@ -119,12 +114,31 @@ fn tile<T: Scalar>(c: &mut MatMut<'_, T>, mode: &Mode<T>, (i, j): (usize, usize)
             multiply(&mut sums, across(data, stride, first), across(data_y, stride_y, first_y), alpha);
         }
     }
+    store(c, mode.part, (i, j), &sums);
+}
+
+/// The tile of `C` from `(i, j)` on.
+fn load<T: Scalar>(c: &MatMut<'_, T>, i: usize, j: usize) -> Tile<T> {
+    let c = c.as_ref();
+    core::array::from_fn(|r| core::array::from_fn(|k| c.data()[(i + r) * c.row_stride() + (j + k) * c.col_stride()]))
+}
+
+/// Writes it back, of the lower triangle if that is all there is.
+fn store<T: Scalar>(c: &mut MatMut<'_, T>, part: Part, (i, j): (usize, usize), sums: &Tile<T>) {
+    let (row_stride, col_stride) = (c.row_stride(), c.col_stride());
+    let whole = part == Part::All || j < i;
+    let tile = &mut c.data()[i * row_stride + j * col_stride..];
+    if whole && col_stride == 1 && tile.len() >= 3 * row_stride + TILE {
+        let [first, second, third, fourth] = sums;
+        tile[..TILE].copy_from_slice(first);
+        tile[row_stride..][..TILE].copy_from_slice(second);
+        tile[2 * row_stride..][..TILE].copy_from_slice(third);
+        tile[3 * row_stride..][..TILE].copy_from_slice(fourth);
+        return;
+    }
     for (r, sums) in sums.iter().enumerate() {
-        let row = i + r;
-        let width = if mode.part == Part::Lower { TILE.min((row + 1).saturating_sub(j)) } else { TILE };
-        for (k, &sum) in sums.iter().take(width).enumerate() {
-            c.data()[row * row_stride + (j + k) * col_stride] = sum;
-        }
+        let width = if whole { TILE } else { r + 1 };
+        tile[r * row_stride..].iter_mut().step_by(col_stride).zip(&sums[..width]).for_each(|(c, &sum)| *c = sum);
     }
 }
 
