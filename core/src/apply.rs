@@ -12,7 +12,7 @@ use crate::step::{Refreshed, SliceStep, tables};
 use crate::unfold::{Precision, Rotate, Start, chain_starts_in_second, rotate};
 use crate::{Mode, Scalar, eigenvalues, graft, packed};
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// `M~' = beta1 M~ + (1 - beta1) G~`, in the place of the projected gradient where nothing else needs that.
     pub(crate) fn average_momentum(&mut self) {
         let parts = self.layout.parts();
@@ -41,6 +41,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// `U = (M~ . prod_k lambda_k^{-p}) x_k Q_k`, or with another denominator, with the eigenvalues and bases that the convention's order
     /// gives it.
+    #[inline(never)]
     pub(crate) fn apply(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let correction = Correction::new(self.config, &self.header);
         self.look_ahead();

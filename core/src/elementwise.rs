@@ -35,7 +35,7 @@ struct Blocks<'a, T, G: ?Sized> {
     grad: &'a GradStream<'a, T, G>,
 }
 
-impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
+impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'_, 'a, T, L> {
     /// The blocks, and what they are written to.
     fn blocks<'s, G: ?Sized>(
         &'s mut self,

@@ -21,8 +21,9 @@ fn weigh<T: Scalar>(linalg: &impl LinAlg<T>, estimator: Estimator, lambda: &[T],
     });
 }
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// `Delta~_k` of all full modes and the new eigenvalues of all preconditioned ones, from the state of before this step (Jacobi).
+    #[inline(never)]
     pub(crate) fn estimate(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let (shape, config) = (self.layout.shape(), self.config);
         self.weigh_all();

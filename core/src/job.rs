@@ -20,7 +20,8 @@ pub struct Job<'a, T> {
     slice: usize,
     tensor: &'a Tensor,
     lr: T,
-    config: Config<T>,
+    /// The group's; what the tensor is stepped with follows from it.
+    group: &'a Config<T>,
     headers: &'a mut [SliceHeader],
     state: &'a mut [T],
     phase: u64,
@@ -87,13 +88,21 @@ impl<T: Scalar> Job<'_, T> {
     /// The first [`StepError`] of the slice's pieces: such a piece's parameter and state are as before, the others have been stepped.
     /// A `scratch` below [`crate::Totals::scratch_len`] is an error too.
     pub fn run<L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
-        self,
+        mut self,
         mut buffers: SliceBuffers<'_, T, P, G>,
         scratch: &mut [T],
         linalg: &mut L,
         report: &mut StepReport,
     ) -> Result<(), StepError> {
-        let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state, phase, refresh } = self;
+        let Self { index: tensor, slice, tensor: entry, lr, group, ref mut headers, ref mut state, phase, refresh } = self;
+        // A local copy of those that need one, and no other: it would lie on the stack throughout the step.
+        let own;
+        let config = if built::ELEMENTWISE && entry.is_vector() {
+            own = group.for_vectors();
+            &own
+        } else {
+            group
+        };
         let first = slice * entry.pieces();
         let fail = |slice, kind| StepError { tensor, slice, kind };
         check_buffers(entry, &buffers).map_err(|kind| fail(first, kind))?;
@@ -102,13 +111,19 @@ impl<T: Scalar> Job<'_, T> {
         }
         let mut first_error = None;
         for (i, header) in headers.iter_mut().enumerate() {
-            let piece = entry.piece(i);
-            let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
-            state = rest;
+            let cut;
+            let piece = if !built::STORAGE || i == 0 {
+                entry.first()
+            } else {
+                cut = entry.piece(i);
+                &cut
+            };
+            let (own, rest) = core::mem::take(state).split_at_mut(piece.layout.state_len());
+            *state = rest;
             let rounder = Rounder::new(entry.storage().rounding, tensor, first + i, header.step + 1);
             let failures = header.refresh_failures;
-            let work = Slice { layout: piece.layout, config, header: &mut *header, state: own, phase, refresh };
-            let stepped = step_piece(work, (entry.plan(), &piece, rounder), &mut buffers, lr, scratch, linalg);
+            let work = Slice { layout: &piece.layout, config, header: &mut *header, state: own, phase, refresh };
+            let stepped = step_piece(work, (entry.plan(), piece, rounder), &mut buffers, lr, scratch, linalg);
             report.refresh_failures += header.refresh_failures.saturating_sub(failures) as usize;
             match stepped {
                 Ok(true) => report.stepped += 1,
@@ -161,11 +176,11 @@ fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T
     let skips = work.config.bad_gradient == BadGradient::Skip;
     let usable = if skips {
         let visit: Visit<'_, T> = &|f| show(plan, piece, buffers.grad, buffers.grad_scale, f);
-        check(&work.layout, &work.config, work.header, work.state, visit)
+        check(work.layout, work.config, work.header, work.state, visit)
     } else {
         Ok(())
     };
-    let master = work.layout.regions().master;
+    let master = work.layout.master();
     let fresh = built::STORAGE && !master.is_empty() && work.header.step == 0;
     if let (true, Ok(()), Target::Parameter(param)) = (fresh, usable, &buffers.target) {
         plan.gather(piece, &**param, &mut work.state[master.clone()]);
@@ -230,7 +245,7 @@ fn step_where_it_lies<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: El
     if copies.param && moves {
         plan.gather(piece, &*out, own_param);
     }
-    let master = work.layout.regions().master;
+    let master = work.layout.master();
     let as_it_is = *grad_scale == T::ONE && !work.layout.parts().penalised;
     let grad = match together.clone().filter(|_| as_it_is).and_then(|range| Some(&grad.native()?[range])) {
         Some(grad) => grad,
@@ -242,7 +257,7 @@ fn step_where_it_lies<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: El
                     [] => penalise(plan, piece, decay, theta.unwrap_or(out), own_grad),
                     master => own_grad.iter_mut().zip(master).for_each(|(g, &theta)| *g += decay * theta),
                 }
-                check(&work.layout, &work.config, work.header, work.state, &|f| f(own_grad))?;
+                check(work.layout, work.config, work.header, work.state, &|f| f(own_grad))?;
             }
             &*own_grad
         }
@@ -324,18 +339,19 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
         self.headers = rest;
         let (state, rest) = core::mem::take(&mut self.state).split_at_mut(tensor.state_range(0).len());
         self.state = rest;
-        let config = tensor.config(self.groups);
-        let lr = self.lr * config.lr_scale;
-        let phase = tensor.phase(self.slice, &config, self.refresh_flops);
+        // The schedule of a tensor is its group's, also where its method is another.
+        let group = &self.groups[tensor.group()];
+        let lr = self.lr * group.lr_scale;
+        let phase = tensor.phase(self.slice, group, self.refresh_flops);
         // What costs nothing is no refresh of a basis.
         let refresh = if !built::BUDGET || self.refreshes.are_on_time() || tensor.slice_cost().refresh == 0 {
             RefreshTurn::OnTime
         } else {
             let place = tensor.header_range(self.slice).start;
-            let granted = longest_overdue(&config, headers, phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
+            let granted = longest_overdue(group, headers, phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
             if granted { RefreshTurn::Granted } else { RefreshTurn::Postponed }
         };
-        let job = Job { index: self.tensor, slice: self.slice, tensor, lr, config, headers, state, phase, refresh };
+        let job = Job { index: self.tensor, slice: self.slice, tensor, lr, group, headers, state, phase, refresh };
         self.slice += 1;
         if self.slice == tensor.slices() {
             (self.tensor, self.slice) = (self.tensor + 1, 0);

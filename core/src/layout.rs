@@ -202,18 +202,22 @@ impl Layout {
         }
     }
 
-    /// Splits one slice's state of exactly [`Self::state_len`] elements.
+    /// Where the master weights lie: they are the last part.
+    pub(crate) fn master(&self) -> Range<usize> {
+        self.state_len - self.elements_if(self.parts.master)..self.state_len
+    }
+
+    /// Splits one slice's state, in the order of [`Self::regions`], of exactly [`Self::state_len`] elements.
     pub(crate) fn split_state<'a, T>(&self, state: &'a mut [T]) -> State<'a, T> {
-        let regions = self.regions();
         let mut rest = Carver(state);
         State {
-            basis: regions.basis.map(|range| rest.take(range.len())),
-            factor: regions.factor.map(|range| rest.take(range.len())),
-            lambda: regions.lambda.map(|range| rest.take(range.len())),
-            momentum: rest.take(regions.momentum.len()),
-            second_moment: rest.take(regions.second_moment.len()),
-            graft_moment: rest.take(regions.graft_moment.len()),
-            master: rest.take(regions.master.len()),
+            basis: core::array::from_fn(|k| rest.take(self.square_len(k))),
+            factor: core::array::from_fn(|k| rest.take(self.triangle_len(k))),
+            lambda: core::array::from_fn(|k| rest.take(self.lambda_len(k))),
+            momentum: rest.take(self.elements_if(self.parts.momentum)),
+            second_moment: rest.take(self.elements_if(self.parts.second_moment)),
+            graft_moment: rest.take(self.elements_if(self.parts.graft_moment)),
+            master: rest.take(self.elements_if(self.parts.master)),
         }
     }
 

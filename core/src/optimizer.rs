@@ -188,6 +188,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     ///
     /// # Errors
     /// The first [`StepError`]. Unusable gradients of groups that skip them are none.
+    #[inline(never)]
     pub fn check<G: Elements<T>>(
         &self,
         tensors: Range<usize>,

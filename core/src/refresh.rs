@@ -24,8 +24,9 @@ enum Outcome {
     NotStale,
 }
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// One refresh of every full mode, in scratch; the moments there move along.
+    #[inline(never)]
     pub(crate) fn refresh(&mut self) {
         self.refreshed.tried = true;
         for k in (0..self.layout.shape().order()).filter(|&k| self.layout.shape().is_full(k)) {

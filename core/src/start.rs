@@ -10,7 +10,7 @@ use crate::step::SliceStep;
 use crate::unfold::{Precision, mode_product, unfolded_product};
 use crate::{Config, Scalar, eigenvalues, eigenvectors, packed};
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
     ///
     /// The eigenvalues are uniform here, so `Delta_k` is a multiple of `mat_k(G) mat_k(G)^T` and has its eigenvectors. A decomposition

@@ -44,8 +44,8 @@ impl From<LinAlgError> for SliceError {
 
 /// The slice that a step works on: where it lies and how it is treated.
 pub(crate) struct Slice<'a, T> {
-    pub layout: Layout,
-    pub config: Config<T>,
+    pub layout: &'a Layout,
+    pub config: &'a Config<T>,
     pub header: &'a mut SliceHeader,
     pub state: &'a mut [T],
     /// Steps that its refreshes come ahead of the period's end.
@@ -132,13 +132,12 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
     slice: &'s mut Slice<'_, T>,
     scratch: &'s mut [T],
     linalg: &'s mut L,
-    run: impl FnOnce(&mut SliceStep<'_, T, L>) -> Result<(), SliceError>,
+    run: impl FnOnce(&mut SliceStep<'_, '_, T, L>) -> Result<(), SliceError>,
 ) -> Result<(), SliceError> {
     let Slice { layout, config, header, state, phase, refresh } = slice;
     let (layout, config, phase) = (*layout, *config, *phase);
-    let scratch = layout.split_scratch(scratch);
     let starting = header.started == 0 && layout.shape().preconditioned_modes() > 0;
-    let waits = if starting { None } else { overdue(&config, header, phase) };
+    let waits = if starting { None } else { overdue(config, header, phase) };
     let due = match refresh {
         // The basis has just been set: one that is ahead of its time waits for the next.
         _ if starting => config.refresh_due(header.step + 1, header.last_refresh, 0),
@@ -151,38 +150,38 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
         _ if due => 0,
         _ => header.postponed,
     };
+    let (mut parts, mut scratch) = (layout.split_state(state), layout.split_scratch(scratch));
     let mut step = SliceStep {
-        layout: &layout,
-        config: &config,
+        layout,
+        config,
         header: SliceHeader { step: header.step + 1, postponed, ..**header },
-        state: layout.split_state(state),
-        scratch,
+        state: &mut parts,
+        scratch: &mut scratch,
         linalg,
         starting,
         due,
         refreshed: Refreshed::default(),
     };
     let result = run(&mut step);
-    let next = step.header;
     match result {
-        Ok(()) => **header = next,
+        Ok(()) => **header = step.header,
         // The start had been written already; a slice that has not started has no basis, and all its averages are zero. The master
         // weights, the last part, may have moved by weight decay.
-        Err(_) if starting => state[..layout.regions().master.start].fill(T::ZERO),
+        Err(_) if starting => state[..layout.master().start].fill(T::ZERO),
         Err(_) => {}
     }
     result
 }
 
 /// One step of one slice, under way: everything that its parts work on.
-pub(crate) struct SliceStep<'a, T, L> {
-    pub layout: &'a Layout,
-    pub config: &'a Config<T>,
+pub(crate) struct SliceStep<'s, 'a, T, L> {
+    pub layout: &'s Layout,
+    pub config: &'s Config<T>,
     /// The header of after this step.
     pub header: SliceHeader,
-    pub state: State<'a, T>,
-    pub scratch: Scratch<'a, T>,
-    pub linalg: &'a mut L,
+    pub state: &'s mut State<'a, T>,
+    pub scratch: &'s mut Scratch<'a, T>,
+    pub linalg: &'s mut L,
     /// Whether this is the step that sets the basis.
     pub starting: bool,
     /// Whether a refresh is due in this step.
@@ -190,10 +189,13 @@ pub(crate) struct SliceStep<'a, T, L> {
     pub refreshed: Refreshed,
 }
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// The step with `grad` at learning rate `lr` on `param`, or, unless it `moves` that, of the direction into its place.
     pub(crate) fn run(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
-        if self.starting { self.first(param, grad, lr, moves) } else { self.advance(param, grad, lr, moves) }
+        if self.starting && !self.first(param, grad, lr, moves)? {
+            return Ok(());
+        }
+        self.advance(param, grad, lr, moves)
     }
 
     /// The same of a piece that no mode of is preconditioned, wherever its parameter and gradient lie.
@@ -214,8 +216,10 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         Ok(())
     }
 
-    /// A step of a slice that has not seen a non-zero gradient yet.
-    fn first(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
+    /// What a slice does first that has not seen a non-zero gradient yet; whether it is then stepped. Like everything that is rare or runs before the step proper it stays a
+    /// function of its own: what it keeps on the stack is then no part of what every step needs.
+    #[inline(never)]
+    fn first(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<bool, SliceError> {
         let (magnitude, decay) = (Magnitude::of(grad)?, Decay::new(self.config, lr, moves));
         let factors_only = self.config.first_step.built() == FirstStep::FactorsOnly;
         if magnitude.is_zero() {
@@ -227,15 +231,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             } else {
                 decay.decay(theta)
             }
-            return Ok(());
+            return Ok(false);
         }
         self.start(grad, magnitude)?;
         self.header.started = 1;
         if factors_only {
             decay.rest(self.theta(param));
-            return Ok(());
         }
-        self.advance(param, grad, lr, moves)
+        Ok(!factors_only)
     }
 
     /// What a step moves: the master weights where there are some, else what the caller gave.
@@ -244,6 +247,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// The step proper, of a slice that has a basis.
+    #[inline(never)]
     fn advance(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
         let (turned, order) = (self.layout.shape().is_turned(), self.config.step_order.built());
         let rests = turned && self.starting && self.config.rests_in_first_step();
@@ -275,6 +279,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// The direction, with the second moment and the bases in force. Without a basis it is formed in the commit, block by block.
+    #[inline(never)]
     fn direct(&mut self, grad: &[T], lr: T, rests: bool) -> Result<(), SliceError> {
         let turned = self.layout.shape().is_turned();
         if turned {
@@ -302,6 +307,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// `G~ = G x_k Q_k^T`, once.
+    #[inline(never)]
     fn project(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let bases = core::array::from_fn(|k| &*self.state.basis[k]);
         let Scratch { gradient, product, .. } = &mut self.scratch;
@@ -309,6 +315,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// Writes everything that the step computed: the only place that does, and it cannot fail.
+    #[inline(never)]
     fn commit(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>, rests: bool) {
         let shape = self.layout.shape();
         // Master weights are what moves here; whoever has the parameter writes it from them.

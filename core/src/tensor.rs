@@ -234,6 +234,11 @@ impl Tensor {
         self.piece(piece % self.pieces).layout
     }
 
+    /// The first piece of a slice.
+    pub(crate) const fn first(&self) -> &Piece {
+        &self.first
+    }
+
     /// A piece of a slice; its sizes have been computed before, so they fit.
     pub(crate) const fn piece(&self, index: usize) -> Piece {
         // Nearly every slice is one piece, and every step asks for it.
@@ -357,6 +362,11 @@ impl Tensor {
             (false, true) if !has_param => Err(StepErrorKind::ParameterMissing),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it is a 1-D tensor that its group's method does not apply to.
+    pub(crate) const fn is_vector(&self) -> bool {
+        self.vector
     }
 
     /// The configuration that this tensor is stepped with.

@@ -49,22 +49,23 @@ pub(super) struct Mode<T> {
 }
 
 /// `C <- [C +] A B`.
+#[inline(always)]
 pub(super) fn matmul<T: Scalar>(c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     let mode = Mode { part: Part::All, accumulate, alpha: T::ONE };
-    // The transposed problem has the same bits; it is taken where it makes the rows of C contiguous.
-    if c.col_stride() != 1 && c.row_stride() == 1 {
-        dispatch(c.t(), mode, b.t(), a.t());
-    } else {
-        dispatch(c, mode, a, b);
-    }
+    // The transposed problem has the same bits; it is taken where it makes the rows of C contiguous, for vectors to be stored in.
+    let transposed = VECTORS && c.col_stride() != 1 && c.row_stride() == 1;
+    let (c, a, b) = if transposed { (c.t(), b.t(), a.t()) } else { (c, a, b) };
+    dispatch(c, mode, a, b);
 }
 
 /// The lower triangle of `C <- [C +] alpha A B`.
+#[inline(always)]
 pub(super) fn matmul_lower<T: Scalar>(c: MatMut<'_, T>, accumulate: bool, alpha: T, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     dispatch(c, Mode { part: Part::Lower, accumulate, alpha }, a, b);
 }
 
 /// Chooses the kernel for the processor.
+#[inline(always)]
 fn dispatch<T: Scalar>(c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     assert!(a.rows() == c.rows() && b.cols() == c.cols() && a.cols() == b.rows(), "matrix shapes do not match");
     if VECTORS { packed(c, mode, a, b) } else { unpacked::product(c, mode, a, b) }

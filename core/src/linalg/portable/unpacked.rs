@@ -47,19 +47,17 @@ pub(super) fn product<T: Scalar>(mut c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<
     }
     let (tiled_m, tiled_n) = (m - m % TILE, n - n % TILE);
     let tiled_depth = whole(a).min(whole(b.t()));
-    let rest = tiled_depth..depth;
     for i in (0..tiled_m).step_by(TILE) {
         let rows = Strip::rows(a, i, tiled_depth);
         for j in (0..tiled_n).step_by(TILE) {
             if mode.part == Part::Lower && j > i {
                 break;
             }
-            match (&rows, Strip::rows(b.t(), j, tiled_depth)) {
+            match (&rows, &Strip::rows(b.t(), j, tiled_depth)) {
                 (Some(rows), Some(columns)) => {
-                    tile(&mut c, &mode, (i, j), *rows, columns);
-                    if !rest.is_empty() {
-                        let rest = (a.part(0..m, rest.clone()), b.part(rest.clone(), 0..n));
-                        edge(&mut c, &Mode { accumulate: true, ..mode }, i..i + TILE, j..j + TILE, rest.0, rest.1);
+                    tile(&mut c, &mode, (i, j), rows, columns);
+                    if tiled_depth < depth {
+                        last_step(&mut c, &mode, (i, j), a, b);
                     }
                 }
                 _ => edge(&mut c, &mode, i..i + TILE, j..j + TILE, a, b),
@@ -72,7 +70,16 @@ pub(super) fn product<T: Scalar>(mut c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<
     edge(&mut c, &mode, tiled_m..m, 0..n, a, b);
 }
 
+/// The last `k` of a tile, where it ends with its matrix.
+#[inline(never)]
+fn last_step<T: Scalar>(c: &mut MatMut<'_, T>, mode: &Mode<T>, (i, j): (usize, usize), a: MatRef<'_, T>, b: MatRef<'_, T>) {
+    let last = a.cols() - 1..a.cols();
+    let (a, b) = (a.part(0..a.rows(), last.clone()), b.part(last, 0..b.cols()));
+    edge(c, &Mode { accumulate: true, ..*mode }, i..i + TILE, j..j + TILE, a, b);
+}
+
 /// The elements of a range, one by one.
+#[inline(never)]
 fn edge<T: Scalar>(
     c: &mut MatMut<'_, T>,
     mode: &Mode<T>,
@@ -103,24 +110,42 @@ fn edge<T: Scalar>(
 type Tile<T> = [[T; TILE]; TILE];
 
 /// One tile of `C`, with its first element at `(i, j)`.
-fn tile<T: Scalar>(c: &mut MatMut<'_, T>, mode: &Mode<T>, (i, j): (usize, usize), rows: Strip<'_, T>, columns: Strip<'_, T>) {
-    let mut sums = if mode.accumulate { load(c, i, j) } else { [[T::ZERO; TILE]; TILE] };
-    let alpha = mode.alpha;
-    match (rows, columns) {
-        (Strip::Lines(x), Strip::Lines(y)) => multiply(&mut sums, lines(x), lines(y), alpha),
-        (Strip::Lines(x), Strip::Across { data, stride, first }) => multiply(&mut sums, lines(x), across(data, stride, first), alpha),
-        (Strip::Across { data, stride, first }, Strip::Lines(y)) => multiply(&mut sums, across(data, stride, first), lines(y), alpha),
-        (Strip::Across { data, stride, first }, Strip::Across { data: data_y, stride: stride_y, first: first_y }) => {
-            multiply(&mut sums, across(data, stride, first), across(data_y, stride_y, first_y), alpha);
-        }
+#[inline(never)]
+fn tile<T: Scalar>(c: &mut MatMut<'_, T>, mode: &Mode<T>, (i, j): (usize, usize), rows: &Strip<'_, T>, columns: &Strip<'_, T>) {
+    let mut sums = [[T::ZERO; TILE]; TILE];
+    if mode.accumulate {
+        load(c, (i, j), &mut sums);
+    }
+    if mode.alpha == T::ONE {
+        multiply_strips(&mut sums, *rows, *columns, |y| y);
+    } else {
+        let alpha = mode.alpha;
+        multiply_strips(&mut sums, *rows, *columns, |y| alpha * y);
     }
     store(c, mode.part, (i, j), &sums);
 }
 
+/// [`multiply`] of what there is in the strips.
+#[inline(always)]
+fn multiply_strips<T: Scalar>(sums: &mut Tile<T>, rows: Strip<'_, T>, columns: Strip<'_, T>, scaled: impl Fn(T) -> T) {
+    match (rows, columns) {
+        (Strip::Lines(x), Strip::Lines(y)) => multiply(sums, lines(x), lines(y), scaled),
+        (Strip::Lines(x), Strip::Across { data, stride, first }) => multiply(sums, lines(x), across(data, stride, first), scaled),
+        (Strip::Across { data, stride, first }, Strip::Lines(y)) => multiply(sums, across(data, stride, first), lines(y), scaled),
+        (Strip::Across { data, stride, first }, Strip::Across { data: data_y, stride: stride_y, first: first_y }) => {
+            multiply(sums, across(data, stride, first), across(data_y, stride_y, first_y), scaled);
+        }
+    }
+}
+
 /// The tile of `C` from `(i, j)` on.
-fn load<T: Scalar>(c: &MatMut<'_, T>, i: usize, j: usize) -> Tile<T> {
+fn load<T: Scalar>(c: &MatMut<'_, T>, (i, j): (usize, usize), sums: &mut Tile<T>) {
     let c = c.as_ref();
-    core::array::from_fn(|r| core::array::from_fn(|k| c.data()[(i + r) * c.row_stride() + (j + k) * c.col_stride()]))
+    for (r, sums) in sums.iter_mut().enumerate() {
+        for (k, sum) in sums.iter_mut().enumerate() {
+            *sum = c.data()[(i + r) * c.row_stride() + (j + k) * c.col_stride()];
+        }
+    }
 }
 
 /// Writes it back, of the lower triangle if that is all there is.
@@ -154,13 +179,18 @@ fn across<T: Scalar>(data: &[T], stride: usize, first: usize) -> impl Iterator<I
     data.chunks_exact(stride).map(move |line| [line[first], line[first + 1], line[first + 2], line[first + 3]])
 }
 
-/// `sums += x (alpha y)^T` for every `k`. Written out, so that the sums stay in registers where a compiler that saves space unrolls nothing.
+/// `sums += x scaled(y)^T` for every `k`. Written out, so that the sums stay in registers where a compiler that saves space unrolls nothing.
 #[inline(always)]
-fn multiply<T: Scalar>(sums: &mut Tile<T>, x: impl Iterator<Item = [T; TILE]>, y: impl Iterator<Item = [T; TILE]>, alpha: T) {
+fn multiply<T: Scalar>(
+    sums: &mut Tile<T>,
+    x: impl Iterator<Item = [T; TILE]>,
+    y: impl Iterator<Item = [T; TILE]>,
+    scaled: impl Fn(T) -> T,
+) {
     let [[mut s00, mut s01, mut s02, mut s03], [mut s10, mut s11, mut s12, mut s13], rest @ ..] = *sums;
     let [[mut s20, mut s21, mut s22, mut s23], [mut s30, mut s31, mut s32, mut s33]] = rest;
     for ([x0, x1, x2, x3], [y0, y1, y2, y3]) in x.zip(y) {
-        let (y0, y1, y2, y3) = (alpha * y0, alpha * y1, alpha * y2, alpha * y3);
+        let (y0, y1, y2, y3) = (scaled(y0), scaled(y1), scaled(y2), scaled(y3));
         s00 += x0 * y0;
         s01 += x0 * y1;
         s02 += x0 * y2;

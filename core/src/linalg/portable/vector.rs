@@ -33,9 +33,6 @@ pub(super) fn fold<T: Scalar>(mut sums: [T; LANES]) -> T {
 #[inline]
 pub(super) fn dots<T: Scalar, const R: usize>(rows: [&[T]; R], v: &[T]) -> [T; R] {
     let rows = rows.map(|row| &row[..v.len()]);
-    if !VECTORS {
-        return rows.map(|row| fold(sums_of_lanes(row, v)));
-    }
     let mut sums = [[T::ZERO; LANES]; R];
     let whole = v.len() - v.len() % LANES;
     for start in (0..whole).step_by(LANES) {
@@ -58,7 +55,7 @@ pub(super) fn dots<T: Scalar, const R: usize>(rows: [&[T]; R], v: &[T]) -> [T; R
 /// The dot product of two vectors of equal length.
 #[inline]
 pub(super) fn dot<T: Scalar>(x: &[T], v: &[T]) -> T {
-    dots([x], v)[0]
+    if VECTORS { dots([x], v)[0] } else { fold(sums_of_lanes(&x[..v.len()], v)) }
 }
 
 /// Applies `f` to pairs of elements of two vectors of equal length, which it may change.
