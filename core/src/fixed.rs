@@ -33,7 +33,7 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
         Self {
             groups: Vec::new(),
             tensors: Vec::new(),
-            totals: Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } },
+            totals: Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost::NOTHING },
             refresh_budget: u64::MAX,
             headers: [SliceHeader::NEW; SLICES],
             state: [T::ZERO; STATE],

@@ -213,8 +213,7 @@ impl TensorSpec {
         };
         let config = self.own_config(group);
         let pieces = plan.pieces();
-        let (mut i, mut totals) =
-            (0, Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } });
+        let (mut i, mut totals) = (0, Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost::NOTHING });
         while i < pieces {
             // Pieces of one shape come in a row; a plan of one piece is the rule.
             let piece = match plan.piece(i) {

@@ -3,7 +3,7 @@
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, work_len};
 use klshampoo::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, EstimateOrder, Estimator, FirstBasis, FirstStep,
-    FixedOptimizer, GradientFault, Graft, LambdaInit, Mode, Optimizer, Scalar, ShapeError, SliceError, SliceHeader, StatePart, StepError,
+    FixedOptimizer, GradientFault, Graft, LambdaInit, Mode, Optimizer, Refresh, Scalar, ShapeError, SliceError, SliceHeader, StatePart, StepError,
     StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, Xorshift};
@@ -278,6 +278,7 @@ fn every_option_has_its_range() {
             ConfigError::WeightDecay,
             &[|c| (c.weight_decay, c.weight_decay_kind) = (1.0 + f32::EPSILON, WeightDecay::Independent), |c| c.weight_decay = -0.0 - 1.0],
         ),
+        (ConfigError::RefreshPortion, &[|c| (c.refresh, c.refresh_portion) = (Refresh::Eigendecomposition, 1)]),
         (ConfigError::Staleness, &[|c| c.staleness = -0.1, |c| c.staleness = NAN, |c| c.staleness = INF]),
         (
             ConfigError::Power,
@@ -348,6 +349,7 @@ fn every_option_has_its_range() {
         |c| (c.weight_decay, c.weight_decay_kind) = (1.0, WeightDecay::Independent),
         |c| (c.estimator, c.first_step) = (Estimator::FrobeniusFactor, FirstStep::FactorsOnly),
         |c| (c.refresh_growth, c.staleness, c.rms_cap) = (1 << 20, 0.5, Some(1.0)),
+        |c| c.refresh_portion = u32::MAX,
     ];
     for change in accepted {
         let mut config = Config::<f32>::kl_shampoo();

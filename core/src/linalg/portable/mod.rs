@@ -13,6 +13,9 @@ mod tile;
 mod tridiagonal;
 mod vector;
 
+pub(crate) use product::matmul;
+pub(crate) use qr::Reflections;
+
 use super::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::Scalar;
 
