@@ -114,7 +114,9 @@ impl Layout {
                 most = most.saturating_add(portions::polish_flops(d));
                 let turn = match config.refresh {
                     _ if self.parts().portions => portions::flops(d),
-                    Refresh::Qr => times(2, cholesky(d)).saturating_add(times(2, upper_times_flops(d))).saturating_add(cube(d)).saturating_add(square),
+                    Refresh::Qr => {
+                        times(2, cholesky(d)).saturating_add(times(2, upper_times_flops(d))).saturating_add(cube(d)).saturating_add(square)
+                    }
                     Refresh::HouseholderQr => qr(d).saturating_add(rotate_factor).saturating_add(square),
                     Refresh::Eigendecomposition => {
                         eigh(d).saturating_add(times(4, square)).saturating_add(times(2, triangle)).saturating_add(rotate_factor)

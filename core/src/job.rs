@@ -332,7 +332,8 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
             RefreshTurn::OnTime
         } else {
             let place = tensor.header_range(self.slice).start;
-            let granted = longest_overdue(tensor, &config, (headers, state), phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
+            let granted =
+                longest_overdue(tensor, &config, (headers, state), phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
             if granted { RefreshTurn::Granted } else { RefreshTurn::Postponed }
         };
         let job = Job { index: self.tensor, slice: self.slice, tensor, lr, config, headers, state, phase, refresh };

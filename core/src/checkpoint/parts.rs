@@ -30,16 +30,8 @@ pub enum PartKind {
 
 impl PartKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Basis,
-        Self::Factor,
-        Self::Eigenvalues,
-        Self::Momentum,
-        Self::SecondMoment,
-        Self::GraftMoment,
-        Self::Master,
-        Self::Pending,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Basis, Self::Factor, Self::Eigenvalues, Self::Momentum, Self::SecondMoment, Self::GraftMoment, Self::Master, Self::Pending];
 
     /// The number that stands for it; it never changes its meaning.
     pub const fn code(self) -> u32 {

@@ -155,7 +155,8 @@ mod tests {
             let refresh = [Stage::Reflect, Stage::Form, Stage::Basis, Stage::Rotate, Stage::Add];
             assert_eq!(refresh.map(sum).iter().sum::<u64>(), flops(d as u64));
             assert_eq!(sum(Stage::Gram) + sum(Stage::Polish), polish_flops(d as u64));
-            let largest = refresh.into_iter().chain([Stage::Gram, Stage::Polish]).flat_map(|stage| (0..d).map(move |unit| stage.flops(d, unit)));
+            let largest =
+                refresh.into_iter().chain([Stage::Gram, Stage::Polish]).flat_map(|stage| (0..d).map(move |unit| stage.flops(d, unit)));
             assert_eq!(largest.max(), Some(largest_unit(d as u64)));
         }
         assert_eq!(flops(u64::from(u32::MAX)), u64::MAX);

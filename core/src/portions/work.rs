@@ -118,13 +118,7 @@ fn rotate<T: Scalar>(d: usize, rows: Range<usize>, rotation: &[T], x: &mut [T], 
 }
 
 /// Calls `f(i, row)` for rows of the lower triangle of a symmetric product `a b`.
-fn lower_rows<T: Scalar>(
-    rows: Range<usize>,
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-    temporary: &mut [T],
-    mut f: impl FnMut(usize, &[T]),
-) {
+fn lower_rows<T: Scalar>(rows: Range<usize>, a: MatRef<'_, T>, b: MatRef<'_, T>, temporary: &mut [T], mut f: impl FnMut(usize, &[T])) {
     for first in rows.clone().step_by(GROUP) {
         let end = rows.end.min(first + GROUP);
         let out = &mut temporary[..(end - first) * end];
