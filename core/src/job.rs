@@ -12,7 +12,7 @@ use crate::plan::{Piece, Plan};
 use crate::report::{StepError, StepErrorKind, StepReport};
 use crate::step::{RefreshTurn, Slice, SliceError, check, overdue, step};
 use crate::stream::{BLOCK, GradStream, ParamStream, read_scaled};
-use crate::{BadGradient, Config, Scalar, SliceHeader, Storage, Tensor};
+use crate::{BadGradient, Config, Scalar, SliceHeader, Storage, Tensor, portions};
 
 /// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
 pub struct Job<'a, T> {
@@ -122,8 +122,9 @@ impl<T: Scalar> Job<'_, T> {
             *state = rest;
             let rounder = Rounder::new(entry.storage().rounding, tensor, first + i, header.step + 1);
             let failures = header.refresh_failures;
-            let work = Slice { layout: &piece.layout, config, header: &mut *header, state: own, phase, refresh };
-            let stepped = step_piece(work, (entry.plan(), piece, rounder), &mut buffers, lr, scratch, linalg);
+            let mut work = Slice { layout: &piece.layout, config, header: &mut *header, state: own, phase, refresh, portion_flops: 0 };
+            let stepped = step_piece(&mut work, (entry.plan(), piece, rounder), &mut buffers, lr, scratch, linalg);
+            report.portion_flops = report.portion_flops.saturating_add(work.portion_flops);
             report.refresh_failures += header.refresh_failures.saturating_sub(failures) as usize;
             match stepped {
                 Ok(true) => report.stepped += 1,
@@ -165,7 +166,7 @@ type Place<'a> = (&'a Plan, &'a Piece, Rounder);
 
 /// Steps one piece of a slice; `false` if its gradient is unusable and the group's rule is to skip.
 fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
-    mut work: Slice<'_, T>,
+    work: &mut Slice<'_, T>,
     place: Place<'_>,
     buffers: &mut SliceBuffers<'_, T, P, G>,
     lr: T,
@@ -186,7 +187,7 @@ fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T
         plan.gather(piece, &**param, &mut work.state[master.clone()]);
     }
     // With L2 decay the gradient of the penalty is seen in the step itself.
-    let result = usable.map_err(SliceError::from).and_then(|()| step_where_it_lies(&mut work, place, buffers, lr, scratch, linalg));
+    let result = usable.map_err(SliceError::from).and_then(|()| step_where_it_lies(work, place, buffers, lr, scratch, linalg));
     if fresh && result.is_err() {
         work.state[master].fill(T::ZERO);
     }
@@ -307,9 +308,21 @@ pub(crate) fn show<T: Scalar, E: Elements<T> + ?Sized>(plan: &Plan, piece: &Piec
     });
 }
 
-/// The longest that a refresh which is due has been waiting in any piece of a slice; `None` if none is due.
-pub(crate) fn longest_overdue<T: Scalar>(config: &Config<T>, pieces: &[SliceHeader], phase: u64) -> Option<u64> {
-    pieces.iter().filter_map(|header| overdue(config, header, phase)).max()
+/// The longest that a refresh which is due or under way has been waiting in any piece of a slice; `None` if there is none.
+pub(crate) fn longest_overdue<T: Scalar>(
+    tensor: &Tensor,
+    config: &Config<T>,
+    (pieces, mut state): (&[SliceHeader], &[T]),
+    phase: u64,
+) -> Option<u64> {
+    let mut longest = None;
+    for (i, header) in pieces.iter().enumerate() {
+        let layout = tensor.piece(i).layout;
+        let (own, rest) = state.split_at(layout.state_len());
+        state = rest;
+        longest = longest.max(overdue(config, header, phase, portions::is_under_way(&layout, own)));
+    }
+    longest
 }
 
 /// The jobs of one step, in table order; see [`crate::Optimizer::jobs`].
@@ -348,7 +361,8 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
             RefreshTurn::OnTime
         } else {
             let place = tensor.header_range(self.slice).start;
-            let granted = longest_overdue(group, headers, phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
+            let granted =
+                longest_overdue(tensor, group, (headers, state), phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
             if granted { RefreshTurn::Granted } else { RefreshTurn::Postponed }
         };
         let job = Job { index: self.tensor, slice: self.slice, tensor, lr, group, headers, state, phase, refresh };

@@ -2,16 +2,18 @@
 
 use core::ops::Range;
 
-use crate::config::Parts;
+use crate::config::{Parts, built};
 use crate::linalg::work_len;
 use crate::packed::triangle_len;
+use crate::portions::region_len;
 use crate::shape::{MAX_ORDER, Mode, Shape, ShapeError};
 
 /// Sizes of the state and of the scratch of one tensor slice, in elements.
 ///
 /// State, in this order: `Q_k` (d x d, row-major, columns are eigenvectors) of the full modes, packed lower triangles of `S~_k` of the
 /// full modes, and where the method has them (see [`Parts`]) `lambda_k` of the preconditioned modes, the momentum `M~` (N), the second
-/// moment `D` (N), the grafted method's second moment `v` (N), and the native copy of a parameter of 16 bits (N).
+/// moment `D` (N), the grafted method's second moment `v` (N), the native copy of a parameter of 16 bits (N), and, where refreshes are
+/// made in portions, what these keep: 2 d^2 + 3 d + 5 of the longest full mode.
 ///
 /// Tensors without a full mode need no N-sized scratch here: their step is elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub(crate) struct Regions {
     pub second_moment: Range<usize>,
     pub graft_moment: Range<usize>,
     pub master: Range<usize>,
+    pub pending: Range<usize>,
 }
 
 /// One slice's state, split.
@@ -43,6 +46,7 @@ pub(crate) struct State<'a, T> {
     pub second_moment: &'a mut [T],
     pub graft_moment: &'a mut [T],
     pub master: &'a mut [T],
+    pub pending: &'a mut [T],
 }
 
 /// The scratch of one step, split. A step writes only here until it commits. The N-sized parts are empty for tensors
@@ -122,6 +126,10 @@ impl Layout {
             }
             k += 1;
         }
+        state = match region_len(if built::PORTIONS && parts.portions { largest } else { 0 }) {
+            Some(len) => plus(state, 1, len),
+            None => None,
+        };
         scratch = plus(plus(plus(plus(scratch, largest, largest), largest, largest), 1, largest), 1, work_len(largest));
         match (state, scratch) {
             (Some(state_len), Some(scratch_len)) if state_len <= isize::MAX as usize / 8 && scratch_len <= isize::MAX as usize / 8 => {
@@ -199,12 +207,19 @@ impl Layout {
             second_moment: next(self.elements_if(self.parts.second_moment)),
             graft_moment: next(self.elements_if(self.parts.graft_moment)),
             master: next(self.elements_if(self.parts.master)),
+            pending: at..self.state_len,
         }
     }
 
-    /// Where the master weights lie: they are the last part.
+    /// Where the master weights lie: before what portions keep, which is the last part.
     pub(crate) fn master(&self) -> Range<usize> {
-        self.state_len - self.elements_if(self.parts.master)..self.state_len
+        let end = self.state_len - self.pending_len();
+        end - self.elements_if(self.parts.master)..end
+    }
+
+    /// Elements that refreshes in portions keep.
+    fn pending_len(&self) -> usize {
+        if built::PORTIONS && self.parts.portions { region_len(self.largest_full_dim).unwrap_or(0) } else { 0 }
     }
 
     /// Splits one slice's state, in the order of [`Self::regions`], of exactly [`Self::state_len`] elements.
@@ -218,6 +233,7 @@ impl Layout {
             second_moment: rest.take(self.elements_if(self.parts.second_moment)),
             graft_moment: rest.take(self.elements_if(self.parts.graft_moment)),
             master: rest.take(self.elements_if(self.parts.master)),
+            pending: rest.0,
         }
     }
 

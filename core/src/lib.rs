@@ -60,6 +60,7 @@ mod measure;
 mod optimizer;
 mod packed;
 mod plan;
+mod portions;
 mod refresh;
 mod report;
 mod rows;

@@ -17,6 +17,11 @@ use crate::{eigenvalues, eigenvectors, packed};
 /// 1e-6 over hundreds of refreshes; a polish costs about as much as the refresh itself, so 1/32 of it is not felt.
 const POLISH_PERIOD: u64 = 32;
 
+/// Whether the next refresh of a slice that has made so many, one per mode, polishes the basis.
+pub(crate) fn polishes(refreshes: u32, shape: &Shape) -> bool {
+    (u64::from(refreshes) / shape.full_modes() as u64 + 1).is_multiple_of(POLISH_PERIOD)
+}
+
 /// What became of a mode's refresh.
 enum Outcome {
     Turned,
@@ -71,16 +76,20 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             values: &mut scratch.values[..d],
             work: scratch.work,
         };
-        let turn = Turn {
-            rule: config.refresh,
-            diagonal: old_diagonal,
-            sorts,
-            polish: (u64::from(self.header.refreshes) / shape.full_modes() as u64 + 1).is_multiple_of(POLISH_PERIOD),
-        };
+        let turn = Turn { rule: config.refresh, diagonal: old_diagonal, sorts, polish: polishes(self.header.refreshes, shape) };
         if turn.make(self.linalg, shape, k, self.state.basis[k], buffers).is_err() {
             turn.restore(scratch.delta[k], d);
             return Outcome::Failed;
         }
+        self.take_moved(k, sorts);
+        Outcome::Turned
+    }
+
+    /// After a mode's basis has been turned: takes the moments from where [`move_along`] has put them, and puts what is not rotated in the order
+    /// of the old diagonal, which is in `scratch.weight[k]`, if the basis `sorts`.
+    pub(crate) fn take_moved(&mut self, k: usize, sorts: bool) {
+        let (shape, scratch) = (self.layout.shape(), &mut self.scratch);
+        let estimate_first = self.config.step_order == StepOrder::EstimateFirst;
         if !scratch.momentum.is_empty() {
             core::mem::swap(&mut scratch.momentum, &mut scratch.product);
         }
@@ -92,7 +101,6 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             permute_mode(shape, k, scratch.weight[k], scratch.product, scratch.second_moment);
         }
         self.eigenvalues_in_new_basis(k, sorts);
-        Outcome::Turned
     }
 
     /// The eigenvalues after a refresh: taken from the factor again, or kept, each with its eigenvector.
@@ -124,8 +132,24 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     }
 }
 
+/// `x_k Qhat^T` of what lives in the basis, each pair a tensor (or nothing) and its place.
+pub(crate) fn move_along<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    shape: &Shape,
+    k: usize,
+    rotation: MatRef<'_, T>,
+    moving: [(&[T], &mut [T]); 2],
+) -> Result<(), LinAlgError> {
+    for (tensor, rotated) in moving {
+        if !tensor.is_empty() {
+            mode_product(linalg, Precision::Full, shape, k, rotation, tensor, rotated)?;
+        }
+    }
+    Ok(())
+}
+
 /// The place of element `j` when the elements are put in descending order; equal ones keep their order.
-fn rank<T: Scalar>(values: &[T], j: usize) -> usize {
+pub(crate) fn rank<T: Scalar>(values: &[T], j: usize) -> usize {
     let x = values[j];
     values.iter().enumerate().filter(|&(i, &y)| y > x || (i < j && y == x)).count()
 }
@@ -220,11 +244,7 @@ impl<T: Scalar> Turn<'_, T> {
             }
         };
         linalg.matmul(MatMut::row_major(b.basis, d, d), false, MatRef::row_major(old_basis, d, d), rotation)?;
-        for (tensor, rotated) in b.moving {
-            if !tensor.is_empty() {
-                mode_product(linalg, Precision::Full, shape, k, rotation.t(), tensor, rotated)?;
-            }
-        }
+        move_along(linalg, shape, k, rotation.t(), b.moving)?;
         if self.polish {
             // A failed polish leaves a basis that is as good as before it, so it is no failure of the refresh. The rotation is not
             // needed any more and receives the polished basis.

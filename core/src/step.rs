@@ -15,7 +15,7 @@ use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::stream::{GradStream, ParamStream};
 use crate::unfold::{Precision, Rotate, Start, rotate};
-use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, packed};
+use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, packed, portions};
 
 /// Why a slice was not stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub(crate) struct Slice<'a, T> {
     /// Steps that its refreshes come ahead of the period's end.
     pub phase: u64,
     pub refresh: RefreshTurn,
+    /// Out: operations of the step's portion of a refresh.
+    pub portion_flops: u64,
 }
 
 /// Whether a slice may refresh in this step.
@@ -64,9 +66,10 @@ pub(crate) enum RefreshTurn {
     Postponed,
 }
 
-/// For how many steps a refresh that is due in the next one has been waiting; `None` if none is due. A slice without a basis has none.
-pub(crate) fn overdue<T: Scalar>(config: &Config<T>, header: &SliceHeader, phase: u64) -> Option<u64> {
-    let due = header.postponed > 0 || config.refresh_due(header.step + 1, header.last_refresh, phase);
+/// For how many steps a refresh that is due in the next one, or `under_way`, has been waiting; `None` if there is none. A slice without a
+/// basis has none.
+pub(crate) fn overdue<T: Scalar>(config: &Config<T>, header: &SliceHeader, phase: u64, under_way: bool) -> Option<u64> {
+    let due = under_way || header.postponed > 0 || config.refresh_due(header.step + 1, header.last_refresh, phase);
     (due && header.started != 0).then_some(u64::from(header.postponed))
 }
 
@@ -134,19 +137,22 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
     linalg: &'s mut L,
     run: impl FnOnce(&mut SliceStep<'_, '_, T, L>) -> Result<(), SliceError>,
 ) -> Result<(), SliceError> {
-    let Slice { layout, config, header, state, phase, refresh } = slice;
-    let (layout, config, phase) = (*layout, *config, *phase);
+    let Slice { layout, config, header, state, phase, refresh, portion_flops } = slice;
+    let (layout, config, phase, refresh) = (*layout, *config, *phase, *refresh);
     let starting = header.started == 0 && layout.shape().preconditioned_modes() > 0;
-    let waits = if starting { None } else { overdue(config, header, phase) };
+    let waits = if starting { None } else { overdue(config, header, phase, portions::is_under_way(layout, state)) };
     let due = match refresh {
         // The basis has just been set: one that is ahead of its time waits for the next.
         _ if starting => config.refresh_due(header.step + 1, header.last_refresh, 0),
+        // What becomes due is queued, and its portions wait for their turn.
+        _ if layout.parts().portions => config.refresh_due(header.step + 1, header.last_refresh, phase),
         RefreshTurn::OnTime => config.refresh_due(header.step + 1, header.last_refresh, phase),
         RefreshTurn::Granted => waits.is_some(),
         RefreshTurn::Postponed => false,
     };
     let postponed = match (refresh, waits) {
         (RefreshTurn::Postponed, Some(_)) => header.postponed.saturating_add(1),
+        (RefreshTurn::Granted, _) => 0,
         _ if due => 0,
         _ => header.postponed,
     };
@@ -160,11 +166,13 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
         linalg,
         starting,
         due,
+        has_turn: refresh != RefreshTurn::Postponed,
         refreshed: Refreshed::default(),
+        portion_flops: 0,
     };
     let result = run(&mut step);
     match result {
-        Ok(()) => **header = step.header,
+        Ok(()) => (**header, *portion_flops) = (step.header, step.portion_flops),
         // The start had been written already; a slice that has not started has no basis, and all its averages are zero. The master
         // weights, the last part, may have moved by weight decay.
         Err(_) if starting => state[..layout.master().start].fill(T::ZERO),
@@ -186,7 +194,11 @@ pub(crate) struct SliceStep<'s, 'a, T, L> {
     pub starting: bool,
     /// Whether a refresh is due in this step.
     pub due: bool,
+    /// Whether a refresh that is made in portions gets on in this step.
+    pub has_turn: bool,
     pub refreshed: Refreshed,
+    /// Operations of the portion.
+    pub portion_flops: u64,
 }
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
@@ -265,7 +277,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         if order == StepOrder::ApplyFirst {
             self.direct(grad, lr, rests)?;
         }
-        if self.due && turned {
+        if turned && self.refreshes_in_portions() {
+            self.turn();
+        } else if turned && self.due {
             self.refresh();
         }
         if order == StepOrder::EstimateFirst {
@@ -358,7 +372,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
                 (true, false) => linalg.vectorise(|_| packed::average(state.factor[k], scratch.delta[k], d, self.config.beta2)),
             }
         }
-        eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
+        if self.refreshes_in_portions() {
+            self.make_portion();
+        }
+        // A factor that is not all in its place is not scaled: a few steps later is as good.
+        if !portions::takes_factor_aside(self.state.pending, shape) {
+            eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
+        }
     }
 }
 

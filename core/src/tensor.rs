@@ -108,8 +108,7 @@ impl Totals {
     }
 
     /// What an empty table needs.
-    pub(crate) const NOTHING: Self =
-        Self { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } };
+    pub(crate) const NOTHING: Self = Self { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost::NOTHING };
 
     /// What two tables need together; `None` when it does not fit the address space.
     const fn plus(self, other: Self) -> Option<Self> {
@@ -213,7 +212,7 @@ impl Tensor {
             scratch_len: needs.scratch_len,
             largest_full_dim: needs.largest_full_dim,
             cost_before: totals.cost,
-            slice_cost: Cost { step: needs.cost.step / spec.slices as u64, refresh: needs.cost.refresh / spec.slices as u64 },
+            slice_cost: needs.cost.of_one(spec.slices as u64),
         };
         *totals = sum;
         Ok(tensor)
@@ -321,6 +320,12 @@ impl Tensor {
         self.cost_before.plus(self.slice_cost.times(self.slices as u64))
     }
 
+    /// The most of [`Layout::refresh_steps`] in any of its pieces.
+    pub fn refresh_steps<T: Scalar>(&self, groups: &[Config<T>]) -> u64 {
+        let config = self.config(groups);
+        (0..self.pieces).map(|piece| self.piece(piece).layout.refresh_steps(&config)).max().unwrap_or(0)
+    }
+
     /// How many steps ahead of its period's end a slice is refreshed, in a table whose refreshes cost `total`: refreshes in table order
     /// fill the steps of a period one after another.
     pub(crate) fn phase<T: Scalar>(&self, slice: usize, config: &Config<T>, total: u64) -> u64 {
@@ -335,13 +340,16 @@ impl Tensor {
 
     /// Floating-point operations that step `t` of a table takes (the first one is 1), if all tensors have a gradient in every step until
     /// then and no refresh is left out. Products and factorisations are counted, see [`Cost`]. Reads no state: a plan, before anything
-    /// runs.
+    /// runs. Of slices whose refreshes are made in portions it is the most that the step may take.
     pub fn predicted_flops<T: Scalar>(table: &[Self], groups: &[Config<T>], t: u64) -> u64 {
         let total = table.last().map_or(0, |last| last.cost_up_to_here().refresh);
         let slice_flops = |tensor: &Self, slice: usize| {
             let config = tensor.config(groups);
-            let refreshes = config.refresh_due_in(t, tensor.phase(slice, &config, total));
-            tensor.slice_cost.step.saturating_add(if refreshes { tensor.slice_cost.refresh } else { 0 })
+            let refreshes = match tensor.layout().parts().portions {
+                true => t > u64::from(config.refresh_offset),
+                false => config.refresh_due_in(t, tensor.phase(slice, &config, total)),
+            };
+            tensor.slice_cost.step.saturating_add(if refreshes { tensor.slice_cost.refresh_step } else { 0 })
         };
         table.iter().flat_map(|tensor| (0..tensor.slices).map(move |slice| slice_flops(tensor, slice))).fold(0, u64::saturating_add)
     }

@@ -83,6 +83,8 @@ pub const KLS_ERROR_ESTIMATE_ORDER: kls_status = 39;
 pub const KLS_ERROR_FORMAT: kls_status = 49;
 /// The strides let indices of a tensor share an element, or interleave dims.
 pub const KLS_ERROR_STRIDES: kls_status = 50;
+/// Refreshes in portions are QR refreshes of methods that read a factor for nothing else.
+pub const KLS_ERROR_REFRESH_PORTION: kls_status = 51;
 /// A tensor has 1 to KLS_MAX_ORDER dims.
 pub const KLS_ERROR_ORDER: kls_status = 40;
 /// A dim is zero.
@@ -206,6 +208,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_FORMAT => {
             c"Formats that do not go together: a parameter is f32 or bf16, and only a bf16 one is rounded or has master weights."
         }
+        KLS_ERROR_REFRESH_PORTION => c"Refreshes in portions are QR refreshes of methods that read a factor for nothing else.",
         KLS_ERROR_STRIDES => c"The strides let indices of a tensor share an element, or interleave dims.",
         KLS_ERROR_GRAD_SCALE => c"grad_scale must be finite and positive; in lent memory it must be 1 for tensors without grad_scaling.",
         KLS_ERROR_NOT_F32 => c"A parameter or gradient of this tensor is not f32: step it by kls_optimizer_step_with.",
@@ -267,6 +270,7 @@ pub(crate) const fn from_config(error: ConfigError) -> kls_status {
         ConfigError::Combination => KLS_ERROR_COMBINATION,
         ConfigError::ClampWithGauge => KLS_ERROR_CLAMP_WITH_GAUGE,
         ConfigError::Staleness => KLS_ERROR_STALENESS,
+        ConfigError::RefreshPortion => KLS_ERROR_REFRESH_PORTION,
         ConfigError::RmsCap => KLS_ERROR_RMS_CAP,
         ConfigError::TraceScaledEstimator => KLS_ERROR_TRACE_SCALED,
         ConfigError::GraftWithoutFactors => KLS_ERROR_GRAFT,

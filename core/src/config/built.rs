@@ -45,6 +45,8 @@ pub(crate) const GRAFTING: bool = cfg!(feature = "grafting");
 const CONVENTIONS: bool = cfg!(feature = "conventions");
 /// A bound on a step's refreshes.
 pub(crate) const BUDGET: bool = cfg!(feature = "refresh-budget");
+/// Refreshes in portions.
+pub(crate) const PORTIONS: bool = cfg!(feature = "portions");
 /// The measures of an update.
 pub(crate) const MEASURE: bool = cfg!(feature = "measure");
 /// An order of the eigenvectors.
@@ -189,6 +191,7 @@ impl<T: Scalar> Config<T> {
             && (CONVENTIONS || self.clamp_limit.is_none())
             && (GRAFTING || self.rms_cap.is_none())
             && (MEASURE || !self.measure)
+            && (PORTIONS || self.refresh_portion == 0)
             && (STORAGE || self.weight_decay_kind != WeightDecay::L2)
     }
 }

@@ -102,6 +102,16 @@ pub struct Config<T> {
     /// A refresh that is due is skipped for modes whose staleness, the mean over `i != j` of `S~_ij^2 / (S~_ii S~_jj)`, is not above
     /// this; 0: none is skipped.
     pub staleness: T,
+    /// Floating-point operations of a refresh that a step of a slice (or piece of one) spends at most, for loops with a deadline: a
+    /// refresh is then made in the portions of many steps, one mode after another, by Householder reflections whatever [`Self::refresh`]
+    /// says. 0, the default: a refresh is made in one step.
+    ///
+    /// The step that ends a mode's factorisation turns its basis and moments at once ([`Cost::refresh_step`](crate::Cost::refresh_step) says
+    /// what a step takes with it), and a portion of little room still makes a column. The factor that is factorised is that of after the
+    /// step in which the mode's turn comes: [`Layout::refresh_steps`](crate::Layout::refresh_steps) says how much later the basis is. A
+    /// refresh that becomes due meanwhile begins when the other has ended; those that become due while it waits are one with it. For
+    /// QR refreshes of methods whose factors nothing else reads ([`ConfigError::RefreshPortion`]).
+    pub refresh_portion: u32,
     /// What the numerator is divided by.
     pub direction: Direction<T>,
     /// Whose length the direction takes.
@@ -171,6 +181,8 @@ pub struct Parts {
     pub master: bool,
     /// Scratch: the gradient of loss and penalty.
     pub(crate) penalised: bool,
+    /// What a refresh in portions keeps from one step to the next: 2 d^2 + 3 d + 5 of the longest full mode.
+    pub portions: bool,
 }
 
 impl Parts {
@@ -197,6 +209,7 @@ impl<T: Scalar> Config<T> {
             (at_least(self.weight_decay, T::ZERO) && !(independent && self.weight_decay > T::ONE), ConfigError::WeightDecay),
             (self.refresh_period > 0 && self.refresh_offset <= 1 && self.refresh_growth <= MAX_GROWTH, ConfigError::RefreshPeriod),
             (at_least(self.staleness, T::ZERO), ConfigError::Staleness),
+            (self.refresh_portion == 0 || !factors || self.leaves_factors_alone(), ConfigError::RefreshPortion),
             (!matches!(self.lambda_init, LambdaInit::Constant(l) if !at_least(l, T::FLOOR)), ConfigError::LambdaInit),
             (self.clamp_limit.is_none_or(|c| at_least(c, T::ONE) && (self.parts().eigenvalues || !factors)), ConfigError::ClampLimit),
             (!matches!(self.direction, Direction::KroneckerPower(p) if !(at_least(p, T::FLOOR) && p <= T::ONE)), ConfigError::Power),
@@ -224,6 +237,14 @@ impl<T: Scalar> Config<T> {
             None if !self.is_built() => Err(ConfigError::NotBuilt),
             None => Ok(()),
         }
+    }
+
+    /// Whether a factor is read for nothing but the next QR refresh.
+    fn leaves_factors_alone(&self) -> bool {
+        self.refresh != Refresh::Eigendecomposition
+            && self.eigenvalues == Eigenvalues::Average
+            && self.estimator != Estimator::FrobeniusFactor
+            && self.direction != Direction::TraceScaled
     }
 
     /// The mode that `Auto` stands for: `Full` up to `max_dim`, `Diagonal` beyond, `Identity` without factors.
@@ -272,6 +293,7 @@ impl<T: Scalar> Config<T> {
             aside: matches!(self.estimator.built(), Estimator::FrobeniusFactor),
             master: false,
             penalised: matches!(self.weight_decay_kind, WeightDecay::L2),
+            portions: built::PORTIONS && factors && self.refresh_portion > 0,
         }
     }
 

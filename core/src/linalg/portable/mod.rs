@@ -14,6 +14,9 @@ mod tridiagonal;
 mod unpacked;
 mod vector;
 
+pub(crate) use product::matmul;
+pub(crate) use qr::Reflections;
+
 use super::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::Scalar;
 

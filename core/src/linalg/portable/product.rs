@@ -50,7 +50,7 @@ pub(super) struct Mode<T> {
 
 /// `C <- [C +] A B`.
 #[inline(always)]
-pub(super) fn matmul<T: Scalar>(c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+pub(crate) fn matmul<T: Scalar>(c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     let mode = Mode { part: Part::All, accumulate, alpha: T::ONE };
     // The transposed problem has the same bits; it is taken where it makes the rows of C contiguous, for vectors to be stored in.
     let transposed = VECTORS && c.col_stride() != 1 && c.row_stride() == 1;
