@@ -2,7 +2,7 @@
 
 use crate::config::{Graft, Refresh, StepOrder};
 use crate::triangular::upper_times_flops;
-use crate::{Config, Estimator, Layout, Mode, Scalar};
+use crate::{Config, Estimator, Format, Layout, Mode, Scalar};
 
 /// Floating-point operations of products and factorisations; elementwise passes, of order N each, are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,8 +87,13 @@ impl Layout {
                         eigh(d).saturating_add(times(3, square)).saturating_add(times(2, triangle)).saturating_add(rotate_factor)
                     }
                 };
+                // Two steps of Newton and Schulz, the rotation between two rounded bases, and the factor turned by it.
+                let rounding = match self.parts().factor_format {
+                    Format::Native => 0,
+                    Format::Bf16 | Format::F16 => times(4, square).saturating_add(times(3, triangle)),
+                };
                 let moves = square.saturating_add(times(moving, product));
-                refresh = refresh.saturating_add(turn).saturating_add(moves);
+                refresh = refresh.saturating_add(turn).saturating_add(rounding).saturating_add(moves);
             }
             if matches!(config.estimator, Estimator::FrobeniusFactor) && !matches!(shape.mode(k), Mode::Identity) {
                 // Products with the other modes' factors.

@@ -1,8 +1,8 @@
-//! Formats of the caller's numbers, and how a parameter is rounded to one of 16 bits.
+//! Formats of numbers, and how one is rounded to 16 bits.
 
 use crate::Scalar;
 
-/// How the numbers of a caller's buffer are stored.
+/// How the numbers of a caller's buffer are stored, or the factors and bases of a state ([`crate::Config::factor_format`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// The element type of the arithmetic.
@@ -10,8 +10,19 @@ pub enum Format {
     Native,
     /// bfloat16: the upper half of an `f32`.
     Bf16,
-    /// IEEE binary16. Gradients only.
+    /// IEEE binary16. No parameters.
     F16,
+}
+
+impl Format {
+    /// Half the distance between neighbours, relative to them: how far rounding to the nearest moves a number. 0 for [`Self::Native`].
+    pub(crate) fn rounding_error<T: Scalar>(self) -> T {
+        match self {
+            Self::Native => T::ZERO,
+            Self::Bf16 => T::exp2i(-9),
+            Self::F16 => T::exp2i(-12),
+        }
+    }
 }
 
 /// How a parameter is rounded to bf16.
@@ -44,24 +55,29 @@ pub(crate) const fn from_f16(bits: u16) -> f32 {
     f32::from_bits(sign | if exponent == 0 { denormal.to_bits() } else { rebiased << 23 | mantissa << 13 })
 }
 
-/// The largest finite bf16.
-const LARGEST: u32 = 0x7f7f;
-
-/// Rounds the magnitude of a number whose lower half gets `addend` added; what would become infinite stays finite, and what is not finite
-/// stays that.
+/// The number that 16 bits of an `f32` without its sign stand for: 8 of the exponent, 8 of the mantissa.
 #[inline(always)]
-const fn to_bf16(x: f32, addend: u32) -> u16 {
-    let bits = x.to_bits();
-    if bits & 0x7f80_0000 == 0x7f80_0000 {
-        // A NaN keeps a bit of its mantissa.
-        return (bits >> 16) as u16 | if bits & 0x007f_ffff == 0 { 0 } else { 0x40 };
-    }
-    let (sign, magnitude) = (bits >> 16 & 0x8000, (bits & 0x7fff_ffff) + addend);
-    let rounded = magnitude >> 16;
-    (sign | if rounded > LARGEST { LARGEST } else { rounded }) as u16
+pub(crate) const fn from_positive(bits: u16) -> f32 {
+    f32::from_bits((bits as u32) << 15)
 }
 
-/// Rounding of one slice's parameter in one step.
+/// The largest finite bf16.
+const LARGEST_BF16: u32 = 0x7f7f;
+
+/// The largest finite binary16.
+const LARGEST_F16: u32 = 0x7bff;
+
+/// The largest finite one of [`from_positive`].
+const LARGEST_POSITIVE: u32 = 0xfeff;
+
+/// The bits of an `f32` that is infinite; those of NaN are larger.
+const INFINITE: u32 = 0x7f80_0000;
+
+const fn at_most(bits: u32, largest: u32) -> u32 {
+    if bits > largest { largest } else { bits }
+}
+
+/// Rounding of one slice's numbers in one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounder {
     stochastic: bool,
@@ -76,26 +92,71 @@ const fn mix(x: u64) -> u64 {
 }
 
 impl Rounder {
+    /// To the nearest, ties to even.
+    pub(crate) const NEAREST: Self = Self { stochastic: false, key: 0 };
+
     /// The rounding of step `step` of a slice (piece) of a tensor.
     pub(crate) const fn new(rounding: Rounding, tensor: usize, slice: usize, step: u64) -> Self {
         match rounding {
-            Rounding::Nearest => Self { stochastic: false, key: 0 },
+            Rounding::Nearest => Self::NEAREST,
             Rounding::Stochastic { seed } => Self { stochastic: true, key: mix(mix(mix(mix(seed) ^ tensor as u64) ^ slice as u64) ^ step) },
         }
     }
 
-    /// Rounds element `index` of the slice (piece).
+    /// The same rounding of another array of numbers, which shares none of its choices.
+    pub(crate) const fn of_part(self, part: usize) -> Self {
+        Self { key: mix(self.key ^ part as u64), ..self }
+    }
+
+    /// `magnitude` without its last `dropped` bits, 1 to 16 of them.
+    #[inline(always)]
+    const fn drop_bits(self, magnitude: u32, dropped: u32, index: usize) -> u32 {
+        let addend = if self.stochastic {
+            // 32-bit multiplications, which every SIMD level has; the constants are those of a published search for small bias ("lowbias32").
+            let x = (index as u32) ^ (index as u64 >> 32) as u32 ^ self.key as u32;
+            let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d).wrapping_add((self.key >> 32) as u32);
+            let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+            ((x ^ (x >> 16)) & 0xffff) >> (16 - dropped)
+        } else {
+            (1 << (dropped - 1)) - 1 + (magnitude >> dropped & 1)
+        };
+        (magnitude + addend) >> dropped
+    }
+
+    /// Rounds element `index` of the slice (piece). What would become infinite stays finite, and what is not finite stays that.
     #[inline(always)]
     pub const fn bf16(self, x: f32, index: usize) -> u16 {
-        if self.stochastic {
-            // 32-bit multiplications, which every SIMD level has; the constants are those of a published search for small bias ("lowbias32").
-            let x32 = (index as u32) ^ (index as u64 >> 32) as u32 ^ self.key as u32;
-            let x32 = (x32 ^ (x32 >> 16)).wrapping_mul(0x7feb_352d).wrapping_add((self.key >> 32) as u32);
-            let x32 = (x32 ^ (x32 >> 15)).wrapping_mul(0x846c_a68b);
-            to_bf16(x, (x32 ^ (x32 >> 16)) & 0xffff)
-        } else {
-            to_bf16(x, 0x7fff + (x.to_bits() >> 16 & 1))
+        let (sign, magnitude) = (x.to_bits() >> 16 & 0x8000, x.to_bits() & !(1 << 31));
+        if magnitude >= INFINITE {
+            // A NaN keeps a bit of its mantissa.
+            return (sign | magnitude >> 16 | if magnitude > INFINITE { 0x40 } else { 0 }) as u16;
         }
+        (sign | at_most(self.drop_bits(magnitude, 16, index), LARGEST_BF16)) as u16
+    }
+
+    /// Rounds element `index` to binary16, likewise.
+    #[inline(always)]
+    pub(crate) const fn f16(self, x: f32, index: usize) -> u16 {
+        let (sign, magnitude) = (x.to_bits() >> 16 & 0x8000, x.to_bits() & !(1 << 31));
+        if magnitude >= INFINITE {
+            return (sign | 0x7c00 | if magnitude > INFINITE { 0x200 } else { 0 }) as u16;
+        }
+        let smallest_normal = (127 - 14) << 23;
+        let rounded = if magnitude >= smallest_normal {
+            self.drop_bits(magnitude - ((127 - 15) << 23), 13, index)
+        } else {
+            // Whole numbers of 2^-24 with 16 bits behind the point, the last of which says whether there would be more.
+            let scaled = f32::from_bits(magnitude) * 1_099_511_627_776.0;
+            let whole = scaled as u32;
+            self.drop_bits(whole | (whole as f32 != scaled) as u32, 16, index)
+        };
+        (sign | at_most(rounded, LARGEST_F16)) as u16
+    }
+
+    /// Rounds element `index` to the format of [`from_positive`]; what is negative becomes zero, and the largest number what is not finite.
+    #[inline(always)]
+    pub(crate) const fn positive(self, x: f32, index: usize) -> u16 {
+        if x.to_bits() >> 31 != 0 { 0 } else { at_most(self.drop_bits(x.to_bits(), 15, index), LARGEST_POSITIVE) as u16 }
     }
 }
 
@@ -147,6 +208,37 @@ mod tests {
         }
     }
 
+    /// Against the definition: the nearest of all binary16 numbers, the even one of two.
+    #[test]
+    fn binary16_is_the_nearest() {
+        let nearest = Rounder::new(Rounding::Nearest, 0, 0, 1);
+        for bits in 0..LARGEST_F16 as u16 {
+            let (low, high) = (from_f16(bits), from_f16(bits + 1));
+            let middle = low + (high - low) / 2.0;
+            let even = bits + (bits & 1);
+            let expected = [(low, bits), (middle.next_down(), bits), (middle, even), (middle.next_up(), bits + 1), (high, bits + 1)];
+            for (x, bits) in expected {
+                assert_eq!(nearest.f16(x, 0), bits, "{x:e}");
+                assert_eq!(nearest.f16(-x, 0), 0x8000 | bits, "-{x:e}");
+            }
+        }
+        assert_eq!([1e6, f32::MAX, 65519.99, f32::from_bits(1)].map(|x| nearest.f16(x, 0)), [0x7bff, 0x7bff, 0x7bff, 0]);
+        assert_eq!([f32::INFINITY, f32::NEG_INFINITY].map(|x| nearest.f16(x, 0)), [0x7c00, 0xfc00]);
+        assert!(from_f16(nearest.f16(f32::NAN, 0)).is_nan());
+    }
+
+    #[test]
+    fn positive_numbers_have_nine_bits_and_the_range_of_an_f32() {
+        let nearest = Rounder::new(Rounding::Nearest, 0, 0, 1);
+        for x in [1.0f32, 1.996, 3.2e-38, 1e-40, 7.7e37, 0.0] {
+            let kept = from_positive(nearest.positive(x, 0));
+            assert!((kept - x).abs() <= (x / 512.0).max(f32::from_bits(1 << 14)), "{x:e} {kept:e}");
+            assert_eq!(from_positive(nearest.positive(kept, 0)), kept);
+        }
+        assert_eq!([-1.0, -0.0, -1e-40].map(|x| nearest.positive(x, 0)), [0; 3]);
+        assert!(from_positive(nearest.positive(f32::MAX, 0)).is_finite());
+    }
+
     /// The mean of many roundings is the number, and numbers that are bf16 already stay.
     #[test]
     fn stochastic_rounding_has_the_right_mean() {
@@ -159,8 +251,19 @@ mod tests {
             let (mean, gap) = (sum / count as f64, f64::from(x.abs()) / 128.0);
             // Four standard deviations of the mean of `count` choices between neighbours.
             assert!((mean - f64::from(x)).abs() < 4.0 * gap / 2.0 / (count as f64).sqrt(), "{x}: {mean}");
+            let rounders = || (0..count).map(|i| (Rounder::new(seed, 1, 2, i / 1000).of_part(7), (i % 1000) as usize));
+            let x = x.abs();
+            let mean = rounders().map(|(rounder, i)| f64::from(from_positive(rounder.positive(x, i)))).sum::<f64>() / count as f64;
+            assert!((mean - f64::from(x)).abs() < 4.0 * gap / 4.0 / (count as f64).sqrt(), "{x}: {mean}");
             let exact = from_bf16((x.to_bits() >> 16) as u16);
             assert!((0..1000).all(|i| from_bf16(Rounder::new(seed, 0, 0, 5).bf16(exact, i)) == exact));
+        }
+        // Normal and denormal binary16.
+        for x in [1.001_f32, -0.372_2, 3.3e-6] {
+            let count = 40_000;
+            let kept = |i: u64| f64::from(from_f16(Rounder::new(seed, 1, 2, i / 1000).f16(x, (i % 1000) as usize)));
+            let (mean, gap) = ((0..count).map(kept).sum::<f64>() / count as f64, (f64::from(x.abs()) / 1024.0).max(6e-8));
+            assert!((mean - f64::from(x)).abs() < 4.0 * gap / 2.0 / (count as f64).sqrt(), "{x}: {mean}");
         }
         let bits = |tensor, slice, step| {
             (0..64).map(|i| Rounder::new(seed, tensor, slice, step).bf16(1.001, i)).fold(0u64, |b, x| b << 1 | u64::from(x & 1))

@@ -62,6 +62,7 @@ mod packed;
 mod plan;
 mod refresh;
 mod report;
+mod resident;
 mod rows;
 mod scalar;
 mod shape;

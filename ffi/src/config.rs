@@ -2,13 +2,14 @@
 
 use klshampoo::{
     BadGradient, BiasCorrection, Config, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit, FirstBasis, FirstStep,
-    Graft, LambdaInit, Momentum, Refresh, StepOrder, WeightDecay,
+    Format, Graft, LambdaInit, Momentum, Refresh, StepOrder, WeightDecay,
 };
 
 use crate::config_v0_1::ConfigV01;
 use crate::error::{Failure, Locate};
 use crate::status::*;
-use crate::versioned::{FromC, Versioned};
+use crate::tensor::{KLS_FORMAT_BF16, KLS_FORMAT_F16, KLS_FORMAT_F32};
+use crate::versioned::{FromC, Versioned, extend, write_start};
 
 /// No Kronecker factors: an elementwise method.
 pub const KLS_ESTIMATOR_NONE: i32 = 0;
@@ -207,6 +208,11 @@ pub struct kls_config {
     pub measure: i32,
     /// Multiplies the learning rate given to a step; at least 0. Default 1.
     pub lr_scale: f32,
+    /// KLS_FORMAT_*: how Kronecker factors and eigenbases are kept between steps. In 16 bits they take half the memory and a step has the
+    /// same scratch; arithmetic stays that of f32, as do momentum, eigenvalues and second moments. Default KLS_FORMAT_F32.
+    pub factor_format: i32,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 macro_rules! pairs {
@@ -323,17 +329,27 @@ pairs!(
     KLS_BAD_GRADIENT_SKIP = BadGradient::Skip
 );
 
-// The first header's struct is another one, which is converted; from the second on, versions are starts of the next.
+pairs!(
+    factor_format_to_c,
+    factor_format,
+    Format,
+    KLS_FORMAT_F32 = Format::Native,
+    KLS_FORMAT_BF16 = Format::Bf16,
+    KLS_FORMAT_F16 = Format::F16
+);
+
+// The first header's struct is another one, which is converted; from the second on, versions are starts of the next. The second one ended
+// before the factors' format.
 impl Versioned for kls_config {
-    const SIZES: &'static [usize] = &[size_of::<ConfigV01>(), size_of::<Self>()];
+    const SIZES: &'static [usize] = &[size_of::<ConfigV01>(), core::mem::offset_of!(Self, factor_format), size_of::<Self>()];
 
     unsafe fn write(self, to: *mut u8, size: usize) {
-        // SAFETY: the size tells which struct is there; both are aligned as the caller's pointer is.
+        // SAFETY: the size tells which struct is there; all are aligned as the caller's pointer is.
         unsafe {
             if size == size_of::<ConfigV01>() {
                 to.cast::<ConfigV01>().write(ConfigV01::from_current(&self));
             } else {
-                to.cast::<Self>().write(self);
+                write_start(&self, to, size);
             }
         }
     }
@@ -343,7 +359,10 @@ impl FromC for kls_config {
     unsafe fn read(from: *const u8, size: usize) -> Result<Self, kls_status> {
         // SAFETY: as above.
         unsafe {
-            if size == size_of::<ConfigV01>() { from.cast::<ConfigV01>().read().to_current() } else { Ok(from.cast::<Self>().read()) }
+            if size == size_of::<ConfigV01>() {
+                return from.cast::<ConfigV01>().read().to_current();
+            }
+            Ok(extend(Self::from_core(&Config::<f32>::kl_shampoo()), from, size))
         }
     }
 }
@@ -401,6 +420,8 @@ impl kls_config {
             bad_gradient: bad_gradient_to_c(config.bad_gradient),
             measure: i32::from(config.measure),
             lr_scale: config.lr_scale,
+            factor_format: factor_format_to_c(config.factor_format),
+            reserved: 0,
         }
     }
 
@@ -455,7 +476,11 @@ impl kls_config {
             max_dim: length(self.max_dim),
             block_size: length(self.block_size),
             merge_dims: length(self.merge_dims),
+            factor_format: factor_format(self.factor_format)?,
         };
+        if self.reserved != 0 {
+            return Err(KLS_ERROR_RESERVED).of_field("reserved");
+        }
         config.validate().map_err(from_config)?;
         Ok(config)
     }

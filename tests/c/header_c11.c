@@ -1,7 +1,7 @@
 /* The header as C11 sees it, and its sizes: a field that moves breaks programs that were compiled before. */
 #include "check.h"
 
-_Static_assert(sizeof(kls_config) == 160, "kls_config");
+_Static_assert(sizeof(kls_config) == 168 && offsetof(kls_config, factor_format) == 160, "kls_config");
 _Static_assert(offsetof(kls_config, max_dim) == 8 && offsetof(kls_config, lr_scale) == 156, "kls_config");
 _Static_assert(sizeof(kls_tensor) == 256 && offsetof(kls_tensor, name) == 168, "kls_tensor");
 _Static_assert(sizeof(kls_step) == 16 + 5 * sizeof(size_t), "kls_step");

@@ -1,0 +1,266 @@
+//! How Kronecker factors and eigenbases are kept: as they are, or in 16 bits, two numbers to a word ([`crate::Config::factor_format`]).
+//! Arithmetic never sees the 16 bits: a basis is widened before a product, a factor where it is averaged.
+//!
+//! In 16 bits a factor's diagonal comes first, then what lies below it, row by row. In bf16 each number is one. binary16 has three bits
+//! more, but not the range of a factor, whose eigenvalues may be 1e-12 and a millionth of each other. So there an element off the diagonal is kept
+//! in relation to the two of the diagonal that belong to it, as `S_ij / 2^(a_i + a_j)` with `4^a_i <= S_ii < 4^(a_i + 1)`, which is no larger
+//! than 4 in a factor; and the diagonal, which needs no sign, in 8 bits of exponent and 8 of mantissa. The powers of two are read off the
+//! kept diagonal, so they need no room and are the same on the way in and out.
+//!
+//! A factor is rounded stochastically in every step: an average that takes in `1 - beta2` of something new would otherwise stop where that
+//! is less than half of the last bit, with `beta2` = 0.999 in bf16 at a third of what it should become.
+
+use crate::format::{Format, Rounder, Rounding, from_bf16, from_f16, from_positive};
+use crate::magnitude::Norm;
+use crate::shape::MAX_ORDER;
+use crate::{Scalar, packed};
+
+/// Words that `count` numbers of a factor or basis take.
+pub(crate) const fn kept_len(format: Format, count: usize) -> usize {
+    match format {
+        Format::Native => count,
+        Format::Bf16 | Format::F16 => count.div_ceil(2),
+    }
+}
+
+/// The rounding of a slice's (piece's) factors in its step `step`. The choices depend on what the arguments say and on nothing else.
+pub(crate) const fn rounder(format: Format, tensor: usize, slice: usize, step: u64) -> Rounder {
+    /// Any number; not a likely seed of a parameter.
+    const SEED: u64 = 0x5eed_fac7_0125_b175;
+    match format {
+        Format::Native => Rounder::NEAREST,
+        Format::Bf16 | Format::F16 => Rounder::new(Rounding::Stochastic { seed: SEED }, tensor, slice, step),
+    }
+}
+
+/// Number `i` of 16 bits.
+#[inline(always)]
+fn half<T: Scalar>(words: &[T], i: usize) -> u16 {
+    (words[i / 2].bits() >> (16 * (i % 2))) as u16
+}
+
+/// Sets number `i` of 16 bits.
+#[inline(always)]
+fn set_half<T: Scalar>(words: &mut [T], i: usize, half: u16) {
+    let (word, shift) = (&mut words[i / 2], 16 * (i % 2));
+    *word = T::from_low_bits(word.bits() & !(0xffff << shift) | u64::from(half) << shift);
+}
+
+/// A kept eigenbasis, to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Basis<'a, T> {
+    pub format: Format,
+    pub words: &'a [T],
+}
+
+impl<'a, T: Scalar> Basis<'a, T> {
+    /// The matrix, row by row: where it lies, or widened into `room`, which is as long.
+    pub(crate) fn dense<'r>(self, room: &'r mut [T]) -> &'r [T]
+    where
+        'a: 'r,
+    {
+        #[inline(always)]
+        fn widen<T: Scalar>(words: &[T], out: &mut [T], number: impl Fn(u16) -> f32) {
+            for (out, word) in out.chunks_mut(2).zip(words) {
+                let halves = [word.bits() as u16, (word.bits() >> 16) as u16];
+                out.iter_mut().zip(halves).for_each(|(out, half)| *out = T::from_f32(number(half)));
+            }
+        }
+        match self.format {
+            Format::Native => return self.words,
+            Format::Bf16 => widen(self.words, room, from_bf16),
+            Format::F16 => widen(self.words, room, from_f16),
+        }
+        room
+    }
+}
+
+/// The matrices of kept bases, each as [`Basis::dense`].
+pub(crate) fn dense_bases<'a, T: Scalar>(bases: [Basis<'a, T>; MAX_ORDER], rooms: &'a mut [&mut [T]; MAX_ORDER]) -> [&'a [T]; MAX_ORDER] {
+    let mut rooms = rooms.iter_mut();
+    bases.map(|basis| rooms.next().map_or(&[] as &[T], |room| basis.dense(room)))
+}
+
+/// Rounds a basis to what can be kept of it, in place. There is nothing to do in the arithmetic's own format.
+pub(crate) fn round_basis<T: Scalar>(format: Format, basis: &mut [T]) {
+    match format {
+        Format::Native => {}
+        Format::Bf16 => basis.iter_mut().for_each(|x| *x = T::from_f32(from_bf16(Rounder::NEAREST.bf16(x.to_f32(), 0)))),
+        Format::F16 => basis.iter_mut().for_each(|x| *x = T::from_f32(from_f16(Rounder::NEAREST.f16(x.to_f32(), 0)))),
+    }
+}
+
+/// Keeps a basis, each number as the nearest that there is.
+pub(crate) fn keep_basis<T: Scalar>(format: Format, words: &mut [T], basis: &[T]) {
+    match format {
+        Format::Native => words.copy_from_slice(basis),
+        Format::Bf16 => basis.iter().enumerate().for_each(|(i, x)| set_half(words, i, Rounder::NEAREST.bf16(x.to_f32(), i))),
+        Format::F16 => basis.iter().enumerate().for_each(|(i, x)| set_half(words, i, Rounder::NEAREST.f16(x.to_f32(), i))),
+    }
+}
+
+/// Where element `(i, j)` of a lower triangle is among the numbers of 16 bits.
+#[inline(always)]
+const fn place(d: usize, i: usize, j: usize) -> usize {
+    if i == j { i } else { d + i * (i - 1) / 2 + j }
+}
+
+/// `a` of `4^a <= S_ii < 4^(a + 1)`, from the bits of the kept diagonal. Sums of two are exponents of normal numbers, both ways.
+#[inline(always)]
+const fn root_exponent(bits: u16) -> i32 {
+    let biased = (bits >> 8) as i32;
+    ((if biased > 1 { biased } else { 1 }) - 127) >> 1
+}
+
+/// A kept Kronecker factor of a mode of length `d`, to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Factor<'a, T> {
+    pub format: Format,
+    pub words: &'a [T],
+    pub d: usize,
+}
+
+impl<'a, T: Scalar> Factor<'a, T> {
+    /// An element of the lower triangle.
+    #[inline(always)]
+    fn at(self, i: usize, j: usize) -> T {
+        let number = |i, j| half(self.words, place(self.d, i, j));
+        match self.format {
+            Format::Native => self.words[i * (i + 1) / 2 + j],
+            Format::Bf16 => T::from_f32(from_bf16(number(i, j))),
+            Format::F16 if i == j => T::from_f32(from_positive(number(i, i))),
+            Format::F16 => {
+                T::from_f32(from_f16(number(i, j))) * T::exp2i(root_exponent(number(i, i)) + root_exponent(number(j, j)))
+            }
+        }
+    }
+
+    /// Calls `f` with each element of the lower triangle of a square and the kept one.
+    #[inline(always)]
+    fn meet(self, square: &mut [T], f: impl Fn(&mut T, T)) {
+        for (i, row) in square.chunks_exact_mut(self.d).enumerate() {
+            row[..=i].iter_mut().enumerate().for_each(|(j, x)| f(x, self.at(i, j)));
+        }
+    }
+
+    /// Turns the `Delta` in a square into the averaged factor, both triangles filled.
+    #[inline(always)]
+    pub(crate) fn average_into_square(self, square: &mut [T], beta: T) {
+        if self.format == Format::Native {
+            return packed::average_into_square(self.words, square, self.d, beta);
+        }
+        self.average_below(square, beta);
+        packed::mirror_up(square, self.d);
+    }
+
+    /// The same of the lower triangle alone.
+    #[inline(always)]
+    fn average_below(self, square: &mut [T], beta: T) {
+        let fresh = T::ONE - beta;
+        self.meet(square, |x, s| *x = beta * s + fresh * *x);
+    }
+
+    /// Expands it into a symmetric square.
+    pub(crate) fn unpack(self, square: &mut [T]) {
+        if self.format == Format::Native {
+            return packed::unpack(self.words, square, self.d);
+        }
+        self.meet(square, |x, s| *x = s);
+        packed::mirror_up(square, self.d);
+    }
+
+    /// `S / ||S||_F` as a square; `I / sqrt(d)` of a factor of zero.
+    pub(crate) fn unpack_normalised(self, square: &mut [T]) {
+        self.unpack(square);
+        packed::normalise(square, self.d);
+    }
+
+    /// Its diagonal.
+    pub(crate) fn diagonal(self) -> impl Iterator<Item = T> + 'a {
+        (0..self.d).map(move |i| self.at(i, i))
+    }
+
+    /// Its elements, without those above the diagonal.
+    pub(crate) fn elements(self) -> impl Iterator<Item = T> + 'a {
+        (0..self.d).flat_map(move |i| (0..=i).map(move |j| self.at(i, j)))
+    }
+
+    /// `||S||_F`, whatever the size of the numbers.
+    pub(crate) fn norm(self) -> T {
+        if self.format == Format::Native {
+            return packed::norm(self.words, self.d);
+        }
+        let mut norm = Norm::ZERO;
+        for i in 0..self.d {
+            (0..i).for_each(|j| norm.add(&[self.at(i, j); 2]));
+            norm.add(&[self.at(i, i)]);
+        }
+        norm.over(Norm::of(&[T::ONE]))
+    }
+}
+
+/// A Kronecker factor to write.
+pub(crate) struct FactorMut<'a, T> {
+    pub format: Format,
+    pub words: &'a mut [T],
+    pub d: usize,
+}
+
+impl<T: Scalar> FactorMut<'_, T> {
+    /// Keeps the lower triangle of a square.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self, square: &[T], rounder: Rounder) {
+        let (d, words) = (self.d, &mut *self.words);
+        let below = |i: usize| square[i * d..i * d + i].iter().enumerate().map(move |(j, x)| (j, place(d, i, j), *x));
+        match self.format {
+            Format::Native => packed::pack(words, square, d),
+            Format::Bf16 => {
+                for i in 0..d {
+                    set_half(words, i, rounder.bf16(square[i * d + i].to_f32(), i));
+                    below(i).for_each(|(_, place, x)| set_half(words, place, rounder.bf16(x.to_f32(), place)));
+                }
+            }
+            Format::F16 => {
+                for i in 0..d {
+                    set_half(words, i, rounder.positive(square[i * d + i].to_f32(), i));
+                    let own = root_exponent(half(words, i));
+                    for (j, place, x) in below(i) {
+                        // Beside a diagonal that rounding has left at zero it may be anything.
+                        let (scaled, most) = (x * T::exp2i(-own - root_exponent(half(words, j))), T::exp2i(15));
+                        let scaled = scaled.min(most).max(-most);
+                        set_half(words, place, rounder.f16(scaled.to_f32(), place));
+                    }
+                }
+            }
+        }
+    }
+
+    /// `S <- beta S + (1 - beta) Delta`, with the lower triangle of `Delta` in a square, which may be overwritten.
+    #[inline(always)]
+    pub(crate) fn average(&mut self, delta: &mut [T], beta: T, rounder: Rounder) {
+        if self.format == Format::Native {
+            return packed::average(self.words, delta, self.d, beta);
+        }
+        Factor { format: self.format, words: &*self.words, d: self.d }.average_below(delta, beta);
+        self.keep(delta, rounder);
+    }
+
+    /// Multiplies it by an even power of two, which is exact unless a number leaves the range.
+    pub(crate) fn scale(&mut self, log2: i32) {
+        let factor = T::exp2i(log2);
+        let numbers = match self.format {
+            Format::Native => return self.words.iter_mut().for_each(|x| *x *= factor),
+            Format::Bf16 => self.d * (self.d + 1) / 2,
+            // The rest is in relation to the diagonal.
+            Format::F16 => self.d,
+        };
+        for i in 0..numbers {
+            let bits = half(self.words, i);
+            let scaled = match self.format {
+                Format::F16 => Rounder::NEAREST.positive(from_positive(bits) * factor.to_f32(), i),
+                _ => Rounder::NEAREST.bf16(from_bf16(bits) * factor.to_f32(), i),
+            };
+            set_half(self.words, i, scaled);
+        }
+    }
+}
