@@ -353,7 +353,7 @@
 // bfloat16, the upper half of an f32.
 #define KLS_FORMAT_BF16 1
 
-// IEEE binary16. Gradients only.
+// IEEE binary16. No parameters.
 #define KLS_FORMAT_F16 2
 
 // To the nearest, ties to even.
@@ -547,6 +547,11 @@ typedef struct kls_config {
   int32_t measure;
   // Multiplies the learning rate given to a step; at least 0. Default 1.
   float lr_scale;
+  // KLS_FORMAT_*: how Kronecker factors and eigenbases are kept between steps. In 16 bits they take half the memory and a step has the
+  // same scratch; arithmetic stays that of f32, as do momentum, eigenvalues and second moments. Default KLS_FORMAT_F32.
+  int32_t factor_format;
+  // Must be 0.
+  uint32_t reserved;
 } kls_config;
 
 // One parameter tensor: by default row-major, dense, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
@@ -917,7 +922,7 @@ typedef struct kls_similarity {
 // The checkpoint's bytes are not those that were saved.
 #define KLS_ERROR_CHECKPOINT_CHECKSUM 83
 
-// The checkpoint's numbers are of another element type.
+// The checkpoint's numbers, or its factors and bases (factor_format), are of another type.
 #define KLS_ERROR_CHECKPOINT_ELEMENT 84
 
 // The checkpoint is of other tensors: their number, dims, slices or pieces.

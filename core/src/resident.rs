@@ -3,14 +3,14 @@
 //!
 //! In 16 bits a factor's diagonal comes first, then what lies below it, row by row. In bf16 each number is one. binary16 has three bits
 //! more, but not the range of a factor, whose eigenvalues may be 1e-12 and a millionth of each other. So there an element off the diagonal is kept
-//! in relation to the two of the diagonal that belong to it, as `S_ij / 2^(a_i + a_j)` with `4^a_i <= S_ii < 4^(a_i + 1)`, which is no larger
-//! than 4 in a factor; and the diagonal, which needs no sign, in 8 bits of exponent and 8 of mantissa. The powers of two are read off the
+//! in relation to the two of the diagonal that belong to it, as `S_ij / 2^(a_i + a_j)` with `4^a_i <= 2 S_ii < 4^(a_i + 1)`, which is less
+//! than 2 in a factor; and the diagonal, which needs no sign, in 8 bits of exponent and 8 of mantissa. The powers of two are read off the
 //! kept diagonal, so they need no room and are the same on the way in and out.
 //!
 //! A factor is rounded stochastically in every step: an average that takes in `1 - beta2` of something new would otherwise stop where that
 //! is less than half of the last bit, with `beta2` = 0.999 in bf16 at a third of what it should become.
 
-use crate::format::{Format, Rounder, Rounding, from_bf16, from_f16, from_positive};
+use crate::format::{Choice, Format, Rounder, Rounding, from_bf16, from_f16, from_positive};
 use crate::magnitude::Norm;
 use crate::shape::MAX_ORDER;
 use crate::{Scalar, packed};
@@ -61,9 +61,14 @@ impl<'a, T: Scalar> Basis<'a, T> {
     {
         #[inline(always)]
         fn widen<T: Scalar>(words: &[T], out: &mut [T], number: impl Fn(u16) -> f32) {
-            for (out, word) in out.chunks_mut(2).zip(words) {
-                let halves = [word.bits() as u16, (word.bits() >> 16) as u16];
-                out.iter_mut().zip(halves).for_each(|(out, half)| *out = T::from_f32(number(half)));
+            let mut pairs = out.chunks_exact_mut(2);
+            for (pair, word) in pairs.by_ref().zip(words) {
+                pair[0] = T::from_f32(number(word.bits() as u16));
+                pair[1] = T::from_f32(number((word.bits() >> 16) as u16));
+            }
+            // An odd number of them leaves one.
+            if let ([last], Some(word)) = (pairs.into_remainder(), words.last()) {
+                *last = T::from_f32(number(word.bits() as u16));
             }
         }
         match self.format {
@@ -85,8 +90,8 @@ pub(crate) fn dense_bases<'a, T: Scalar>(bases: [Basis<'a, T>; MAX_ORDER], rooms
 pub(crate) fn round_basis<T: Scalar>(format: Format, basis: &mut [T]) {
     match format {
         Format::Native => {}
-        Format::Bf16 => basis.iter_mut().for_each(|x| *x = T::from_f32(from_bf16(Rounder::NEAREST.bf16(x.to_f32(), 0)))),
-        Format::F16 => basis.iter_mut().for_each(|x| *x = T::from_f32(from_f16(Rounder::NEAREST.f16(x.to_f32(), 0)))),
+        Format::Bf16 => basis.iter_mut().for_each(|x| *x = T::from_f32(from_bf16(Choice::Nearest.bf16(x.to_f32())))),
+        Format::F16 => basis.iter_mut().for_each(|x| *x = T::from_f32(from_f16(Choice::Nearest.f16(x.to_f32())))),
     }
 }
 
@@ -94,8 +99,8 @@ pub(crate) fn round_basis<T: Scalar>(format: Format, basis: &mut [T]) {
 pub(crate) fn keep_basis<T: Scalar>(format: Format, words: &mut [T], basis: &[T]) {
     match format {
         Format::Native => words.copy_from_slice(basis),
-        Format::Bf16 => basis.iter().enumerate().for_each(|(i, x)| set_half(words, i, Rounder::NEAREST.bf16(x.to_f32(), i))),
-        Format::F16 => basis.iter().enumerate().for_each(|(i, x)| set_half(words, i, Rounder::NEAREST.f16(x.to_f32(), i))),
+        Format::Bf16 => basis.iter().enumerate().for_each(|(i, x)| set_half(words, i, Choice::Nearest.bf16(x.to_f32()))),
+        Format::F16 => basis.iter().enumerate().for_each(|(i, x)| set_half(words, i, Choice::Nearest.f16(x.to_f32()))),
     }
 }
 
@@ -105,11 +110,22 @@ const fn place(d: usize, i: usize, j: usize) -> usize {
     if i == j { i } else { d + i * (i - 1) / 2 + j }
 }
 
-/// `a` of `4^a <= S_ii < 4^(a + 1)`, from the bits of the kept diagonal. Sums of two are exponents of normal numbers, both ways.
+/// `a + 63` of `4^a <= 2 S_ii < 4^(a + 1)`, from the bits of a kept diagonal: at most 126, as the largest number that is kept is below 2^127.
 #[inline(always)]
-const fn root_exponent(bits: u16) -> i32 {
-    let biased = (bits >> 8) as i32;
-    ((if biased > 1 { biased } else { 1 }) - 127) >> 1
+const fn root_exponent(bits: u16) -> u32 {
+    (bits >> 9) as u32
+}
+
+/// `2^(a_i + a_j)`.
+#[inline(always)]
+fn scale<T: Scalar>(own: u32, other: u32) -> T {
+    T::from_f32(f32::from_bits((own + other + 1) << 23))
+}
+
+/// Its inverse.
+#[inline(always)]
+fn inverse_scale<T: Scalar>(own: u32, other: u32) -> T {
+    T::from_f32(f32::from_bits((253 - own - other) << 23))
 }
 
 /// A kept Kronecker factor of a mode of length `d`, to read.
@@ -129,17 +145,30 @@ impl<'a, T: Scalar> Factor<'a, T> {
             Format::Native => self.words[i * (i + 1) / 2 + j],
             Format::Bf16 => T::from_f32(from_bf16(number(i, j))),
             Format::F16 if i == j => T::from_f32(from_positive(number(i, i))),
-            Format::F16 => {
-                T::from_f32(from_f16(number(i, j))) * T::exp2i(root_exponent(number(i, i)) + root_exponent(number(j, j)))
-            }
+            Format::F16 => T::from_f32(from_f16(number(i, j))) * scale(root_exponent(number(i, i)), root_exponent(number(j, j))),
         }
     }
 
-    /// Calls `f` with each element of the lower triangle of a square and the kept one.
+    /// Calls `f` with each element of the lower triangle of a square and the kept one, of a factor in 16 bits.
     #[inline(always)]
     fn meet(self, square: &mut [T], f: impl Fn(&mut T, T)) {
+        let mut first = self.d;
         for (i, row) in square.chunks_exact_mut(self.d).enumerate() {
-            row[..=i].iter_mut().enumerate().for_each(|(j, x)| f(x, self.at(i, j)));
+            let (below, diagonal) = row.split_at_mut(i);
+            let own = half(self.words, i);
+            let below = below.iter_mut().enumerate();
+            if self.format == Format::F16 {
+                f(&mut diagonal[0], T::from_f32(from_positive(own)));
+                let own = root_exponent(own);
+                below.for_each(|(j, x)| {
+                    let scale = scale(own, root_exponent(half(self.words, j)));
+                    f(x, T::from_f32(from_f16(half(self.words, first + j))) * scale);
+                });
+            } else {
+                f(&mut diagonal[0], T::from_f32(from_bf16(own)));
+                below.for_each(|(j, x)| f(x, T::from_f32(from_bf16(half(self.words, first + j)))));
+            }
+            first += i;
         }
     }
 
@@ -211,27 +240,26 @@ impl<T: Scalar> FactorMut<'_, T> {
     #[inline(always)]
     pub(crate) fn keep(&mut self, square: &[T], rounder: Rounder) {
         let (d, words) = (self.d, &mut *self.words);
-        let below = |i: usize| square[i * d..i * d + i].iter().enumerate().map(move |(j, x)| (j, place(d, i, j), *x));
-        match self.format {
-            Format::Native => packed::pack(words, square, d),
-            Format::Bf16 => {
-                for i in 0..d {
-                    set_half(words, i, rounder.bf16(square[i * d + i].to_f32(), i));
-                    below(i).for_each(|(_, place, x)| set_half(words, place, rounder.bf16(x.to_f32(), place)));
+        if self.format == Format::Native {
+            return packed::pack(words, square, d);
+        }
+        let mut first = d;
+        for (i, row) in square.chunks_exact(d).enumerate() {
+            let (below, diagonal, mut choices) = (row[..i].iter().enumerate(), row[i].to_f32(), rounder.row(i));
+            if self.format == Format::F16 {
+                set_half(words, i, choices.next().positive(diagonal));
+                let own = root_exponent(half(words, i));
+                for (j, &x) in below {
+                    // Beside a diagonal that rounding has left at zero it may be anything.
+                    let scaled = x * inverse_scale(own, root_exponent(half(words, j)));
+                    let scaled = scaled.min(T::exp2i(15)).max(-T::exp2i(15));
+                    set_half(words, first + j, choices.next().f16(scaled.to_f32()));
                 }
+            } else {
+                set_half(words, i, choices.next().bf16(diagonal));
+                below.for_each(|(j, x)| set_half(words, first + j, choices.next().bf16(x.to_f32())));
             }
-            Format::F16 => {
-                for i in 0..d {
-                    set_half(words, i, rounder.positive(square[i * d + i].to_f32(), i));
-                    let own = root_exponent(half(words, i));
-                    for (j, place, x) in below(i) {
-                        // Beside a diagonal that rounding has left at zero it may be anything.
-                        let (scaled, most) = (x * T::exp2i(-own - root_exponent(half(words, j))), T::exp2i(15));
-                        let scaled = scaled.min(most).max(-most);
-                        set_half(words, place, rounder.f16(scaled.to_f32(), place));
-                    }
-                }
-            }
+            first += i;
         }
     }
 
@@ -257,8 +285,8 @@ impl<T: Scalar> FactorMut<'_, T> {
         for i in 0..numbers {
             let bits = half(self.words, i);
             let scaled = match self.format {
-                Format::F16 => Rounder::NEAREST.positive(from_positive(bits) * factor.to_f32(), i),
-                _ => Rounder::NEAREST.bf16(from_bf16(bits) * factor.to_f32(), i),
+                Format::F16 => Choice::Nearest.positive(from_positive(bits) * factor.to_f32()),
+                _ => Choice::Nearest.bf16(from_bf16(bits) * factor.to_f32()),
             };
             set_half(self.words, i, scaled);
         }

@@ -31,8 +31,8 @@ pub enum PartKind {
     /// [`Self::Basis`] in binary16.
     BasisF16,
     /// [`Self::Factor`] in 16 bits: the diagonal, each number as the upper half of an `f32` that has been shifted by one bit to the left,
-    /// then what lies below it, row by row, each number as a binary16 that is to be multiplied by `2^(a_i + a_j)`, where `4^a <= S_ii <
-    /// 4^(a + 1)` and `a` is at least -63.
+    /// then what lies below it, row by row, each number as a binary16 that is to be multiplied by `2^(a_i + a_j)`, where `a + 63` is the
+    /// upper seven bits of an element of the diagonal.
     FactorF16,
 }
 
