@@ -6,7 +6,7 @@ use crate::linalg::LinAlg;
 use crate::magnitude::Norm;
 use crate::resident::Factor;
 use crate::shape::{MAX_ORDER, Shape};
-use crate::{Config, Scalar, SliceHeader};
+use crate::{Config, Format, Scalar, SliceHeader};
 
 /// Lower bound of the eigenvalues of a tensor: 2^-63 for matrices.
 ///
@@ -41,9 +41,14 @@ pub(crate) fn set<T: Scalar>(
 }
 
 /// Bounds eigenvalues that have just been read off a factor: as [`set`], and at least what they cannot be told from, the rounding of the
-/// largest of them. A direction in which there has been no gradient has such a one, and its sign is an accident.
+/// largest of them. A direction in which there has been no gradient has such a one, and its sign is an accident. A factor that is kept in 16
+/// bits may have been rounded when it was far from diagonal, which no bound on its largest eigenvalue tells from rounding in an eigenbasis,
+/// where it does no harm; but it then has a negative eigenvalue, and none that is smaller than this one without its sign means anything.
 pub(crate) fn settle<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: &mut [T], header: &mut SliceHeader) {
-    let noise = T::EPSILON * lambda.iter().fold(T::ZERO, |largest, &l| largest.max(l));
+    let mut noise = T::EPSILON * lambda.iter().fold(T::ZERO, |largest, &l| largest.max(l));
+    if config.factor_format != Format::Native {
+        noise = lambda.iter().fold(noise, |noise, &l| noise.max(-l));
+    }
     set(config, shape, k, lambda, header, |_, value| value.max(noise));
 }
 
