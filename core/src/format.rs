@@ -15,12 +15,12 @@ pub enum Format {
 }
 
 impl Format {
-    /// Half the distance between neighbours, relative to them: how far rounding to the nearest moves a number. 0 for [`Self::Native`].
+    /// How far rounding to the nearest moves a number at most, relative to it; 0 for [`Self::Native`].
     pub(crate) fn rounding_error<T: Scalar>(self) -> T {
         match self {
             Self::Native => T::ZERO,
-            Self::Bf16 => T::exp2i(-9),
-            Self::F16 => T::exp2i(-12),
+            Self::Bf16 => T::exp2i(-8),
+            Self::F16 => T::exp2i(-11),
         }
     }
 }

@@ -121,8 +121,8 @@ impl<T: Scalar> Optimizer<'_, T> {
     /// rounded one, and the rest is transformed with that.
     ///
     /// # Errors
-    /// [`StepErrorKind::NotOrthogonal`] when an element of `Q^T Q - I` exceeds the square root of the machine epsilon (in bf16 2^-7 and in
-    /// binary16 2^-10, so that a basis which has been read can be set),
+    /// [`StepErrorKind::NotOrthogonal`] when an element of `Q^T Q - I` exceeds the square root of the machine epsilon (in bf16 2^-6 and in
+    /// binary16 2^-9, so that a basis which has been read can be set),
     /// [`StepErrorKind::NotStarted`] before the first non-zero gradient, and others; the state is then as before.
     pub fn set_basis<L: LinAlg<T>>(
         &mut self,

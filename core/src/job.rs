@@ -107,8 +107,7 @@ impl<T: Scalar> Job<'_, T> {
             let rounder = Rounder::new(entry.storage().rounding, tensor, first + i, header.step + 1);
             let failures = header.refresh_failures;
             let factor_rounder = resident::rounder(piece.layout.parts().factor_format, tensor, first + i, header.step + 1);
-            let work =
-                Slice { layout: piece.layout, config, header: &mut *header, state: own, phase, refresh, rounder: factor_rounder };
+            let work = Slice { layout: piece.layout, config, header: &mut *header, state: own, phase, refresh, rounder: factor_rounder };
             let stepped = step_piece(work, (entry.plan(), &piece, rounder), &mut buffers, lr, scratch, linalg);
             report.refresh_failures += header.refresh_failures.saturating_sub(failures) as usize;
             match stepped {

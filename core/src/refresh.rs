@@ -244,7 +244,13 @@ impl<T: Scalar> Turn<'_, T> {
     /// Turned by `Qhat`, the factor would forget each time what rounding has left of a rotation. A basis that is to turn by less than its last
     /// bit in a refresh would then never turn, and with `beta2` = 0.999 that is the rule: the cosine of an update with that of `f32` was 0.996
     /// on slowly turning gradients in bf16, and is 0.9999.
-    fn round_basis<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, old_basis: Basis<'_, T>, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
+    fn round_basis<L: LinAlg<T>>(
+        &self,
+        linalg: &mut L,
+        d: usize,
+        old_basis: Basis<'_, T>,
+        b: &mut Buffers<'_, T>,
+    ) -> Result<(), LinAlgError> {
         // In every refresh, or rounding errors would add up.
         eigenvectors::polish(linalg, d, b.basis, b.square, b.rotation)?;
         b.basis.copy_from_slice(b.rotation);

@@ -292,3 +292,133 @@ impl<T: Scalar> FactorMut<'_, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: usize = 5;
+    const NUMBERS: usize = D * (D + 1) / 2;
+    type Square = [f32; D * D];
+
+    /// A factor near its eigenbasis: a diagonal over `decades` decades from `largest` down, and correlations of about a tenth.
+    fn graded(largest: f32, decades: f32) -> Square {
+        let grade = |i: usize| 10f32.powf(-decades * i as f32 / (2 * (D - 1)) as f32);
+        core::array::from_fn(|at| {
+            let (i, j) = ((at / D).max(at % D), (at / D).min(at % D));
+            let correlation = if i == j { 1.0 } else { 0.1 * ((7 * (i + j) + 3 * i * j) % 11) as f32 / 5.0 - 0.1 };
+            largest * grade(i) * grade(j) * correlation
+        })
+    }
+
+    fn kept(format: Format, square: &Square, rounder: Rounder) -> [f32; NUMBERS] {
+        let mut words = [0.0; NUMBERS];
+        FactorMut { format, words: &mut words[..kept_len(format, NUMBERS)], d: D }.keep(square, rounder);
+        words
+    }
+
+    fn factor(format: Format, words: &[f32]) -> Factor<'_, f32> {
+        Factor { format, words: &words[..kept_len(format, NUMBERS)], d: D }
+    }
+
+    fn unpacked(format: Format, words: &[f32]) -> Square {
+        let mut square = [f32::NAN; D * D];
+        factor(format, words).unpack(&mut square);
+        square
+    }
+
+    /// Each element is as near as its format allows, relative to the two of the diagonal that belong to it, wherever the diagonal lies; what is
+    /// kept once is kept the same again.
+    #[test]
+    fn precision_is_relative_to_the_diagonal() {
+        for format in [Format::Native, Format::Bf16, Format::F16] {
+            for (largest, decades) in [(1.0, 1.0), (3e4, 8.0), (1e-20, 4.0), (1e30, 12.0), (7e-30, 6.0)] {
+                let square = graded(largest, decades);
+                let words = kept(format, &square, Rounder::NEAREST);
+                let back = unpacked(format, &words);
+                for (at, (&x, &y)) in square.iter().zip(&back).enumerate() {
+                    let (i, j) = (at / D, at % D);
+                    let own = (square[i * (D + 1)].sqrt() * square[j * (D + 1)].sqrt()).abs();
+                    let unit = if i == j && format == Format::F16 { 1.0 / 512.0 } else { format.rounding_error::<f32>() };
+                    assert!((x - y).abs() <= 1.001 * unit * own, "{format:?} {largest:e} ({i}, {j}): {x:e} {y:e}");
+                    assert_eq!(y.to_bits(), back[j * D + i].to_bits());
+                }
+                assert_eq!(kept(format, &back, Rounder::NEAREST).map(f32::to_bits), words.map(f32::to_bits));
+                let f = factor(format, &words);
+                assert!(f.diagonal().eq((0..D).map(|i| back[i * (D + 1)])));
+                assert!(f.elements().eq((0..D).flat_map(|i| (0..=i).map(move |j| back[i * D + j]))));
+                let norm = back.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+                assert!((f64::from(f.norm()) / norm - 1.0).abs() < 1e-5, "{} {norm}", f.norm());
+                let mut normalised = [0.0; D * D];
+                f.unpack_normalised(&mut normalised);
+                assert!((normalised.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn averages_are_those_of_both_triangles() {
+        let (old, delta) = (graded(2.0, 3.0), graded(5.0, 2.0));
+        for format in [Format::Native, Format::Bf16, Format::F16] {
+            let mut words = kept(format, &old, Rounder::NEAREST);
+            let back = unpacked(format, &words);
+            let expected: Square = core::array::from_fn(|at| 0.25 * back[at] + 0.75 * delta[at]);
+            let (mut square, mut scratch) = (delta, delta);
+            factor(format, &words).average_into_square(&mut square, 0.25);
+            assert_eq!(square, expected);
+            FactorMut { format, words: &mut words[..kept_len(format, NUMBERS)], d: D }.average(&mut scratch, 0.25, Rounder::NEAREST);
+            assert_eq!(words.map(f32::to_bits), kept(format, &expected, Rounder::NEAREST).map(f32::to_bits));
+        }
+    }
+
+    #[test]
+    fn even_powers_of_two_are_exact() {
+        for format in [Format::Native, Format::Bf16, Format::F16] {
+            let mut words = kept(format, &graded(2.0, 3.0), Rounder::NEAREST);
+            let before = unpacked(format, &words);
+            for log2 in [2, -40, 38, 60, -60] {
+                let mut scaled = words;
+                FactorMut { format, words: &mut scaled[..kept_len(format, NUMBERS)], d: D }.scale(log2);
+                assert_eq!(unpacked(format, &scaled), before.map(|x| x * f32::exp2i(log2)), "{format:?} {log2}");
+            }
+            // A mode without a factor.
+            FactorMut { format, words: &mut words[..0], d: 0 }.scale(2);
+        }
+    }
+
+    /// A diagonal that rounding has left at zero or below, and numbers at the ends of the range.
+    #[test]
+    fn what_is_no_factor_stays_finite() {
+        for format in [Format::Bf16, Format::F16] {
+            for diagonal in [0.0, -1e-9, 1e-45, 1e37] {
+                for below in [1.0, -1e30, 1e37, 1e-45] {
+                    let mut square = [below; D * D];
+                    square.iter_mut().step_by(D + 1).for_each(|x| *x = diagonal);
+                    square[0] = 1.0;
+                    assert!(unpacked(format, &kept(format, &square, Rounder::NEAREST)).iter().all(|x| x.is_finite()));
+                }
+            }
+            assert_eq!(kept(format, &[0.0; D * D], Rounder::NEAREST).map(f32::to_bits), [0; NUMBERS]);
+        }
+    }
+
+    #[test]
+    fn bases_of_any_length_come_back() {
+        for len in 0..6 {
+            let numbers: [f32; 6] = core::array::from_fn(|i| 0.3 * i as f32 - 0.7);
+            for format in [Format::Native, Format::Bf16, Format::F16] {
+                let (mut words, mut rounded, mut room) = ([0.0; 6], numbers, [f32::NAN; 6]);
+                let words = &mut words[..kept_len(format, len)];
+                keep_basis(format, words, &numbers[..len]);
+                round_basis(format, &mut rounded);
+                let basis = Basis { format, words }.dense(&mut room[..len]);
+                assert_eq!(basis, &rounded[..len]);
+                let near = |(x, y): (&f32, &f32)| (x - y).abs() <= format.rounding_error::<f32>() * x.abs();
+                assert!(numbers.iter().zip(basis).all(near), "{format:?}");
+                if len % 2 == 1 && format != Format::Native {
+                    assert_eq!(words[len / 2].to_bits() >> 16, 0, "the rest is zero");
+                }
+            }
+        }
+    }
+}

@@ -117,7 +117,9 @@ fn the_prediction_is_what_is_asked_for() {
 fn the_prediction_of_numbers_of_16_bits_is_what_is_asked_for() {
     type C = Config<f32>;
     for factor_format in [Format::Bf16, Format::F16] {
-        for config in [C::kl_shampoo(), C::soap_reference(), C { refresh: Refresh::HouseholderQr, ..C::f_shampoo_1() }, C::shampoo(), C::adamw()] {
+        for config in
+            [C::kl_shampoo(), C::soap_reference(), C { refresh: Refresh::HouseholderQr, ..C::f_shampoo_1() }, C::shampoo(), C::adamw()]
+        {
             for (dims, modes) in [(&[12, 7][..], &[None, None][..]), (&[5, 6, 4], &[None, Some(Mode::Diagonal), None])] {
                 let config = Config { factor_format, ..config };
                 let cost = Core::<f32, Counting>::new(&config, dims, modes).tensors[0].layout().cost(&config);
