@@ -377,7 +377,7 @@
 // bfloat16, the upper half of an f32.
 #define KLS_FORMAT_BF16 1
 
-// IEEE binary16. Gradients only.
+// IEEE binary16. No parameters.
 #define KLS_FORMAT_F16 2
 
 // To the nearest, ties to even.
@@ -960,7 +960,7 @@ typedef struct kls_similarity {
 // The checkpoint's bytes are not those that were saved.
 #define KLS_ERROR_CHECKPOINT_CHECKSUM 83
 
-// The checkpoint's numbers are of another element type.
+// The checkpoint's numbers, or its factors and bases (factor_format), are of another type.
 #define KLS_ERROR_CHECKPOINT_ELEMENT 84
 
 // The checkpoint is of other tensors: their number, dims, slices or pieces.

@@ -2,7 +2,7 @@
 
 use crate::config::{Graft, Refresh, StepOrder, built};
 use crate::triangular::upper_times_flops;
-use crate::{Config, Estimator, Layout, Mode, Scalar, portions};
+use crate::{Config, Estimator, Format, Layout, Mode, Scalar, portions};
 
 /// Floating-point operations of products and factorisations; elementwise passes, of order N each, are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,7 +122,12 @@ impl Layout {
                         eigh(d).saturating_add(times(4, square)).saturating_add(times(2, triangle)).saturating_add(rotate_factor)
                     }
                 };
-                refresh = refresh.saturating_add(turn).saturating_add(moves);
+                // Two steps of Newton and Schulz, the rotation between two rounded bases, and the factor turned by it.
+                let rounding = match self.parts().factor_format.of_factors() {
+                    Format::Native => 0,
+                    Format::Bf16 | Format::F16 => times(4, square).saturating_add(times(3, triangle)),
+                };
+                refresh = refresh.saturating_add(turn).saturating_add(rounding).saturating_add(moves);
             }
             if matches!(config.estimator.built(), Estimator::FrobeniusFactor) && !matches!(shape.mode(k), Mode::Identity) {
                 // Products with the other modes' factors.

@@ -91,6 +91,9 @@ const char *test_config_errors(void) {
     REFUSED(momentum, 42, KLS_ERROR_UNKNOWN_VALUE);
     REFUSED(bias_correction, 42, KLS_ERROR_UNKNOWN_VALUE);
     REFUSED(damping, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(factor_format, 3, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(factor_format, -1, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(reserved, 1, KLS_ERROR_RESERVED);
     REFUSED(staleness, -1.0f, KLS_ERROR_STALENESS);
     REFUSED(staleness, NAN, KLS_ERROR_STALENESS);
     REFUSED(reserved, 1, KLS_ERROR_RESERVED);

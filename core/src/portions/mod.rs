@@ -40,7 +40,7 @@ use crate::linalg::{LinAlg, MatRef};
 use crate::refresh::{move_along, polishes};
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
-use crate::{Scalar, packed};
+use crate::Scalar;
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// Whether this slice's refreshes are made in portions.
@@ -123,7 +123,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let (config, k) = (self.config, progress.mode);
         let d = self.layout.shape().dim(k);
         let square = &mut self.scratch.square[..d * d];
-        packed::unpack(self.state.factor[k], square, d);
+        self.state.factor(k).unpack(square);
         if config.staleness > T::ZERO && Staleness::of(square, d).mean <= config.staleness {
             self.header.refreshes_skipped = self.header.refreshes_skipped.saturating_add(1);
             return progress.next_mode(self.layout.shape());
@@ -172,8 +172,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         Work {
             d,
             region: Region::split(self.state.pending, d),
-            basis: self.state.basis[k],
-            factor: self.state.factor[k],
+            basis: self.state.kept_basis[k],
+            factor: self.state.kept_factor[k],
             temporary: &mut square[..d * d],
         }
     }

@@ -5,6 +5,7 @@ use core::ops::Range;
 use super::progress::{Progress, Region, Stage};
 use crate::linalg::{LinAlgError, MatMut, MatRef, Reflections, matmul};
 use crate::refresh::rank;
+use crate::resident::Factor;
 use crate::shape::Shape;
 use crate::{Scalar, eigenvectors, packed};
 
@@ -129,13 +130,13 @@ fn lower_rows<T: Scalar>(rows: Range<usize>, a: MatRef<'_, T>, b: MatRef<'_, T>,
 pub(crate) fn unpack_factor<T: Scalar>(
     shape: &Shape,
     k: usize,
-    (factor, pending): (&[T], &[T]),
+    (factor, pending): (Factor<'_, T>, &[T]),
     square: &mut [T],
     spare: &mut [T],
     rows: &mut [T],
 ) {
     let (d, progress) = (shape.dim(k), Progress::read(pending, shape));
-    packed::unpack(factor, square, d);
+    factor.unpack(square);
     if progress.mode != k || !progress.stage.has_factor_aside() {
         return;
     }
