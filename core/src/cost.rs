@@ -113,7 +113,7 @@ impl Layout {
                 least = larger(least, larger(moves, portions::largest_unit(d)));
                 most = most.saturating_add(portions::polish_flops(d));
                 let turn = match config.refresh {
-                    _ if self.parts().portions => portions::flops(d),
+                    _ if self.is_portioned() => portions::flops(d),
                     Refresh::Qr => {
                         times(2, cholesky(d)).saturating_add(times(2, upper_times_flops(d))).saturating_add(cube(d)).saturating_add(square)
                     }
@@ -132,7 +132,7 @@ impl Layout {
             k += 1;
         }
         let graft = if matches!(config.graft, Graft::Adam) { all } else { 0 };
-        let refresh_step = if self.parts().portions {
+        let refresh_step = if self.is_portioned() {
             let (portion, most) = (config.refresh_portion as u64, most.saturating_add(refresh));
             larger(least, if portion < most { portion } else { most })
         } else {

@@ -106,7 +106,7 @@ impl<T: Scalar> Optimizer<'_, T> {
             StatePart::Factor(k) => {
                 let d = layout.shape().dim(k);
                 let kept = (&state[regions.factor[k].clone()], &state[regions.pending]);
-                portions::unpack_factor(layout.shape(), k, kept, out, scratch.square, scratch.work);
+                portions::unpack_factor(layout, k, kept, out, scratch.square, scratch.work);
                 conjugate(linalg, d, &state[regions.basis[k].clone()], out, scratch.square).map_err(linalg_error)?;
                 packed::mirror_up(out, d);
             }
@@ -156,7 +156,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         // B = Q_new^T Q_old takes the old eigenbasis' coordinates to the new one's.
         let (new, old) = (MatRef::row_major(basis, d, d), MatRef::row_major(state.basis[k], d, d));
         linalg.matmul(MatMut::row_major(rotation, d, d), false, new.t(), old).map_err(linalg_error)?;
-        portions::unpack_factor(layout.shape(), k, (state.factor[k], state.pending), factor, scratch.square, scratch.work);
+        portions::unpack_factor(layout, k, (state.factor[k], state.pending), factor, scratch.square, scratch.work);
         conjugate(linalg, d, rotation, factor, scratch.square).map_err(linalg_error)?;
         if !state.momentum.is_empty() {
             let rotation = MatRef::row_major(rotation, d, d);
@@ -165,7 +165,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         }
         packed::pack(state.factor[k], factor, d);
         state.basis[k].copy_from_slice(basis);
-        portions::cancel(state.pending, layout.shape(), k);
+        portions::cancel(layout, state.pending, k);
         Ok(())
     }
 }

@@ -186,6 +186,11 @@ impl Layout {
         &self.parts
     }
 
+    /// Whether refreshes are made in portions.
+    pub(crate) const fn is_portioned(&self) -> bool {
+        self.parts.portions
+    }
+
     /// Whether mode `k` has eigenvalues.
     pub const fn has_lambda(&self, k: usize) -> bool {
         self.parts.eigenvalues && self.shape.is_preconditioned(k)
