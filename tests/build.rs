@@ -13,7 +13,13 @@ fn main() {
     }
     let strict = |standard: &str| {
         let mut build = cc::Build::new();
-        build.include("../include").include("../bindings-c/include").std(standard).extra_warnings(true).warnings_into_errors(true).flag("-Wpedantic");
+        build
+            .include("../include")
+            .include("../bindings-c/include")
+            .std(standard)
+            .extra_warnings(true)
+            .warnings_into_errors(true)
+            .flag("-Wpedantic");
         build
     };
     let tests = [

@@ -67,7 +67,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// Whether there is something to precondition with: the identity basis at the start waits for the first refresh that is due.
     pub(crate) fn preconditions(&self) -> bool {
         let due_before = self.due && self.config.step_order.built() == StepOrder::EstimateFirst;
-        let refreshed = match self.refreshes_in_portions() {
+        let refreshed = match self.layout.is_portioned() {
             false => self.header.last_refresh > 0 || due_before,
             // It is made some steps after it is due.
             true => self.header.refreshes > 0 || self.header.refresh_failures > 0 || self.header.refreshes_skipped > 0,

@@ -1,6 +1,6 @@
 //! What a step costs, predicted before anything runs.
 
-use crate::config::{Graft, Refresh, StepOrder, built};
+use crate::config::{Graft, Refresh, StepOrder};
 use crate::triangular::upper_times_flops;
 use crate::{Config, Estimator, Format, Layout, Mode, Scalar, portions};
 
@@ -113,7 +113,7 @@ impl Layout {
                 least = larger(least, larger(moves, portions::largest_unit(d)));
                 most = most.saturating_add(portions::polish_flops(d));
                 let turn = match config.refresh.built() {
-                    _ if built::PORTIONS && self.parts().portions => portions::flops(d),
+                    _ if self.is_portioned() => portions::flops(d),
                     Refresh::Qr => {
                         times(2, cholesky(d)).saturating_add(times(2, upper_times_flops(d))).saturating_add(cube(d)).saturating_add(square)
                     }
@@ -137,7 +137,7 @@ impl Layout {
             k += 1;
         }
         let graft = if matches!(config.graft.built(), Graft::Adam) { all } else { 0 };
-        let refresh_step = if built::PORTIONS && self.parts().portions {
+        let refresh_step = if self.is_portioned() {
             let (portion, most) = (config.refresh_portion as u64, most.saturating_add(refresh));
             larger(least, if portion < most { portion } else { most })
         } else {

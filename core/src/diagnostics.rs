@@ -113,7 +113,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         if full {
             let square = &mut scratch.square[..d * d];
             let kept = (layout.factor(state, k), &state[regions.pending]);
-            portions::unpack_factor(shape, k, kept, square, scratch.rotation, scratch.work);
+            portions::unpack_factor(&layout, k, kept, square, scratch.rotation, scratch.work);
             staleness = Staleness::of(square, d);
             if !layout.has_lambda(k) {
                 // Rounding in a refresh may leave the smallest ones below zero.

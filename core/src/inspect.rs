@@ -107,7 +107,7 @@ impl<T: Scalar> Optimizer<'_, T> {
             StatePart::Factor(k) => {
                 let d = layout.shape().dim(k);
                 let kept = (layout.factor(state, k), &state[regions.pending]);
-                portions::unpack_factor(layout.shape(), k, kept, out, scratch.square, scratch.work);
+                portions::unpack_factor(layout, k, kept, out, scratch.square, scratch.work);
                 conjugate(linalg, d, layout.basis(state, k).dense(scratch.basis[k]), out, scratch.square).map_err(linalg_error)?;
                 packed::mirror_up(out, d);
             }
@@ -167,7 +167,7 @@ impl<T: Scalar> Optimizer<'_, T> {
             eigenvectors::polish(linalg, d, rotation, square, scratch.basis[k]).map_err(linalg_error)?;
             rotation.copy_from_slice(scratch.basis[k]);
         }
-        portions::unpack_factor(layout.shape(), k, (state.factor(k), state.pending), factor, square, scratch.work);
+        portions::unpack_factor(layout, k, (state.factor(k), state.pending), factor, square, scratch.work);
         conjugate(linalg, d, rotation, factor, square).map_err(linalg_error)?;
         if !state.momentum.is_empty() {
             let rotation = MatRef::row_major(rotation, d, d);
@@ -176,7 +176,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         }
         state.keep_factor(k, factor, Rounder::NEAREST);
         state.keep_basis(k, basis);
-        portions::cancel(state.pending, layout.shape(), k);
+        portions::cancel(layout, state.pending, k);
         Ok(())
     }
 }

@@ -231,6 +231,11 @@ impl Layout {
         &self.parts
     }
 
+    /// Whether refreshes are made in portions.
+    pub(crate) const fn is_portioned(&self) -> bool {
+        built::PORTIONS && self.parts.portions
+    }
+
     /// Whether mode `k` has eigenvalues.
     pub const fn has_lambda(&self, k: usize) -> bool {
         self.parts.eigenvalues && self.shape.is_preconditioned(k)
@@ -264,7 +269,7 @@ impl Layout {
 
     /// Elements that refreshes in portions keep.
     fn pending_len(&self) -> usize {
-        if built::PORTIONS && self.parts.portions { region_len(self.largest_full_dim).unwrap_or(0) } else { 0 }
+        if self.is_portioned() { region_len(self.largest_full_dim).unwrap_or(0) } else { 0 }
     }
 
     /// `Q_k` in a slice's state.

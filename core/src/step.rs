@@ -147,7 +147,7 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
         // The basis has just been set: one that is ahead of its time waits for the next.
         _ if starting => config.refresh_due(header.step + 1, header.last_refresh, 0),
         // What becomes due is queued, and its portions wait for their turn.
-        _ if layout.parts().portions => config.refresh_due(header.step + 1, header.last_refresh, phase),
+        _ if layout.is_portioned() => config.refresh_due(header.step + 1, header.last_refresh, phase),
         RefreshTurn::OnTime => config.refresh_due(header.step + 1, header.last_refresh, phase),
         RefreshTurn::Granted => waits.is_some(),
         RefreshTurn::Postponed => false,
@@ -282,7 +282,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         if order == StepOrder::ApplyFirst {
             self.direct(grad, lr, rests)?;
         }
-        if turned && self.refreshes_in_portions() {
+        if turned && self.layout.is_portioned() {
             self.turn();
         } else if turned && self.due {
             self.refresh();
@@ -384,11 +384,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
                 }
             }
         }
-        if self.refreshes_in_portions() {
+        if self.layout.is_portioned() {
             self.make_portion();
         }
         // A factor that is not all in its place is not scaled: a few steps later is as good.
-        if !portions::takes_factor_aside(self.state.pending, shape) {
+        if !portions::has_factor_aside(self.layout, self.state.pending) {
             eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
         }
     }

@@ -3,8 +3,8 @@
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, work_len};
 use klshampoo::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, EstimateOrder, Estimator, FirstBasis, FirstStep,
-    FixedOptimizer, Format, GradientFault, Graft, LambdaInit, Mode, Optimizer, Refresh, Scalar, ShapeError, SliceError, SliceHeader, StatePart,
-    StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
+    FixedOptimizer, Format, GradientFault, Graft, LambdaInit, Mode, Optimizer, Refresh, Scalar, ShapeError, SliceError, SliceHeader,
+    StatePart, StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, Xorshift};
 use klshampoo_tests::harness::{Core, Driver, Make, converted};
