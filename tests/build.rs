@@ -29,6 +29,7 @@ fn main() {
         "methods.c",
         "pieces.c",
         "formats.c",
+        "factor_formats.c",
         "errors_text.c",
         "callbacks.c",
         "add_tensors.c",
