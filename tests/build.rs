@@ -37,6 +37,7 @@ fn main() {
         "portions.c",
         "static_sizes.c",
         "formats.c",
+        "factor_formats.c",
         "errors_text.c",
         "callbacks.c",
         "add_tensors.c",

@@ -43,8 +43,8 @@ pub(crate) struct Regions {
 
 /// One slice's state, split.
 pub(crate) struct State<'a, T> {
-    shape: Shape,
-    format: Format,
+    /// What it was split by.
+    layout: &'a Layout,
     /// [`Self::basis`] as it is kept.
     pub kept_basis: [&'a mut [T]; MAX_ORDER],
     /// [`Self::factor`] as it is kept.
@@ -60,7 +60,7 @@ pub(crate) struct State<'a, T> {
 impl<T: Scalar> State<'_, T> {
     /// `Q_k`; empty of a mode that has none.
     pub fn basis(&self, k: usize) -> Basis<'_, T> {
-        Basis { format: self.format, words: self.kept_basis[k] }
+        Basis { format: self.layout.parts.factor_format, words: self.kept_basis[k] }
     }
 
     /// `Q_k` of all modes as matrices: where they lie, or widened into the rooms.
@@ -70,22 +70,22 @@ impl<T: Scalar> State<'_, T> {
 
     /// Whether products have to see bases elsewhere than where they are kept.
     pub fn widens(&self) -> bool {
-        self.format.of_factors() != Format::Native
+        self.layout.parts.factor_format.of_factors() != Format::Native
     }
 
     /// Keeps `Q_k`.
     pub fn keep_basis(&mut self, k: usize, basis: &[T]) {
-        keep_basis(self.format, self.kept_basis[k], basis);
+        keep_basis(self.layout.parts.factor_format, self.kept_basis[k], basis);
     }
 
     /// `S~_k`; empty of a mode that has none.
     pub fn factor(&self, k: usize) -> Factor<'_, T> {
-        Factor { format: self.format, words: self.kept_factor[k], d: self.shape.full_dim(k) }
+        Factor { format: self.layout.parts.factor_format, words: self.kept_factor[k], d: self.layout.shape.full_dim(k) }
     }
 
     /// The same, to write.
     pub fn factor_mut(&mut self, k: usize) -> FactorMut<'_, T> {
-        FactorMut { format: self.format, words: self.kept_factor[k], d: self.shape.full_dim(k) }
+        FactorMut { format: self.layout.parts.factor_format, words: self.kept_factor[k], d: self.layout.shape.full_dim(k) }
     }
 
     /// Keeps `S~_k`, of which the lower triangle is in a square.
@@ -288,11 +288,10 @@ impl Layout {
     }
 
     /// Splits one slice's state, in the order of [`Self::regions`], of exactly [`Self::state_len`] elements.
-    pub(crate) fn split_state<'a, T>(&self, state: &'a mut [T]) -> State<'a, T> {
+    pub(crate) fn split_state<'a, T>(&'a self, state: &'a mut [T]) -> State<'a, T> {
         let mut rest = Carver(state);
         State {
-            shape: self.shape,
-            format: self.parts.factor_format,
+            layout: self,
             kept_basis: core::array::from_fn(|k| rest.take(kept_len(self.parts.factor_format, self.square_len(k)))),
             kept_factor: core::array::from_fn(|k| rest.take(kept_len(self.parts.factor_format, self.triangle_len(k)))),
             lambda: core::array::from_fn(|k| rest.take(self.lambda_len(k))),
