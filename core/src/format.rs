@@ -152,8 +152,8 @@ impl Choices {
 /// Rounding of one slice's numbers in one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounder {
-    stochastic: bool,
-    key: u64,
+    /// What random choices are made of; nothing in a build that never makes any.
+    random: [Option<u64>; built::ROUNDS as usize],
 }
 
 /// The finalizer of SplitMix64: every bit of the argument reaches every bit of the result.
@@ -173,13 +173,14 @@ impl Format {
 
 impl Rounder {
     /// To the nearest, ties to even.
-    pub(crate) const NEAREST: Self = Self { stochastic: false, key: 0 };
+    pub(crate) const NEAREST: Self = Self { random: [None; built::ROUNDS as usize] };
 
     /// The rounding of step `step` of a slice (piece) of a tensor.
     pub(crate) const fn new(rounding: Rounding, tensor: usize, slice: usize, step: u64) -> Self {
         match rounding {
-            Rounding::Stochastic { seed } if built::STORAGE || built::FACTOR_FORMATS => {
-                Self { stochastic: true, key: mix(mix(mix(mix(seed) ^ tensor as u64) ^ slice as u64) ^ step) }
+            Rounding::Stochastic { seed } if built::ROUNDS => {
+                let key = mix(mix(mix(mix(seed) ^ tensor as u64) ^ slice as u64) ^ step);
+                Self { random: [Some(key); built::ROUNDS as usize] }
             }
             Rounding::Stochastic { .. } | Rounding::Nearest => Self::NEAREST,
         }
@@ -187,18 +188,24 @@ impl Rounder {
 
     /// The same rounding of another array of numbers, which shares none of its choices.
     pub(crate) const fn of_part(self, part: usize) -> Self {
-        Self { key: mix(self.key ^ part as u64), ..self }
+        match self.key() {
+            Some(key) => Self { random: [Some(mix(key ^ part as u64)); built::ROUNDS as usize] },
+            None => self,
+        }
+    }
+
+    #[inline(always)]
+    const fn key(self) -> Option<u64> {
+        if built::ROUNDS { *self.random.as_slice().first().unwrap() } else { None }
     }
 
     /// The choice of element `index`.
     #[inline(always)]
     const fn choice(self, index: usize) -> Choice {
-        if !self.stochastic {
-            return Choice::Nearest;
-        }
+        let Some(key) = self.key() else { return Choice::Nearest };
         // 32-bit multiplications, which every SIMD level has; the constants are those of a published search for small bias ("lowbias32").
-        let x = (index as u32) ^ (index as u64 >> 32) as u32 ^ self.key as u32;
-        let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d).wrapping_add((self.key >> 32) as u32);
+        let x = (index as u32) ^ (index as u64 >> 32) as u32 ^ key as u32;
+        let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d).wrapping_add((key >> 32) as u32);
         let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
         Choice::Random((x ^ (x >> 16)) as u16)
     }
@@ -206,11 +213,11 @@ impl Rounder {
     /// The choices of the elements of row `row`.
     #[inline(always)]
     pub(crate) const fn row(self, row: usize) -> Choices {
-        let state = match self.choice(row) {
-            Choice::Random(number) => (number as u32) << 16 ^ (self.key >> 32) as u32 ^ (row as u32).wrapping_mul(0x9e37_79b9),
-            Choice::Nearest => 0,
+        let state = match (self.choice(row), self.key()) {
+            (Choice::Random(number), Some(key)) => (number as u32) << 16 ^ (key >> 32) as u32 ^ (row as u32).wrapping_mul(0x9e37_79b9),
+            _ => 0,
         };
-        Choices { stochastic: self.stochastic, state }
+        Choices { stochastic: self.key().is_some(), state }
     }
 
     /// Rounds element `index` of the slice (piece). What would become infinite stays finite, and what is not finite stays that.

@@ -18,8 +18,8 @@ use crate::versioned::{FromC, Versioned, extend, read_struct, write_struct};
 /// # Safety
 /// The pointers belong to the tensors of `range`, and the caller vouches for their memory.
 #[inline(always)]
-unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr: f32) -> Outcome {
-    let Parts { mut view, scratch, mut portable, met, .. } = parts;
+unsafe fn step(parts: &mut Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr: f32) -> Outcome {
+    let Parts { view, scratch, portable, met, .. } = parts;
     let tensors = view.tensors();
     for (i, tensor) in tensors.iter().enumerate().take(range.end).skip(range.start) {
         pointers.check(i, tensor).of_tensor(i)?;
@@ -29,15 +29,15 @@ unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr
     view.check(range.clone(), gradient, lr, pointers.grad_scale)?;
 
     #[cfg(feature = "host")]
-    if let Some(host) = parts.host {
+    if let Some(host) = &mut parts.host {
         // SAFETY: checked pointers.
-        let ran = unsafe { host.run(&mut view, range, lr, pointers, met) };
+        let ran = unsafe { host.run(view, range, lr, pointers, met) };
         return met.outcome().and(ran);
     }
     let refreshes = view.refreshes(range.clone(), |tensor| pointers.has_gradient(tensor));
     for job in view.jobs(range, lr, refreshes) {
         // SAFETY: checked pointers, fresh jobs.
-        unsafe { pointers.run(job, scratch, &mut portable, met) };
+        unsafe { pointers.run(job, scratch, portable, met) };
     }
     met.outcome()
 }
@@ -93,14 +93,14 @@ pub unsafe extern "C" fn kls_optimizer_step(
     // SAFETY: the caller vouches for the handle and the arrays.
     unsafe {
         with_handle(optimizer, "kls_optimizer_step", |optimizer| {
-            let parts = optimizer.parts()?;
+            let mut parts = optimizer.parts()?;
             let count = parts.view.tensors().len();
             if tensor_count != count {
                 return Err(KLS_ERROR_TENSOR_COUNT.into());
             }
             let pointers = plain(slice(params, count).of_field("params")?, slice(grads, count).of_field("grads")?, 0);
             check_f32(parts.view.tensors(), &pointers)?;
-            step(parts, 0..count, pointers, lr)
+            step(&mut parts, 0..count, pointers, lr)
         })
     }
 }
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn kls_optimizer_step_tensor(
     // SAFETY: the caller vouches for the handle and the buffers.
     unsafe {
         with_handle(optimizer, "kls_optimizer_step_tensor", |optimizer| {
-            let parts = optimizer.parts()?;
+            let mut parts = optimizer.parts()?;
             if tensor >= parts.view.tensors().len() {
                 return Err(KLS_ERROR_INDEX).of_tensor(tensor);
             }
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn kls_optimizer_step_tensor(
             let (params, grads) = ([param], [grad]);
             let pointers = plain(&params, &grads, tensor);
             check_f32(parts.view.tensors(), &pointers)?;
-            step(parts, tensor..tensor + 1, pointers, lr)
+            step(&mut parts, tensor..tensor + 1, pointers, lr)
         })
     }
 }
@@ -219,7 +219,7 @@ pub unsafe extern "C" fn kls_optimizer_step_with(optimizer: *mut kls_optimizer, 
             if request.reserved != 0 {
                 return Err(KLS_ERROR_RESERVED).of_field("reserved");
             }
-            let parts = optimizer.parts()?;
+            let mut parts = optimizer.parts()?;
             let (first, count) = (request.first_tensor, request.tensor_count);
             if count == 0 && !parts.view.tensors().is_empty() {
                 return Err(Failure::because(KLS_ERROR_TENSOR_COUNT, "It is 0, as kls_step_init leaves it: set it."))
@@ -234,7 +234,7 @@ pub unsafe extern "C" fn kls_optimizer_step_with(optimizer: *mut kls_optimizer, 
                 first,
                 grad_scale: request.grad_scale,
             };
-            step(parts, first..end, pointers, if only_updates { 1.0 } else { request.lr })
+            step(&mut parts, first..end, pointers, if only_updates { 1.0 } else { request.lr })
         })
     }
 }

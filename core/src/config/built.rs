@@ -49,6 +49,8 @@ pub(crate) const BUDGET: bool = cfg!(feature = "refresh-budget");
 pub(crate) const PORTIONS: bool = cfg!(feature = "portions");
 /// Factors and bases in 16 bits.
 pub(crate) const FACTOR_FORMATS: bool = cfg!(feature = "factor-formats");
+/// Numbers that are rounded.
+pub(crate) const ROUNDS: bool = STORAGE || FACTOR_FORMATS;
 /// The measures of an update.
 pub(crate) const MEASURE: bool = cfg!(feature = "measure");
 /// An order of the eigenvectors.

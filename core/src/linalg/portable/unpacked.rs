@@ -26,15 +26,20 @@ fn whole<T: Scalar>(a: MatRef<'_, T>) -> usize {
     if a.col_stride() == 1 || depth * a.col_stride() <= a.data().len() { depth } else { depth - 1 }
 }
 
+/// Whether rows or columns of a matrix are contiguous.
+fn has_strips<T: Scalar>(a: &MatRef<'_, T>) -> bool {
+    a.col_stride() == 1 || (a.row_stride() == 1 && a.col_stride() >= a.rows())
+}
+
 impl<'a, T: Scalar> Strip<'a, T> {
-    /// The rows `i..i + 4` of a matrix and its first `depth` columns; `None` where neither rows nor columns are contiguous.
-    fn rows(a: MatRef<'a, T>, i: usize, depth: usize) -> Option<Self> {
+    /// The rows `i..i + 4` of a matrix that has strips, and its first `depth` columns.
+    fn rows(a: &MatRef<'a, T>, i: usize, depth: usize) -> Self {
         if a.col_stride() == 1 {
             let row = |r: usize| &a.data()[(i + r) * a.row_stride()..][..depth];
-            return Some(Self::Lines([row(0), row(1), row(2), row(3)]));
+            return Self::Lines([row(0), row(1), row(2), row(3)]);
         }
         let stride = a.col_stride();
-        (a.row_stride() == 1 && stride >= a.rows()).then(|| Self::Across { data: &a.data()[..depth * stride], stride, first: i })
+        Self::Across { data: &a.data()[..depth * stride], stride, first: i }
     }
 }
 
@@ -42,32 +47,29 @@ impl<'a, T: Scalar> Strip<'a, T> {
 #[inline(never)]
 pub(super) fn product<T: Scalar>(mut c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     let (m, n, depth) = (c.rows(), c.cols(), a.cols());
-    if depth == 0 {
+    if depth == 0 || !has_strips(&a) || !has_strips(&b.t()) {
         return edge(&mut c, &mode, 0..m, 0..n, a, b);
     }
     let (tiled_m, tiled_n) = (m - m % TILE, n - n % TILE);
     let tiled_depth = whole(a).min(whole(b.t()));
     for i in (0..tiled_m).step_by(TILE) {
-        let rows = Strip::rows(a, i, tiled_depth);
+        let rows = Strip::rows(&a, i, tiled_depth);
         for j in (0..tiled_n).step_by(TILE) {
             if mode.part == Part::Lower && j > i {
                 break;
             }
-            match (&rows, &Strip::rows(b.t(), j, tiled_depth)) {
-                (Some(rows), Some(columns)) => {
-                    tile(&mut c, &mode, (i, j), rows, columns);
-                    if tiled_depth < depth {
-                        last_step(&mut c, &mode, (i, j), a, b);
-                    }
-                }
-                _ => edge(&mut c, &mode, i..i + TILE, j..j + TILE, a, b),
+            tile(&mut c, &mode, (i, j), &rows, &b, tiled_depth);
+            if tiled_depth < depth {
+                last_step(&mut c, &mode, (i, j), a, b);
             }
         }
         if tiled_n < n {
             edge(&mut c, &mode, i..i + TILE, tiled_n..n, a, b);
         }
     }
-    edge(&mut c, &mode, tiled_m..m, 0..n, a, b);
+    if tiled_m < m {
+        edge(&mut c, &mode, tiled_m..m, 0..n, a, b);
+    }
 }
 
 /// The last `k` of a tile, where it ends with its matrix.
@@ -111,16 +113,17 @@ type Tile<T> = [[T; TILE]; TILE];
 
 /// One tile of `C`, with its first element at `(i, j)`.
 #[inline(never)]
-fn tile<T: Scalar>(c: &mut MatMut<'_, T>, mode: &Mode<T>, (i, j): (usize, usize), rows: &Strip<'_, T>, columns: &Strip<'_, T>) {
+fn tile<T: Scalar>(c: &mut MatMut<'_, T>, mode: &Mode<T>, (i, j): (usize, usize), rows: &Strip<'_, T>, b: &MatRef<'_, T>, depth: usize) {
+    let columns = Strip::rows(&b.t(), j, depth);
     let mut sums = [[T::ZERO; TILE]; TILE];
     if mode.accumulate {
         load(c, (i, j), &mut sums);
     }
     if mode.alpha == T::ONE {
-        multiply_strips(&mut sums, *rows, *columns, |y| y);
+        multiply_strips(&mut sums, *rows, columns, |y| y);
     } else {
         let alpha = mode.alpha;
-        multiply_strips(&mut sums, *rows, *columns, |y| alpha * y);
+        multiply_strips(&mut sums, *rows, columns, |y| alpha * y);
     }
     store(c, mode.part, (i, j), &sums);
 }
@@ -149,6 +152,7 @@ fn load<T: Scalar>(c: &MatMut<'_, T>, (i, j): (usize, usize), sums: &mut Tile<T>
 }
 
 /// Writes it back, of the lower triangle if that is all there is.
+#[inline(always)]
 fn store<T: Scalar>(c: &mut MatMut<'_, T>, part: Part, (i, j): (usize, usize), sums: &Tile<T>) {
     let (row_stride, col_stride) = (c.row_stride(), c.col_stride());
     let whole = part == Part::All || j < i;
