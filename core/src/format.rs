@@ -334,7 +334,8 @@ mod tests {
         let (rows, columns, steps) = (20, 20, 200);
         let seed = Rounding::Stochastic { seed: 3 };
         for x in [1.001_f32, 0.372_2, 3.3e-6] {
-            let kept: [(fn(Choice, f32) -> f32, f64); 3] = [
+            type Kept = fn(Choice, f32) -> f32;
+            let kept: [(Kept, f64); 3] = [
                 (|choice, x| from_bf16(choice.bf16(x)), f64::from(x) / 128.0),
                 // Normal and denormal.
                 (|choice, x| -from_f16(choice.f16(-x)), (f64::from(x) / 1024.0).max(2f64.powi(-24))),

@@ -140,35 +140,19 @@ impl<'a, T: Scalar> Factor<'a, T> {
     /// An element of the lower triangle.
     #[inline(always)]
     fn at(self, i: usize, j: usize) -> T {
-        let number = |i, j| half(self.words, place(self.d, i, j));
         match self.format.of_factors() {
             Format::Native => self.words[i * (i + 1) / 2 + j],
-            Format::Bf16 => T::from_f32(from_bf16(number(i, j))),
-            Format::F16 if i == j => T::from_f32(from_positive(number(i, i))),
-            Format::F16 => T::from_f32(from_f16(number(i, j))) * scale(root_exponent(number(i, i)), root_exponent(number(j, j))),
+            Format::Bf16 | Format::F16 => self.half_at(i, j),
         }
     }
 
-    /// Calls `f` with each element of the lower triangle of a square and the kept one, of a factor in 16 bits.
-    #[inline(always)]
-    fn meet(self, square: &mut [T], f: impl Fn(&mut T, T)) {
-        let mut first = self.d;
-        for (i, row) in square.chunks_exact_mut(self.d).enumerate() {
-            let (below, diagonal) = row.split_at_mut(i);
-            let own = half(self.words, i);
-            let below = below.iter_mut().enumerate();
-            if self.format.of_factors() == Format::F16 {
-                f(&mut diagonal[0], T::from_f32(from_positive(own)));
-                let own = root_exponent(own);
-                below.for_each(|(j, x)| {
-                    let scale = scale(own, root_exponent(half(self.words, j)));
-                    f(x, T::from_f32(from_f16(half(self.words, first + j))) * scale);
-                });
-            } else {
-                f(&mut diagonal[0], T::from_f32(from_bf16(own)));
-                below.for_each(|(j, x)| f(x, T::from_f32(from_bf16(half(self.words, first + j)))));
-            }
-            first += i;
+    #[inline(never)]
+    fn half_at(self, i: usize, j: usize) -> T {
+        let number = |i, j| half(self.words, place(self.d, i, j));
+        match (self.format, i == j) {
+            (Format::F16, true) => T::from_f32(from_positive(number(i, i))),
+            (Format::F16, false) => T::from_f32(from_f16(number(i, j))) * scale(root_exponent(number(i, i)), root_exponent(number(j, j))),
+            (_, _) => T::from_f32(from_bf16(number(i, j))),
         }
     }
 
@@ -178,15 +162,33 @@ impl<'a, T: Scalar> Factor<'a, T> {
         if self.format.of_factors() == Format::Native {
             return packed::average_into_square(self.words, square, self.d, beta);
         }
-        self.average_below(square, beta);
+        self.average_halves(square, beta);
         packed::mirror_up(square, self.d);
     }
 
-    /// The same of the lower triangle alone.
-    #[inline(always)]
-    fn average_below(self, square: &mut [T], beta: T) {
+    /// The same of the lower triangle alone, of a factor in 16 bits. One copy of it in a program is enough: it does not vectorise.
+    #[inline(never)]
+    fn average_halves(self, square: &mut [T], beta: T) {
         let fresh = T::ONE - beta;
-        self.meet(square, |x, s| *x = beta * s + fresh * *x);
+        let mut first = self.d;
+        for (i, row) in square.chunks_exact_mut(self.d).enumerate() {
+            let (below, diagonal) = row.split_at_mut(i);
+            let below = below.iter_mut().enumerate();
+            let own = half(self.words, i);
+            let average = |x: &mut T, s: T| *x = beta * s + fresh * *x;
+            if self.format.of_factors() == Format::F16 {
+                average(&mut diagonal[0], T::from_f32(from_positive(own)));
+                let own = root_exponent(own);
+                below.for_each(|(j, x)| {
+                    let scale = scale(own, root_exponent(half(self.words, j)));
+                    average(x, T::from_f32(from_f16(half(self.words, first + j))) * scale);
+                });
+            } else {
+                average(&mut diagonal[0], T::from_f32(from_bf16(own)));
+                below.for_each(|(j, x)| average(x, T::from_f32(from_bf16(half(self.words, first + j)))));
+            }
+            first += i;
+        }
     }
 
     /// Expands it into a symmetric square.
@@ -194,8 +196,8 @@ impl<'a, T: Scalar> Factor<'a, T> {
         if self.format.of_factors() == Format::Native {
             return packed::unpack(self.words, square, self.d);
         }
-        self.meet(square, |x, s| *x = s);
-        packed::mirror_up(square, self.d);
+        square.fill(T::ZERO);
+        self.average_into_square(square, T::ONE);
     }
 
     /// `S / ||S||_F` as a square; `I / sqrt(d)` of a factor of zero.
@@ -239,10 +241,15 @@ impl<T: Scalar> FactorMut<'_, T> {
     /// Keeps the lower triangle of a square.
     #[inline(always)]
     pub(crate) fn keep(&mut self, square: &[T], rounder: Rounder) {
-        let (d, words) = (self.d, &mut *self.words);
         if self.format.of_factors() == Format::Native {
-            return packed::pack(words, square, d);
+            return packed::pack(self.words, square, self.d);
         }
+        self.keep_halves(square, rounder);
+    }
+
+    #[inline(never)]
+    fn keep_halves(&mut self, square: &[T], rounder: Rounder) {
+        let (d, words) = (self.d, &mut *self.words);
         let mut first = d;
         for (i, row) in square.chunks_exact(d).enumerate() {
             let (below, diagonal, mut choices) = (row[..i].iter().enumerate(), row[i].to_f32(), rounder.row(i));
@@ -269,8 +276,8 @@ impl<T: Scalar> FactorMut<'_, T> {
         if self.format.of_factors() == Format::Native {
             return packed::average(self.words, delta, self.d, beta);
         }
-        Factor { format: self.format, words: &*self.words, d: self.d }.average_below(delta, beta);
-        self.keep(delta, rounder);
+        Factor { format: self.format, words: &*self.words, d: self.d }.average_halves(delta, beta);
+        self.keep_halves(delta, rounder);
     }
 
     /// Multiplies it by an even power of two, which is exact unless a number leaves the range.

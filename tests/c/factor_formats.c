@@ -100,7 +100,7 @@ const char *test_factor_formats(void) {
 /* A program of the second header knows nothing of it: its structs end before, and its factors stay in f32. */
 const char *test_config_of_the_second_header(void) {
     static fixture f;
-    enum { SIZE = offsetof(kls_config, factor_format) };
+    enum { SIZE = offsetof(kls_config, refresh_portion) };
     union {
         uint64_t aligned;
         unsigned char bytes[2 * SIZE];

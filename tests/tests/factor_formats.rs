@@ -326,6 +326,28 @@ fn small_turns_and_small_shares_add_up() {
     }
 }
 
+/// Of a covariance that spans twelve decades on either side, eigenvalues come out as in `f32` as far down as said.
+#[test]
+fn small_eigenvalues_are_told_from_rounding() {
+    let graded = Graded::new([16, 32], 1e12, 0.0);
+    let eigenvalues = |factor_format| {
+        let mut core = updates(Config { factor_format, ..Config::<f32>::kl_shampoo() }, &graded, 1200).core;
+        [0, 1].map(|k| {
+            let mut lambda = core.read(StatePart::Eigenvalues(k));
+            lambda.sort_by(|a, b| b.total_cmp(a));
+            let largest = lambda[0];
+            lambda.iter().map(|l| l / largest).collect::<Vec<f32>>()
+        })
+    };
+    let reference = eigenvalues(Format::Native);
+    for (format, smallest) in [(Format::Bf16, 3e-6), (Format::F16, 3e-8)] {
+        for (own, reference) in eigenvalues(format).iter().flatten().zip(reference.iter().flatten()) {
+            let ratio = own / reference;
+            assert!(*reference < smallest || (0.6..1.7).contains(&ratio), "{format:?}: {own:e} {reference:e}");
+        }
+    }
+}
+
 #[test]
 fn bases_stay_orthogonal_over_ten_thousand_refreshes() {
     let graded = Graded::new([6, 8], 1e3, 1e-3);
