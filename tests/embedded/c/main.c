@@ -4,7 +4,7 @@
  * happened.
  *
  * Arguments:
- *   steps=N              of the training, 300 by default
+ *   steps=N              of the training, 400 by default
  *   power-fails-at=N     the N-th operation of the flash, an erasure or 8 bytes, is the last, and done by half
  *   power-fails-after=N  the N-th step is the last
  *   errors               calls that fail are made now and then, and change nothing
@@ -21,7 +21,7 @@
 #include "store.h"
 #include "training.h"
 
-enum { STEPS = 300, STEPS_BETWEEN_SAVES = 20, STEPS_BETWEEN_ERRORS = 50 };
+enum { STEPS = 400, STEPS_BETWEEN_SAVES = 20, STEPS_BETWEEN_ERRORS = 50 };
 
 _Noreturn void power_fails(void) {
     printf("the power fails\n");

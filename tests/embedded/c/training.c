@@ -7,7 +7,7 @@
 /* What kls_optimizer_query asks for, at least: kls_optimizer_init compares. */
 enum { OPTIMIZER_BYTES = 160 * 1024 };
 static const float LEARNING_RATE = 0.01f;
-static const uint32_t SEED = 1;
+static const uint32_t SEED = 5;
 
 static alignas(64) unsigned char memory[OPTIMIZER_BYTES];
 

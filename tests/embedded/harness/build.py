@@ -8,14 +8,14 @@ from .command import run
 from .paths import EMBEDDED, ROOT, TARGET
 
 
-def rust(board: Board, package: str) -> Path:
+def rust(board: Board, package: str, profile: str = "release") -> Path:
     """A program of this workspace for a board."""
     options, environment = toolchain.rust(board.target)
     # A board has options of its own, so it has a folder of its own.
     folder = TARGET / board.name
-    command = ["cargo", "build", "--quiet", "--release", "--locked", "-p", package, "--config", board.config, *options]
+    command = ["cargo", "build", "--quiet", "--profile", profile, "--locked", "-p", package, "--config", board.config, *options]
     run(command, cwd=EMBEDDED, env=environment | {"CARGO_TARGET_DIR": str(folder)})
-    return folder / board.target / "release" / package
+    return folder / board.target / profile / package
 
 
 def host(package: str) -> Path:

@@ -44,10 +44,10 @@ impl Counter {
         timer.enable_counter();
         timer.enable_interrupt();
         let counter = Self { hertz: u64::from(hertz) };
-        let before = counter.read();
+        let before = counter.ticks();
         // SAFETY: a loop of two instructions, which touches one register.
         unsafe { asm!("2:", "subs {turns}, #1", "bne 2b", turns = inout(reg) TURNS => _, options(nomem, nostack)) };
-        let counted = counter.read() - before;
+        let counted = counter.instructions(counter.ticks() - before);
         let there_are = u64::from(2 * TURNS);
         assert!((there_are..there_are + 100).contains(&counted), "{counted} instructions counted where there are {there_are}");
         counter
@@ -55,7 +55,11 @@ impl Counter {
 
     /// Instructions executed so far, to within one or two, these questions included.
     pub fn read(&self) -> u64 {
-        self.ticks() * PER_SECOND / self.hertz
+        self.instructions(self.ticks())
+    }
+
+    fn instructions(&self, ticks: u64) -> u64 {
+        ticks * PER_SECOND / self.hertz
     }
 
     fn ticks(&self) -> u64 {

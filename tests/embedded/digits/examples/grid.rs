@@ -48,7 +48,7 @@ macro_rules! network {
 }
 
 network!(Perceptron, 4, |network, random| network.start(random));
-network!(Softmax, 2, |_, _| ());
+network!(Softmax, 1, |_, _| ());
 
 /// Test images that are classified rightly after training.
 fn train<N: Network<TENSORS>, const TENSORS: usize>(config: Config<f32>, rate: f32, steps: u32, seed: u32) -> u32 {
@@ -74,12 +74,12 @@ fn grid<N: Network<TENSORS>, const TENSORS: usize>(steps: u32, seeds: u32) {
     println!("test accuracy in % after {steps} steps of {BATCH} images: mean (worst to best) of {seeds} seeds");
     type Preset = fn() -> Config<f32>;
     let methods: [(&str, Preset, f32); 3] = [
-        ("KL-Shampoo", Config::<f32>::kl_shampoo as Preset, 0.001_25),
-        ("AdamW", Config::<f32>::adamw as Preset, 0.001_25),
-        ("SGD", Config::<f32>::sgd as Preset, 0.04),
+        ("KL-Shampoo", Config::<f32>::kl_shampoo as Preset, 0.002_5),
+        ("AdamW", Config::<f32>::adamw as Preset, 0.002_5),
+        ("SGD", Config::<f32>::sgd as Preset, 0.08),
     ];
     for (name, preset, lowest) in methods {
-        for rate in (0..7).map(|i| lowest * (1 << i) as f32) {
+        for rate in (0..9).map(|i| lowest * (1 << i) as f32) {
             let scores: Vec<_> =
                 (1..=seeds).map(|seed| f64::from(train::<N, TENSORS>(preset(), rate, steps, seed)) * 100.0 / TEST as f64).collect();
             let mean = scores.iter().sum::<f64>() / scores.len() as f64;
@@ -95,7 +95,7 @@ fn main() {
     let (steps, seeds) = (steps.parse().expect(USAGE), seeds.parse().expect(USAGE));
     match network.as_str() {
         "perceptron" => grid::<Perceptron, 4>(steps, seeds),
-        "softmax" => grid::<Softmax, 2>(steps, seeds),
+        "softmax" => grid::<Softmax, 1>(steps, seeds),
         _ => panic!("{USAGE}"),
     }
 }

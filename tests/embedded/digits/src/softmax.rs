@@ -7,29 +7,29 @@ use crate::loss::{differentiate, largest};
 /// An image shrunk to 4 x 4.
 const INPUTS: usize = 16;
 
-/// A softmax layer of 16 inputs, sums of 2 x 2 pixels, and 10 outputs: its parameters, or the gradient with respect to them.
+/// A softmax layer of 16 inputs, sums of 2 x 2 pixels, and 10 outputs: its weights, or the gradient with respect to them. Biases would add
+/// nothing to what it gets right.
 #[derive(Clone, Debug)]
 pub struct Softmax {
     /// 10 x 16.
     weights: [f32; CLASSES * INPUTS],
-    bias: [f32; CLASSES],
 }
 
 impl Softmax {
-    /// The dims of its tensors, in the order of [`Self::tensors`].
-    pub const DIMS: [&[usize]; 2] = [&[CLASSES, INPUTS], &[CLASSES]];
+    /// The dims of its tensor.
+    pub const DIMS: [&[usize]; 1] = [&[CLASSES, INPUTS]];
 
     /// All zero, a good place to start.
-    pub const ZERO: Self = Self { weights: [0.0; CLASSES * INPUTS], bias: [0.0; CLASSES] };
+    pub const ZERO: Self = Self { weights: [0.0; CLASSES * INPUTS] };
 
-    /// Its tensors.
-    pub const fn tensors(&self) -> [&[f32]; 2] {
-        [&self.weights, &self.bias]
+    /// Its tensor.
+    pub const fn tensors(&self) -> [&[f32]; 1] {
+        [&self.weights]
     }
 
-    /// Its tensors, to write.
-    pub const fn tensors_mut(&mut self) -> [&mut [f32]; 2] {
-        [&mut self.weights, &mut self.bias]
+    /// Its tensor, to write.
+    pub const fn tensors_mut(&mut self) -> [&mut [f32]; 1] {
+        [&mut self.weights]
     }
 
     /// The digit that it sees.
@@ -46,7 +46,6 @@ impl Softmax {
             let (inputs, mut errors) = self.forward(&image);
             differentiate(&mut errors, image.label, 1.0 / batch as f32);
             for (class, &error) in errors.iter().enumerate() {
-                gradient.bias[class] += error;
                 for (sum, &input) in gradient.weights[class * INPUTS..][..INPUTS].iter_mut().zip(&inputs) {
                     *sum += error * input;
                 }
@@ -61,7 +60,7 @@ impl Softmax {
             let sum: u8 = [0, 1, 8, 9].iter().map(|next| image.pixels[corner + next]).sum();
             f32::from(sum) / 64.0
         });
-        let mut outputs = self.bias;
+        let mut outputs = [0.0; CLASSES];
         for (output, weights) in outputs.iter_mut().zip(self.weights.chunks_exact(INPUTS)) {
             for (&weight, &input) in weights.iter().zip(&inputs) {
                 *output += weight * input;

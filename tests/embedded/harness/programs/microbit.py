@@ -4,6 +4,6 @@ from .. import boards, build, memory, qemu
 
 
 def run() -> None:
-    program = build.rust(boards.M0, "microbit")
+    program = build.rust(boards.M0, "microbit", "small")
     memory.check(program)
     qemu.run(boards.M0, program)
