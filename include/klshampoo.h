@@ -547,6 +547,14 @@ typedef struct kls_config {
   int32_t measure;
   // Multiplies the learning rate given to a step; at least 0. Default 1.
   float lr_scale;
+  // For loops with a deadline: floating-point operations of a refresh that a step of a slice (or piece of one) spends at most. The
+  // refresh is then made in portions over many steps, by Householder reflections, and takes 2 d^2 + 3 d + 5 elements of state more, d
+  // the longest full dim. kls_optimizer_plan says what a step then takes at most, and how many steps a refresh does. 0 (the default): a
+  // refresh is made in one step. For QR refreshes with KLS_EIGENVALUES_AVERAGE, but not with KLS_ESTIMATOR_FROBENIUS_FACTOR or
+  // KLS_DIRECTION_TRACE_SCALED.
+  uint32_t refresh_portion;
+  // 0.
+  uint32_t reserved;
 } kls_config;
 
 // One parameter tensor: by default row-major, dense, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
@@ -666,6 +674,11 @@ typedef struct kls_plan {
   uint64_t step_flops;
   // The same of products and factorisations of a refresh, on top of that.
   uint64_t refresh_flops;
+  // What a refresh adds to one step at most: all of it, unless it is made in portions. No step takes more than step_flops and this.
+  uint64_t refresh_step_flops;
+  // Steps from the one in which a refresh becomes due to the one that turns the last basis, if it is made in portions and none of
+  // them waits; else 0.
+  uint64_t refresh_steps;
 } kls_plan;
 
 // A step with everything that one can ask for. Fill it with kls_step_init, then change what you want.
@@ -826,6 +839,9 @@ typedef struct kls_similarity {
 
 // The strides let indices of a tensor share an element, or interleave dims.
 #define KLS_ERROR_STRIDES 50
+
+// Refreshes in portions are QR refreshes of methods that read a factor for nothing else.
+#define KLS_ERROR_REFRESH_PORTION 51
 
 // A tensor has 1 to KLS_MAX_ORDER dims.
 #define KLS_ERROR_ORDER 40
@@ -1210,7 +1226,7 @@ kls_status kls_config_init(struct kls_config *config,
 
 // Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
 //
-// Errors: those of the groups and tensors (KLS_ERROR_BETA ... KLS_ERROR_STRIDES, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_RESERVED), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
+// Errors: those of the groups and tensors (KLS_ERROR_BETA ... KLS_ERROR_REFRESH_PORTION, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_RESERVED), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
 // KLS_ERROR_STRUCT_SIZE; `size` and `alignment` are then untouched.
 //
 // # Safety
@@ -1267,8 +1283,8 @@ kls_status kls_optimizer_state_bytes(const struct kls_optimizer *optimizer,
 // `optimizer` is a handle that no other thread uses.
 kls_status kls_optimizer_set_group(struct kls_optimizer *optimizer, size_t group, float lr_scale, float weight_decay);
 
-// Bounds the floating-point operations that one call of a step spends on refreshes, as kls_plan counts them (refresh_flops), from the next
-// step on: what would go beyond waits for the next step, the longest overdue first. One refresh a step is made in any case. 0: no
+// Bounds the floating-point operations that one call of a step spends on refreshes, as kls_plan counts them (refresh_step_flops), from the
+// next step on: what would go beyond waits for the next step, the longest overdue first. One refresh a step is made in any case. 0: no
 // bound, the default. A slice's first step, which sets its basis, is not bounded. Together with staggered refreshes it bounds the longest step; a budget below the mean demand lengthens the periods.
 // The budget is not part of the state.
 //
@@ -1291,7 +1307,7 @@ kls_status kls_optimizer_plan(struct kls_optimizer *optimizer,
                               size_t struct_size);
 
 // Predicted floating-point operations of the table's step number `step` (the first one is 1): products and factorisations, if all
-// tensors have a gradient in every step and no refresh is left out.
+// tensors have a gradient in every step and no refresh is left out. With refreshes in portions, the most that the step may take.
 //
 // Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's; `flops` is then untouched.
 //

@@ -28,6 +28,7 @@ fn main() {
         "diagnostics.c",
         "methods.c",
         "pieces.c",
+        "portions.c",
         "formats.c",
         "errors_text.c",
         "callbacks.c",

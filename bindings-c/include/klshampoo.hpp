@@ -110,6 +110,7 @@ enum class [[nodiscard]] status : kls_status {
     pieces = KLS_ERROR_PIECES,
     format = KLS_ERROR_FORMAT,
     strides = KLS_ERROR_STRIDES,
+    refresh_portion = KLS_ERROR_REFRESH_PORTION,
     learning_rate = KLS_ERROR_LEARNING_RATE,
     tensor_count = KLS_ERROR_TENSOR_COUNT,
     index = KLS_ERROR_INDEX,

@@ -1,5 +1,6 @@
 //! The direction of a tensor that a basis turns: divided in the eigenbasis, rotated back, given its length.
 
+use crate::config::built;
 use crate::config::{Damping, Direction, FirstBasis, Graft, Momentum, StepOrder};
 use crate::direction::{Correction, Root, average, trace_scales};
 use crate::layout::Scratch;
@@ -11,7 +12,7 @@ use crate::step::{Refreshed, SliceStep, tables};
 use crate::unfold::{Precision, Rotate, Start, chain_starts_in_second, rotate};
 use crate::{Mode, Scalar, eigenvalues, graft, packed};
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// `M~' = beta1 M~ + (1 - beta1) G~`, in the place of the projected gradient where nothing else needs that.
     pub(crate) fn average_momentum(&mut self) {
         let parts = self.layout.parts();
@@ -40,6 +41,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// `U = (M~ . prod_k lambda_k^{-p}) x_k Q_k`, or with another denominator, with the eigenvalues and bases that the convention's order
     /// gives it.
+    #[inline(never)]
     pub(crate) fn apply(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let correction = Correction::new(self.config, &self.header);
         self.look_ahead();
@@ -64,8 +66,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// Whether there is something to precondition with: the identity basis at the start waits for the first refresh that is due.
     pub(crate) fn preconditions(&self) -> bool {
-        let due_before = self.due && self.config.step_order == StepOrder::EstimateFirst;
-        self.config.first_basis == FirstBasis::Gradient || self.header.last_refresh > 0 || due_before
+        let due_before = self.due && self.config.step_order.built() == StepOrder::EstimateFirst;
+        let refreshed = match self.refreshes_in_portions() {
+            false => self.header.last_refresh > 0 || due_before,
+            // It is made some steps after it is due.
+            true => self.header.refreshes > 0 || self.header.refresh_failures > 0 || self.header.refreshes_skipped > 0,
+        };
+        self.config.first_basis.built() == FirstBasis::Gradient || refreshed
     }
 
     /// Nesterov's numerator, in the place of the projected gradient.
@@ -95,10 +102,10 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         /// Elements of a block of second moments: they are formed again in the commit and need no buffer of the tensor's size.
         const BLOCK: usize = 64;
         let config = self.config;
-        if config.graft == Graft::None {
+        if config.graft.built() == Graft::None {
             return Ok(None);
         }
-        if config.graft == Graft::Adam {
+        if config.graft.built() == Graft::Adam {
             // Adam divides per element of the parameter, so its numerator leaves the eigenbasis.
             self.rotate_numerator()?;
         }
@@ -127,7 +134,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let Scratch { gradient, momentum, second_moment, product, update, weight, .. } = &mut self.scratch;
         let numerator = if config.momentum == Momentum::Average { &**momentum } else { &**gradient };
         let start = if chain_starts_in_second(shape) { &mut **product } else { &mut **update };
-        let (second, normaliser) = (config.direction == Direction::SecondMoment, correction.normaliser(eps));
+        let (second, normaliser) = (config.direction.built() == Direction::SecondMoment, correction.normaliser(eps));
         let roots = tables(shape, weight);
         self.linalg.vectorise(|linalg| {
             if second {
@@ -142,7 +149,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// Grafts and caps the update.
     fn set_length(&mut self, grafted: Option<Norm<T>>) {
-        if grafted.is_none() && self.config.rms_cap.is_none() {
+        if !built::GRAFTING || (grafted.is_none() && self.config.rms_cap.is_none()) {
             return;
         }
         let update = &mut *self.scratch.update;
@@ -156,18 +163,18 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let (shape, config) = (self.layout.shape(), self.config);
         // Denominators by second moments have no eigenvalues.
         let Some(p) = config.direction.power(shape) else { return config.eps };
-        let lambda = match config.step_order {
+        let lambda = match config.step_order.built() {
             StepOrder::ApplyFirst => &self.state.lambda,
             StepOrder::EstimateFirst => &self.scratch.lambda,
         };
-        let (added_to_each, added) = match config.damping {
+        let (added_to_each, added) = match config.damping.built() {
             Damping::Denominator => (T::ZERO, config.eps),
             Damping::Factor => (config.eps, T::ZERO),
         };
         for (root, lambda) in self.scratch.weight.iter_mut().zip(lambda) {
             eigenvalues::powers(&*self.linalg, lambda, added_to_each, p, root);
         }
-        if config.direction == Direction::TraceScaled {
+        if config.direction.built() == Direction::TraceScaled {
             self.scale_by_traces();
         }
         added
@@ -187,7 +194,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let sum = |diagonal: &mut dyn Iterator<Item = T>| diagonal.fold(T::ZERO, |sum, x| sum + x);
         let of_square = || sum(&mut self.scratch.delta[k].iter().step_by(d + 1).copied());
         let old = || sum(&mut packed::diagonal(factor, d));
-        match (self.layout.shape().mode(k), self.config.step_order) {
+        match (self.layout.shape().mode(k), self.config.step_order.built()) {
             (Mode::Full, StepOrder::ApplyFirst) => old(),
             (Mode::Full, StepOrder::EstimateFirst) if self.refreshed.tried => of_square(),
             (Mode::Full, StepOrder::EstimateFirst) => self.config.beta2 * old() + (T::ONE - self.config.beta2) * of_square(),

@@ -89,6 +89,6 @@ mod tests {
         assert_eq!(made(0, [(1, 50), (0, 50), (2, 50)]), [false, false, true]);
         assert_eq!(made(0, [(0, 50), (0, 50)]), [true, false]);
         assert_eq!(made(u64::MAX, [(7, u64::MAX), (0, u64::MAX)]), [true, true]);
-        assert_eq!(made(5, []), []);
+        assert_eq!(made(5, []), [false; 0]);
     }
 }

@@ -12,7 +12,7 @@ use crate::shape::MAX_ORDER;
 use crate::staleness::Staleness;
 use crate::step::{SliceError, check, tables};
 use crate::unfold::{Precision, Rotate, Start, rotate};
-use crate::{Config, GradientFault, Layout, Mode, Scalar, Shape, SliceHeader, Tensor, eigenvalues, eigenvectors, packed};
+use crate::{Config, GradientFault, Layout, Mode, Scalar, Shape, SliceHeader, Tensor, eigenvalues, eigenvectors, packed, portions};
 
 /// What there is to say about one mode of a slice.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,22 +106,23 @@ impl<T: Scalar> Optimizer<'_, T> {
         }
         let (d, regions, scratch) = (shape.dim(k), layout.regions(), layout.split_scratch(scratch));
         let (mut staleness, mut orthogonality_error) = (Staleness { mean: T::ZERO, max: T::ZERO }, T::ZERO);
+        let lambda = &mut *scratch.weight[k];
+        if layout.has_lambda(k) {
+            lambda.copy_from_slice(&state[regions.lambda[k].clone()]);
+        }
         if full {
             let square = &mut scratch.square[..d * d];
-            packed::unpack(&state[regions.factor[k].clone()], square, d);
+            let kept = (&state[regions.factor[k].clone()], &state[regions.pending]);
+            portions::unpack_factor(shape, k, kept, square, scratch.rotation, scratch.work);
             staleness = Staleness::of(square, d);
+            if !layout.has_lambda(k) {
+                // Rounding in a refresh may leave the smallest ones below zero.
+                lambda.iter_mut().zip(square.iter().step_by(d + 1)).for_each(|(lambda, &x)| *lambda = x.max(T::ZERO));
+            }
             let basis = &state[regions.basis[k].clone()];
             orthogonality_error = eigenvectors::orthogonality_error(linalg, d, basis, square)
                 .and_then(|error| error.ok_or(LinAlgError::NotFinite))
                 .map_err(|error| fail(StepErrorKind::Slice(error.into())))?;
-        }
-        let lambda = &mut *scratch.weight[k];
-        if layout.has_lambda(k) {
-            lambda.copy_from_slice(&state[regions.lambda[k].clone()]);
-        } else {
-            // Rounding in a refresh may leave the smallest ones below zero.
-            let diagonal = packed::diagonal(&state[regions.factor[k].clone()], d);
-            lambda.iter_mut().zip(diagonal).for_each(|(lambda, x)| *lambda = x.max(T::ZERO));
         }
         let lambda_max = lambda.iter().fold(T::ZERO, |largest, &l| largest.max(l));
         Ok(ModeReport {
@@ -179,7 +180,7 @@ impl<T: Scalar> Reading<'_, T> {
         let started = self.header.started != 0;
         let waits = self.layout.shape().preconditioned_modes() > 0 && !started;
         // A first step of factors only leaves the second moment at zero.
-        let skipped = u64::from(started && self.config.first_step == FirstStep::FactorsOnly);
+        let skipped = u64::from(started && self.config.first_step.built() == FirstStep::FactorsOnly);
         let averaged = self.config.direction != Direction::SecondMoment || self.header.step > skipped;
         !waits && averaged
     }
@@ -208,7 +209,7 @@ impl<T: Scalar> Reading<'_, T> {
 
         let regions = self.layout.regions();
         let mut scratch = self.layout.split_scratch(scratch);
-        let projected = if shape.full_modes() > 0 {
+        let projected = if shape.is_turned() {
             let bases = core::array::from_fn(|k| &self.state[regions.basis[k].clone()]);
             rotate(linalg, Precision::Full, shape, bases, Rotate::Into, Start::External(grad), [scratch.gradient, scratch.product])?;
             &*scratch.gradient

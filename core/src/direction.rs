@@ -74,7 +74,7 @@ pub(crate) struct Correction<T> {
 impl<T: Scalar> Correction<T> {
     pub fn new(config: &Config<T>, header: &SliceHeader) -> Self {
         // Averages that a first step of factors only has not touched are one step younger.
-        let skipped = u64::from(header.started != 0 && config.first_step == FirstStep::FactorsOnly);
+        let skipped = u64::from(header.started != 0 && config.first_step.built() == FirstStep::FactorsOnly);
         let age = T::from_usize((header.step - skipped) as usize);
         // The weights of an average of `age` numbers from zero add up to this.
         let sum = |beta: T, age: T| T::ONE - beta.powf(age);
@@ -83,13 +83,13 @@ impl<T: Scalar> Correction<T> {
             Momentum::Nesterov => T::ONE / sum(config.beta1, age + T::ONE),
             Momentum::None => T::ONE,
         };
-        match config.bias_correction {
+        match config.bias_correction.built() {
             BiasCorrection::None => Self { numerator: T::ONE, second: T::ONE, factor: T::ONE },
             BiasCorrection::StepSize => Self { numerator: numerator() * sum(config.beta2, age).sqrt(), second: T::ONE, factor: T::ONE },
             BiasCorrection::Moments => {
                 let second = T::ONE / sum(config.beta2, age);
                 // The factors have averaged a gradient in a first step of factors only too.
-                let factor = match (config.first_step, config.factor_init) {
+                let factor = match (config.first_step.built(), config.factor_init.built()) {
                     (FirstStep::Full, FactorInit::Lambda) => T::ONE,
                     (FirstStep::Full, FactorInit::Zero) | (FirstStep::FactorsOnly, _) => {
                         T::ONE / sum(config.beta2, T::from_usize(header.step as usize))

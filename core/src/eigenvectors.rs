@@ -48,6 +48,12 @@ pub(crate) fn polish<T: Scalar, L: LinAlg<T>>(
     let q = MatRef::row_major(q, d, d);
     linalg.matmul_lower(MatMut::row_major(square, d, d), false, T::ONE, q.t(), q)?;
     packed::mirror_up(square, d);
+    newton_schulz(square, d);
+    linalg.matmul(MatMut::row_major(out, d, d), false, q, MatRef::row_major(square, d, d))
+}
+
+/// `(3 I - A) / 2` in the place of `A`.
+pub(crate) fn newton_schulz<T: Scalar>(square: &mut [T], d: usize) {
     let half = T::exp2i(-1);
     for (i, row) in square.chunks_exact_mut(d).enumerate() {
         for x in row.iter_mut() {
@@ -55,7 +61,6 @@ pub(crate) fn polish<T: Scalar, L: LinAlg<T>>(
         }
         row[i] += T::ONE + half;
     }
-    linalg.matmul(MatMut::row_major(out, d, d), false, q, MatRef::row_major(square, d, d))
 }
 
 /// The largest element of `|Q^T Q - I|`; `None` if one is not finite. `gram` is `d x d`.

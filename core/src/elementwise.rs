@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use crate::config::built;
 use crate::config::{Direction, Graft, Momentum};
 use crate::direction::{Correction, Decay, Root};
 use crate::layout::State;
@@ -34,7 +35,7 @@ struct Blocks<'a, T, G: ?Sized> {
     grad: &'a GradStream<'a, T, G>,
 }
 
-impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
+impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'_, 'a, T, L> {
     /// The blocks, and what they are written to.
     fn blocks<'s, G: ?Sized>(
         &'s mut self,
@@ -74,16 +75,16 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'a, T, L> {
         let (shape, config) = (self.layout.shape(), self.config);
         let (blocks, linalg, state, header) = self.blocks(grad);
         let mut factor = T::ONE;
-        if config.graft != Graft::None || config.rms_cap.is_some() {
+        if built::GRAFTING && (config.graft != Graft::None || config.rms_cap.is_some()) {
             let (mut natural, mut grafted) = (Norm::ZERO, Norm::ZERO);
             blocks.for_each(linalg, state, |range, block, _, _| {
                 natural.add(&block.direction[..range.len()]);
                 grafted.add(&block.graft[..range.len()]);
             });
-            let grafted = (config.graft != Graft::None).then_some(grafted);
+            let grafted = (config.graft.built() != Graft::None).then_some(grafted);
             factor = graft::length_factor(config, shape.elements(), natural, grafted, header);
         }
-        let mut measure = config.measure.then(Measure::new);
+        let mut measure = (built::MEASURE && config.measure).then(Measure::new);
         blocks.for_each(linalg, state, |range, block, grad, state| {
             let n = range.len();
             if let Some(measure) = &mut measure {
@@ -167,7 +168,7 @@ impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
             }
         };
         let out = &mut block.direction[..n];
-        match config.direction {
+        match config.direction.built() {
             Direction::SecondMoment => {
                 let (kept, fresh) = (config.beta2, T::ONE - config.beta2);
                 for ((new, &d), &g) in block.second_moment.iter_mut().zip(&state.second_moment[range.clone()]).zip(grad) {
@@ -175,7 +176,7 @@ impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
                 }
                 self.correction.normaliser(self.eps).divide(linalg, numerator, &block.second_moment[..n], out);
             }
-            _ if !self.preconditions || config.direction == Direction::Momentum => {
+            _ if !self.preconditions || config.direction.built() == Direction::Momentum => {
                 for (out, &m) in out.iter_mut().zip(numerator) {
                     *out = m * self.correction.numerator;
                 }
@@ -190,7 +191,7 @@ impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
             }
         }
         graft::direction(linalg, config, &self.correction, (numerator, grad, &block.graft_moment[..n]), &mut block.graft[..n]);
-        if !self.preconditions && config.graft != Graft::None {
+        if !self.preconditions && config.graft.built() != Graft::None {
             block.direction = block.graft;
         }
     }

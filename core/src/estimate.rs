@@ -1,5 +1,6 @@
 //! The estimate: what each mode's factor and eigenvalues see of the gradient (ALGORITHMS sections 2 and 3).
 
+use crate::config::built;
 use crate::config::{Divisor, Eigenvalues, EstimateOrder};
 use crate::direction::Correction;
 use crate::layout::Scratch;
@@ -20,18 +21,19 @@ fn weigh<T: Scalar>(linalg: &impl LinAlg<T>, estimator: Estimator, lambda: &[T],
     });
 }
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// `Delta~_k` of all full modes and the new eigenvalues of all preconditioned ones, from the state of before this step (Jacobi).
+    #[inline(never)]
     pub(crate) fn estimate(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let (shape, config) = (self.layout.shape(), self.config);
         self.weigh_all();
-        if config.estimator == Estimator::FrobeniusFactor {
+        if config.estimator.built() == Estimator::FrobeniusFactor {
             // The bases' place is free until the refresh.
             for k in (0..shape.order()).filter(|&k| shape.is_full(k)) {
                 packed::unpack_normalised(self.state.factor[k], self.scratch.basis[k], shape.dim(k));
             }
         }
-        let mixed = config.estimate_order == EstimateOrder::ReferenceKl && shape.order() == 3;
+        let mixed = built::HIGH_ORDER && config.estimate_order.built() == EstimateOrder::ReferenceKl && shape.order() == 3;
         for k in (0..shape.order()).rev().filter(|&k| shape.is_preconditioned(k)) {
             let alpha = self.alpha(k);
             self.form(k, alpha, grad)?;
@@ -74,7 +76,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             let divisor = match (shape.mode(j), config.estimator.divisor()) {
                 // Its weight is 1, not normalised.
                 (Mode::Identity, _) => T::from_usize(shape.dim(j)),
-                (Mode::Full, _) if config.estimator == Estimator::FrobeniusFactor => packed::norm(self.state.factor[j], shape.dim(j)),
+                (Mode::Full, _) if config.estimator.built() == Estimator::FrobeniusFactor => {
+                    packed::norm(self.state.factor[j], shape.dim(j))
+                }
                 (_, Divisor::Sum) => eigenvalues::sum(self.state.lambda[j], |l| l),
                 (_, _) => eigenvalues::norm(self.state.lambda[j]),
             };
@@ -86,11 +90,12 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     /// `Delta~_k` of a full mode; its diagonal, or that of a diagonal mode, in the eigenvalues' place.
     fn form(&mut self, k: usize, alpha: T, grad: &[T]) -> Result<(), LinAlgError> {
         let shape = self.layout.shape();
-        let full = shape.is_full(k);
+        let full = !built::PARTIAL || shape.is_full(k);
         if !full && !self.layout.has_lambda(k) {
             return Ok(());
         }
-        let by_factors = self.config.estimator == Estimator::FrobeniusFactor && (0..shape.order()).any(|j| j != k && shape.is_full(j));
+        let by_factors =
+            self.config.estimator.built() == Estimator::FrobeniusFactor && (0..shape.order()).any(|j| j != k && shape.is_full(j));
         if by_factors {
             self.form_by_factors(k, alpha)?;
         } else if full {
@@ -122,7 +127,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let Scratch { gradient, lambda, weight, .. } = &mut self.scratch;
         let mut weights = if self.config.estimator.is_unweighted() { [None; MAX_ORDER] } else { tables(shape, weight) };
         weights[k] = None;
-        let projected = if shape.full_modes() > 0 { &**gradient } else { grad };
+        let projected = if shape.is_turned() { &**gradient } else { grad };
         self.linalg.vectorise(|_| sums_of_squares(shape, &weights, k, projected, lambda[k]));
         lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
     }
@@ -159,7 +164,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         let (kept, fresh) = (config.beta2, T::ONE - config.beta2);
         let (old, new, header) = (&*self.state.lambda[k], &mut *self.scratch.lambda[k], &mut self.header);
         let full = shape.is_full(k);
-        match config.eigenvalues {
+        match config.eigenvalues.built() {
             Eigenvalues::AtRefresh if full && !self.starting => new.copy_from_slice(old),
             Eigenvalues::AtRefresh | Eigenvalues::Instantaneous | Eigenvalues::InstantaneousAfterRefresh if full => {
                 let correction = Correction::new(config, header).factor;

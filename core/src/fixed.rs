@@ -1,5 +1,7 @@
 //! An owner of everything an optimizer needs, for `static` use: no heap, all sizes constants.
 
+use core::num::NonZeroU64;
+
 use heapless::Vec;
 
 use crate::checkpoint::{CheckpointError, Sink, Source};
@@ -7,18 +9,51 @@ use crate::linalg::LinAlg;
 use crate::optimizer::Optimizer;
 use crate::report::{StepError, StepReport};
 use crate::tensor::Totals;
-use crate::{Config, Cost, ModeReport, Scalar, SliceHeader, StatePart, TableError, Tensor, TensorSpec};
+use crate::{Config, ModeReport, Scalar, SliceHeader, StatePart, TableError, Tensor, TensorSpec};
+
+/// A table of tensors that is known when the program is compiled; see [`FixedOptimizer::fill`].
+pub trait StaticTable<T: Scalar> {
+    /// The groups.
+    const GROUPS: &'static [Config<T>];
+    /// The tensors.
+    const TENSORS: &'static [TensorSpec];
+    /// What they need. A table that cannot be (a dim of 0, a group that does not exist) does not compile.
+    const TOTALS: Totals = match Totals::of(Self::GROUPS, Self::TENSORS) {
+        Ok(totals) => totals,
+        Err(TableError::Group) => panic!("a tensor of this table names a group that does not exist"),
+        Err(_) => panic!("a tensor of this table has a dim of 0 or is too large"),
+    };
+}
 
 /// An optimizer with a fixed-capacity table that owns its state and scratch.
 ///
-/// `GROUPS`, `TENSORS` and `SLICES` bound the table; `STATE` and `SCRATCH` are elements: the sum and the maximum over the
-/// tensors of what [`TensorSpec::needs`] gives, which also works in constants.
+/// `GROUPS`, `TENSORS` and `SLICES` bound the table; `STATE` and `SCRATCH` are elements. [`Totals::of`] computes all three of the last
+/// in constants. A new one is all zero bytes: as a `static` it lies in `.bss` and takes nothing of the flash.
+///
+/// ```
+/// use klshampoo::linalg::Portable;
+/// use klshampoo::{Config, FixedOptimizer, StaticTable, TableError, TensorSpec};
+///
+/// struct Net;
+/// impl StaticTable<f32> for Net {
+///     const GROUPS: &'static [Config<f32>] = &[Config::<f32>::kl_shampoo(), Config::<f32>::adamw()];
+///     const TENSORS: &'static [TensorSpec] = &[TensorSpec::matrix(16, 32), TensorSpec::vector(16).group(1)];
+/// }
+/// const STATE: usize = Net::TOTALS.state_len;
+/// const SCRATCH: usize = Net::TOTALS.scratch_len;
+/// type NetOptimizer = FixedOptimizer<f32, Portable, 2, 2, 2, STATE, SCRATCH>;
+///
+/// static OPTIMIZER: std::sync::Mutex<NetOptimizer> = std::sync::Mutex::new(NetOptimizer::new(Portable));
+/// OPTIMIZER.lock().unwrap().fill::<Net>()?;
+/// # Ok::<(), TableError>(())
+/// ```
 #[derive(Debug)]
 pub struct FixedOptimizer<T, L, const GROUPS: usize, const TENSORS: usize, const SLICES: usize, const STATE: usize, const SCRATCH: usize> {
     groups: Vec<Config<T>, GROUPS>,
     tensors: Vec<Tensor, TENSORS>,
     totals: Totals,
-    refresh_budget: u64,
+    /// Floating-point operations of a step's refreshes; `None` for no budget. All zero bytes in a new table, which so lies in `.bss`.
+    refresh_budget: Option<NonZeroU64>,
     headers: [SliceHeader; SLICES],
     state: [T; STATE],
     scratch: [T; SCRATCH],
@@ -33,13 +68,51 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
         Self {
             groups: Vec::new(),
             tensors: Vec::new(),
-            totals: Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } },
-            refresh_budget: u64::MAX,
+            totals: Totals::NOTHING,
+            refresh_budget: None,
             headers: [SliceHeader::NEW; SLICES],
             state: [T::ZERO; STATE],
             scratch: [T::ZERO; SCRATCH],
             linalg,
         }
+    }
+
+    /// Adds all groups and tensors of a table. Lengths that are too small for it do not compile:
+    ///
+    /// ```compile_fail,E0080
+    /// # use klshampoo::linalg::Portable;
+    /// # use klshampoo::{Config, FixedOptimizer, StaticTable, TensorSpec};
+    /// # struct Net;
+    /// # impl StaticTable<f32> for Net {
+    /// #     const GROUPS: &'static [Config<f32>] = &[Config::<f32>::kl_shampoo()];
+    /// #     const TENSORS: &'static [TensorSpec] = &[TensorSpec::matrix(16, 32)];
+    /// # }
+    /// let mut optimizer = FixedOptimizer::<f32, Portable, 1, 1, 1, 100, 10_000>::new(Portable);
+    /// // error: STATE is too small for this table: it needs StaticTable::TOTALS.state_len elements
+    /// optimizer.fill::<Net>();
+    /// ```
+    ///
+    /// # Errors
+    /// [`TableError`]: what only the values of the configuration show, and [`TableError::Capacity`] or [`TableError::BufferTooShort`]
+    /// if there is something in the table already. What fitted before the first that does not is then in it.
+    pub fn fill<B: StaticTable<T>>(&mut self) -> Result<(), TableError> {
+        const {
+            assert!(GROUPS >= B::GROUPS.len(), "GROUPS is too small for this table");
+            assert!(TENSORS >= B::TENSORS.len(), "TENSORS is too small for this table");
+            assert!(SLICES >= B::TOTALS.slices, "SLICES is too small for this table: it needs StaticTable::TOTALS.slices");
+            assert!(STATE >= B::TOTALS.state_len, "STATE is too small for this table: it needs StaticTable::TOTALS.state_len elements");
+            assert!(
+                SCRATCH >= B::TOTALS.scratch_len,
+                "SCRATCH is too small for this table: it needs StaticTable::TOTALS.scratch_len elements"
+            );
+        }
+        for &group in B::GROUPS {
+            self.add_group(group)?;
+        }
+        for tensor in B::TENSORS {
+            self.add_tensor(tensor)?;
+        }
+        Ok(())
     }
 
     /// Adds a group and returns its index.
@@ -82,15 +155,19 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
         Ok(())
     }
 
-    /// See [`Optimizer::with_refresh_budget`]; `u64::MAX` for none.
-    pub fn set_refresh_budget(&mut self, flops: u64) {
+    /// See [`Optimizer::with_refresh_budget`]; `None` for no budget.
+    pub fn set_refresh_budget(&mut self, flops: Option<NonZeroU64>) {
         self.refresh_budget = flops;
     }
 
     /// The view, the scratch and the backend: for [`Optimizer::jobs`], which take what [`Self::step`] does not, such as other formats.
     pub fn parts(&mut self) -> (Optimizer<'_, T>, &mut [T], &mut L) {
         let Self { groups, tensors, headers, state, scratch, linalg, refresh_budget, .. } = self;
-        (Optimizer::over(groups, tensors, headers, state).with_refresh_budget(*refresh_budget), scratch, linalg)
+        (
+            Optimizer::over(groups, tensors, headers, state).with_refresh_budget(refresh_budget.map_or(u64::MAX, NonZeroU64::get)),
+            scratch,
+            linalg,
+        )
     }
 
     /// See [`Optimizer::step`].

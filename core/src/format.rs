@@ -1,6 +1,7 @@
 //! Formats of the caller's numbers, and how a parameter is rounded to one of 16 bits.
 
 use crate::Scalar;
+use crate::config::built;
 
 /// How the numbers of a caller's buffer are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,8 +80,10 @@ impl Rounder {
     /// The rounding of step `step` of a slice (piece) of a tensor.
     pub(crate) const fn new(rounding: Rounding, tensor: usize, slice: usize, step: u64) -> Self {
         match rounding {
-            Rounding::Nearest => Self { stochastic: false, key: 0 },
-            Rounding::Stochastic { seed } => Self { stochastic: true, key: mix(mix(mix(mix(seed) ^ tensor as u64) ^ slice as u64) ^ step) },
+            Rounding::Stochastic { seed } if built::STORAGE => {
+                Self { stochastic: true, key: mix(mix(mix(mix(seed) ^ tensor as u64) ^ slice as u64) ^ step) }
+            }
+            Rounding::Stochastic { .. } | Rounding::Nearest => Self { stochastic: false, key: 0 },
         }
     }
 

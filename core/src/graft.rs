@@ -9,7 +9,7 @@ use crate::{Config, Scalar, SliceHeader};
 /// The second moment of after this step for one element.
 #[inline(always)]
 pub(crate) fn moment<T: Scalar>(config: &Config<T>, v: T, g: T) -> T {
-    match config.graft {
+    match config.graft.built() {
         Graft::None | Graft::Sgd => v,
         Graft::Adam | Graft::RmsProp => config.beta2 * v + (T::ONE - config.beta2) * (g * g),
         // At most the largest square that a gradient may have: a sum has no other end.
@@ -27,7 +27,7 @@ pub(crate) fn direction<T: Scalar>(
     (numerator, grad, v): (&[T], &[T], &[T]),
     out: &mut [T],
 ) {
-    match config.graft {
+    match config.graft.built() {
         Graft::None => {}
         Graft::Sgd => out.copy_from_slice(grad),
         Graft::Adam => correction.normaliser(config.eps).divide(linalg, numerator, v, out),

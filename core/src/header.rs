@@ -2,7 +2,7 @@
 
 /// Counters and flags of one tensor slice: 64 bytes beside its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct SliceHeader {
     /// Steps made (calls with a gradient that did not fail), the first one included.
     pub step: u64,

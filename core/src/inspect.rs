@@ -6,7 +6,7 @@ use crate::report::{StepError, StepErrorKind};
 use crate::shape::MAX_ORDER;
 use crate::step::SliceError;
 use crate::unfold::{Precision, Rotate, Start, mode_product, rotate};
-use crate::{Layout, Scalar, SliceHeader, eigenvectors, packed};
+use crate::{Layout, Scalar, SliceHeader, eigenvectors, packed, portions};
 
 /// A part of a slice's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         let regions = layout.regions();
         let scratch = layout.split_scratch(scratch);
         let linalg_error = |error: LinAlgError| fail(StepErrorKind::Slice(SliceError::LinAlg(error)));
-        let turned = layout.shape().full_modes() > 0 && header.started != 0;
+        let turned = layout.shape().is_turned() && header.started != 0;
         match part {
             StatePart::Basis(k) => out.copy_from_slice(&state[regions.basis[k].clone()]),
             StatePart::Eigenvalues(k) => out.copy_from_slice(&state[regions.lambda[k].clone()]),
@@ -105,7 +105,8 @@ impl<T: Scalar> Optimizer<'_, T> {
             StatePart::Momentum => out.copy_from_slice(&state[regions.momentum]),
             StatePart::Factor(k) => {
                 let d = layout.shape().dim(k);
-                packed::unpack(&state[regions.factor[k].clone()], out, d);
+                let kept = (&state[regions.factor[k].clone()], &state[regions.pending]);
+                portions::unpack_factor(layout.shape(), k, kept, out, scratch.square, scratch.work);
                 conjugate(linalg, d, &state[regions.basis[k].clone()], out, scratch.square).map_err(linalg_error)?;
                 packed::mirror_up(out, d);
             }
@@ -116,7 +117,8 @@ impl<T: Scalar> Optimizer<'_, T> {
     /// Replaces `Q_k` of a slice by `basis` (d x d row-major, columns are eigenvectors) and transforms factor and momentum with it.
     ///
     /// A second moment per element cannot be transformed: it stays, which is right for a basis that differs by signs of its columns
-    /// or before it has taken shape, right after the first step. Eigenvalues stay too.
+    /// or before it has taken shape, right after the first step. Eigenvalues stay too. What has been made of a refresh in portions of this
+    /// mode is given up.
     ///
     /// # Errors
     /// [`StepErrorKind::NotOrthogonal`] when an element of `Q^T Q - I` exceeds the square root of the machine epsilon,
@@ -154,7 +156,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         // B = Q_new^T Q_old takes the old eigenbasis' coordinates to the new one's.
         let (new, old) = (MatRef::row_major(basis, d, d), MatRef::row_major(state.basis[k], d, d));
         linalg.matmul(MatMut::row_major(rotation, d, d), false, new.t(), old).map_err(linalg_error)?;
-        packed::unpack(state.factor[k], factor, d);
+        portions::unpack_factor(layout.shape(), k, (state.factor[k], state.pending), factor, scratch.square, scratch.work);
         conjugate(linalg, d, rotation, factor, scratch.square).map_err(linalg_error)?;
         if !state.momentum.is_empty() {
             let rotation = MatRef::row_major(rotation, d, d);
@@ -163,6 +165,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         }
         packed::pack(state.factor[k], factor, d);
         state.basis[k].copy_from_slice(basis);
+        portions::cancel(state.pending, layout.shape(), k);
         Ok(())
     }
 }

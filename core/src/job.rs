@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::budget::Refreshes;
+use crate::config::built;
 use crate::elements::{Elements, ElementsMut};
 use crate::format::{Format, Rounder};
 use crate::linalg::LinAlg;
@@ -11,7 +12,7 @@ use crate::plan::{Piece, Plan};
 use crate::report::{StepError, StepErrorKind, StepReport};
 use crate::step::{RefreshTurn, Slice, SliceError, check, overdue, step};
 use crate::stream::{BLOCK, GradStream, ParamStream, read_scaled};
-use crate::{BadGradient, Config, Scalar, SliceHeader, Storage, Tensor};
+use crate::{BadGradient, Config, Scalar, SliceHeader, Storage, Tensor, portions};
 
 /// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
 pub struct Job<'a, T> {
@@ -19,7 +20,8 @@ pub struct Job<'a, T> {
     slice: usize,
     tensor: &'a Tensor,
     lr: T,
-    config: Config<T>,
+    /// The group's; what the tensor is stepped with follows from it.
+    group: &'a Config<T>,
     headers: &'a mut [SliceHeader],
     state: &'a mut [T],
     phase: u64,
@@ -86,13 +88,21 @@ impl<T: Scalar> Job<'_, T> {
     /// The first [`StepError`] of the slice's pieces: such a piece's parameter and state are as before, the others have been stepped.
     /// A `scratch` below [`crate::Totals::scratch_len`] is an error too.
     pub fn run<L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
-        self,
+        mut self,
         mut buffers: SliceBuffers<'_, T, P, G>,
         scratch: &mut [T],
         linalg: &mut L,
         report: &mut StepReport,
     ) -> Result<(), StepError> {
-        let Self { index: tensor, slice, tensor: entry, lr, config, headers, mut state, phase, refresh } = self;
+        let Self { index: tensor, slice, tensor: entry, lr, group, ref mut headers, ref mut state, phase, refresh } = self;
+        // A local copy of those that need one, and no other: it would lie on the stack throughout the step.
+        let own;
+        let config = if built::ELEMENTWISE && entry.is_vector() {
+            own = group.for_vectors();
+            &own
+        } else {
+            group
+        };
         let first = slice * entry.pieces();
         let fail = |slice, kind| StepError { tensor, slice, kind };
         check_buffers(entry, &buffers).map_err(|kind| fail(first, kind))?;
@@ -101,13 +111,20 @@ impl<T: Scalar> Job<'_, T> {
         }
         let mut first_error = None;
         for (i, header) in headers.iter_mut().enumerate() {
-            let piece = entry.piece(i);
-            let (own, rest) = core::mem::take(&mut state).split_at_mut(piece.layout.state_len());
-            state = rest;
+            let cut;
+            let piece = if !built::STORAGE || i == 0 {
+                entry.first()
+            } else {
+                cut = entry.piece(i);
+                &cut
+            };
+            let (own, rest) = core::mem::take(state).split_at_mut(piece.layout.state_len());
+            *state = rest;
             let rounder = Rounder::new(entry.storage().rounding, tensor, first + i, header.step + 1);
             let failures = header.refresh_failures;
-            let work = Slice { layout: piece.layout, config, header: &mut *header, state: own, phase, refresh };
-            let stepped = step_piece(work, (entry.plan(), &piece, rounder), &mut buffers, lr, scratch, linalg);
+            let mut work = Slice { layout: &piece.layout, config, header: &mut *header, state: own, phase, refresh, portion_flops: 0 };
+            let stepped = step_piece(&mut work, (entry.plan(), piece, rounder), &mut buffers, lr, scratch, linalg);
+            report.portion_flops = report.portion_flops.saturating_add(work.portion_flops);
             report.refresh_failures += header.refresh_failures.saturating_sub(failures) as usize;
             match stepped {
                 Ok(true) => report.stepped += 1,
@@ -149,7 +166,7 @@ type Place<'a> = (&'a Plan, &'a Piece, Rounder);
 
 /// Steps one piece of a slice; `false` if its gradient is unusable and the group's rule is to skip.
 fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T> + ?Sized>(
-    mut work: Slice<'_, T>,
+    work: &mut Slice<'_, T>,
     place: Place<'_>,
     buffers: &mut SliceBuffers<'_, T, P, G>,
     lr: T,
@@ -160,17 +177,17 @@ fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T
     let skips = work.config.bad_gradient == BadGradient::Skip;
     let usable = if skips {
         let visit: Visit<'_, T> = &|f| show(plan, piece, buffers.grad, buffers.grad_scale, f);
-        check(&work.layout, &work.config, work.header, work.state, visit)
+        check(work.layout, work.config, work.header, work.state, visit)
     } else {
         Ok(())
     };
-    let master = work.layout.regions().master;
-    let fresh = !master.is_empty() && work.header.step == 0;
+    let master = work.layout.master();
+    let fresh = built::STORAGE && !master.is_empty() && work.header.step == 0;
     if let (true, Ok(()), Target::Parameter(param)) = (fresh, usable, &buffers.target) {
         plan.gather(piece, &**param, &mut work.state[master.clone()]);
     }
     // With L2 decay the gradient of the penalty is seen in the step itself.
-    let result = usable.map_err(SliceError::from).and_then(|()| step_where_it_lies(&mut work, place, buffers, lr, scratch, linalg));
+    let result = usable.map_err(SliceError::from).and_then(|()| step_where_it_lies(work, place, buffers, lr, scratch, linalg));
     if fresh && result.is_err() {
         work.state[master].fill(T::ZERO);
     }
@@ -179,6 +196,10 @@ fn step_piece<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: Elements<T
             work.header.skipped = work.header.skipped.saturating_add(1);
             // What is not stepped does not move.
             if let Target::Direction { out, .. } = &mut buffers.target {
+                if !built::STORAGE {
+                    out.native_mut().unwrap_or_default().fill(T::ZERO);
+                    return Ok(false);
+                }
                 let zeros = [T::ZERO; BLOCK];
                 plan.for_each_line(piece, |line| {
                     for start in (0..line.at.len()).step_by(BLOCK) {
@@ -207,6 +228,11 @@ fn step_where_it_lies<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: El
         Target::Parameter(param) => (true, param, None),
         Target::Direction { out, param } => (false, out, *param),
     };
+    if !built::STORAGE {
+        // Whatever would have to be read block by block, copied or rounded was refused when the table was made.
+        let (param, grad) = (out.native_mut().unwrap_or_default(), grad.native().unwrap_or_default());
+        return step(work, scratch, linalg, |step| step.run(param, grad, lr, moves));
+    }
     if let (Some(range), true) = (&together, plan.is_streamed(piece)) {
         let (start, grad_scale) = (range.start, *grad_scale);
         return step(work, scratch, linalg, |step| {
@@ -220,7 +246,7 @@ fn step_where_it_lies<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: El
     if copies.param && moves {
         plan.gather(piece, &*out, own_param);
     }
-    let master = work.layout.regions().master;
+    let master = work.layout.master();
     let as_it_is = *grad_scale == T::ONE && !work.layout.parts().penalised;
     let grad = match together.clone().filter(|_| as_it_is).and_then(|range| Some(&grad.native()?[range])) {
         Some(grad) => grad,
@@ -232,7 +258,7 @@ fn step_where_it_lies<T: Scalar, L: LinAlg<T>, P: ElementsMut<T> + ?Sized, G: El
                     [] => penalise(plan, piece, decay, theta.unwrap_or(out), own_grad),
                     master => own_grad.iter_mut().zip(master).for_each(|(g, &theta)| *g += decay * theta),
                 }
-                check(&work.layout, &work.config, work.header, work.state, &|f| f(own_grad))?;
+                check(work.layout, work.config, work.header, work.state, &|f| f(own_grad))?;
             }
             &*own_grad
         }
@@ -263,6 +289,9 @@ fn penalise<T: Scalar, P: Elements<T> + ?Sized>(plan: &Plan, piece: &Piece, deca
 
 /// Calls `f` with all elements of a piece of a slice's gradient, scaled.
 pub(crate) fn show<T: Scalar, E: Elements<T> + ?Sized>(plan: &Plan, piece: &Piece, grad: &E, scale: T, f: &mut dyn FnMut(&[T])) {
+    if !built::STORAGE {
+        return f(grad.native().unwrap_or_default());
+    }
     if plan.storage.strides.is_none()
         && scale == T::ONE
         && let Some(all) = grad.native()
@@ -279,9 +308,21 @@ pub(crate) fn show<T: Scalar, E: Elements<T> + ?Sized>(plan: &Plan, piece: &Piec
     });
 }
 
-/// The longest that a refresh which is due has been waiting in any piece of a slice; `None` if none is due.
-pub(crate) fn longest_overdue<T: Scalar>(config: &Config<T>, pieces: &[SliceHeader], phase: u64) -> Option<u64> {
-    pieces.iter().filter_map(|header| overdue(config, header, phase)).max()
+/// The longest that a refresh which is due or under way has been waiting in any piece of a slice; `None` if there is none.
+pub(crate) fn longest_overdue<T: Scalar>(
+    tensor: &Tensor,
+    config: &Config<T>,
+    (pieces, mut state): (&[SliceHeader], &[T]),
+    phase: u64,
+) -> Option<u64> {
+    let mut longest = None;
+    for (i, header) in pieces.iter().enumerate() {
+        let layout = tensor.piece(i).layout;
+        let (own, rest) = state.split_at(layout.state_len());
+        state = rest;
+        longest = longest.max(overdue(config, header, phase, portions::is_under_way(&layout, own)));
+    }
+    longest
 }
 
 /// The jobs of one step, in table order; see [`crate::Optimizer::jobs`].
@@ -311,18 +352,20 @@ impl<'a, T: Scalar> Iterator for Jobs<'a, T> {
         self.headers = rest;
         let (state, rest) = core::mem::take(&mut self.state).split_at_mut(tensor.state_range(0).len());
         self.state = rest;
-        let config = tensor.config(self.groups);
-        let lr = self.lr * config.lr_scale;
-        let phase = tensor.phase(self.slice, &config, self.refresh_flops);
+        // The schedule of a tensor is its group's, also where its method is another.
+        let group = &self.groups[tensor.group()];
+        let lr = self.lr * group.lr_scale;
+        let phase = tensor.phase(self.slice, group, self.refresh_flops);
         // What costs nothing is no refresh of a basis.
-        let refresh = if self.refreshes.are_on_time() || tensor.slice_cost().refresh == 0 {
+        let refresh = if !built::BUDGET || self.refreshes.are_on_time() || tensor.slice_cost().refresh == 0 {
             RefreshTurn::OnTime
         } else {
             let place = tensor.header_range(self.slice).start;
-            let granted = longest_overdue(&config, headers, phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
+            let granted =
+                longest_overdue(tensor, group, (headers, state), phase).is_some_and(|overdue| self.refreshes.include(place, overdue));
             if granted { RefreshTurn::Granted } else { RefreshTurn::Postponed }
         };
-        let job = Job { index: self.tensor, slice: self.slice, tensor, lr, config, headers, state, phase, refresh };
+        let job = Job { index: self.tensor, slice: self.slice, tensor, lr, group, headers, state, phase, refresh };
         self.slice += 1;
         if self.slice == tensor.slices() {
             (self.tensor, self.slice) = (self.tensor + 1, 0);

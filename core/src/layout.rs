@@ -2,16 +2,18 @@
 
 use core::ops::Range;
 
-use crate::config::Parts;
+use crate::config::{Parts, built};
 use crate::linalg::work_len;
 use crate::packed::triangle_len;
+use crate::portions::region_len;
 use crate::shape::{MAX_ORDER, Mode, Shape, ShapeError};
 
 /// Sizes of the state and of the scratch of one tensor slice, in elements.
 ///
 /// State, in this order: `Q_k` (d x d, row-major, columns are eigenvectors) of the full modes, packed lower triangles of `S~_k` of the
 /// full modes, and where the method has them (see [`Parts`]) `lambda_k` of the preconditioned modes, the momentum `M~` (N), the second
-/// moment `D` (N), the grafted method's second moment `v` (N), and the native copy of a parameter of 16 bits (N).
+/// moment `D` (N), the grafted method's second moment `v` (N), the native copy of a parameter of 16 bits (N), and, where refreshes are
+/// made in portions, what these keep: 2 d^2 + 3 d + 5 of the longest full mode.
 ///
 /// Tensors without a full mode need no N-sized scratch here: their step is elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub(crate) struct Regions {
     pub second_moment: Range<usize>,
     pub graft_moment: Range<usize>,
     pub master: Range<usize>,
+    pub pending: Range<usize>,
 }
 
 /// One slice's state, split.
@@ -43,6 +46,7 @@ pub(crate) struct State<'a, T> {
     pub second_moment: &'a mut [T],
     pub graft_moment: &'a mut [T],
     pub master: &'a mut [T],
+    pub pending: &'a mut [T],
 }
 
 /// The scratch of one step, split. A step writes only here until it commits. The N-sized parts are empty for tensors
@@ -99,7 +103,7 @@ impl Layout {
         let n = shape.elements();
         let kept = parts.momentum as usize + parts.second_moment as usize + parts.graft_moment as usize + parts.master as usize;
         let (mut state, mut scratch) = (plus(Some(0), kept, n), Some(0));
-        if shape.full_modes() > 0 {
+        if shape.is_turned() {
             scratch = plus(scratch, 3 + separate_momentum(&parts) as usize + parts.second_moment as usize + parts.aside as usize, n);
         }
         let (mut k, mut largest) = (0, 0);
@@ -122,6 +126,10 @@ impl Layout {
             }
             k += 1;
         }
+        state = match region_len(if built::PORTIONS && parts.portions { largest } else { 0 }) {
+            Some(len) => plus(state, 1, len),
+            None => None,
+        };
         scratch = plus(plus(plus(plus(scratch, largest, largest), largest, largest), 1, largest), 1, work_len(largest));
         match (state, scratch) {
             (Some(state_len), Some(scratch_len)) if state_len <= isize::MAX as usize / 8 && scratch_len <= isize::MAX as usize / 8 => {
@@ -199,27 +207,39 @@ impl Layout {
             second_moment: next(self.elements_if(self.parts.second_moment)),
             graft_moment: next(self.elements_if(self.parts.graft_moment)),
             master: next(self.elements_if(self.parts.master)),
+            pending: at..self.state_len,
         }
     }
 
-    /// Splits one slice's state of exactly [`Self::state_len`] elements.
+    /// Where the master weights lie: before what portions keep, which is the last part.
+    pub(crate) fn master(&self) -> Range<usize> {
+        let end = self.state_len - self.pending_len();
+        end - self.elements_if(self.parts.master)..end
+    }
+
+    /// Elements that refreshes in portions keep.
+    fn pending_len(&self) -> usize {
+        if built::PORTIONS && self.parts.portions { region_len(self.largest_full_dim).unwrap_or(0) } else { 0 }
+    }
+
+    /// Splits one slice's state, in the order of [`Self::regions`], of exactly [`Self::state_len`] elements.
     pub(crate) fn split_state<'a, T>(&self, state: &'a mut [T]) -> State<'a, T> {
-        let regions = self.regions();
         let mut rest = Carver(state);
         State {
-            basis: regions.basis.map(|range| rest.take(range.len())),
-            factor: regions.factor.map(|range| rest.take(range.len())),
-            lambda: regions.lambda.map(|range| rest.take(range.len())),
-            momentum: rest.take(regions.momentum.len()),
-            second_moment: rest.take(regions.second_moment.len()),
-            graft_moment: rest.take(regions.graft_moment.len()),
-            master: rest.take(regions.master.len()),
+            basis: core::array::from_fn(|k| rest.take(self.square_len(k))),
+            factor: core::array::from_fn(|k| rest.take(self.triangle_len(k))),
+            lambda: core::array::from_fn(|k| rest.take(self.lambda_len(k))),
+            momentum: rest.take(self.elements_if(self.parts.momentum)),
+            second_moment: rest.take(self.elements_if(self.parts.second_moment)),
+            graft_moment: rest.take(self.elements_if(self.parts.graft_moment)),
+            master: rest.take(self.elements_if(self.parts.master)),
+            pending: rest.0,
         }
     }
 
     /// Splits a scratch of at least [`Self::scratch_len`] elements.
     pub(crate) fn split_scratch<'a, T>(&self, scratch: &'a mut [T]) -> Scratch<'a, T> {
-        let turned = self.shape.full_modes() > 0;
+        let turned = self.shape.is_turned();
         let n = self.elements_if(turned);
         let d = self.largest_full_dim;
         let mut rest = Carver(scratch);

@@ -21,7 +21,7 @@
 //! | [`Config`] | a method: one choice per axis; presets |
 //! | [`TensorSpec`], [`Tensor`], [`Totals`] | the table of tensors and what it needs |
 //! | [`Plan`], [`Cost`] | what became of a tensor: merged dims, pieces; what a step costs |
-//! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all |
+//! | [`Optimizer`], [`Job`] | the step, over lent memory; [`FixedOptimizer`] owns it all, in a `static` too |
 //! | [`Layout`] | the only place where sizes exist |
 //! | [`Optimizer::objective`], [`ModeReport`], [`window_similarity`] | diagnostics, computed when asked for |
 //! | [`checkpoint`], [`Optimizer::save`], [`Optimizer::load`] | the state as bytes |
@@ -60,6 +60,7 @@ mod measure;
 mod optimizer;
 mod packed;
 mod plan;
+mod portions;
 mod refresh;
 mod report;
 mod rows;
@@ -84,7 +85,7 @@ pub use config::{
 pub use cost::Cost;
 pub use diagnostics::ModeReport;
 pub use elements::{Bf16Mut, Elements, ElementsMut, Halves};
-pub use fixed::FixedOptimizer;
+pub use fixed::{FixedOptimizer, StaticTable};
 pub use format::{Format, Rounder, Rounding};
 pub use header::SliceHeader;
 pub use inspect::StatePart;

@@ -1,6 +1,7 @@
 //! The size of a gradient, computed so that nothing overflows and judged by exponent bits alone.
 
 use crate::Scalar;
+use crate::linalg::VECTORS;
 
 /// What is wrong with a gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,11 @@ impl Magnitude {
     #[inline(always)]
     pub(crate) fn of<T: Scalar>(x: &[T]) -> Result<Self, GradientFault> {
         const LANES: usize = 16;
+        if !VECTORS {
+            let (largest, finite) =
+                x.iter().fold((T::ZERO, T::ZERO), |(largest, finite), &x| (T::max(largest, x.abs()), finite + x * T::ZERO));
+            return Self::judge(largest, finite.is_finite_bits());
+        }
         // The largest |x| decides; comparing magnitudes would ignore a NaN, so finiteness is gathered beside it, without a branch: zero
         // times anything finite is zero. Lanes, because neither a maximum nor a sum is vectorised across them otherwise.
         let (mut largest, mut finite) = ([T::ZERO; LANES], [T::ZERO; LANES]);
@@ -41,11 +47,11 @@ impl Magnitude {
         // A known length, so that the lanes stay in registers.
         chunks.by_ref().for_each(|chunk| see(&chunk[..LANES]));
         see(chunks.remainder());
-        if !finite.iter().all(|sum| sum.is_finite_bits()) {
-            return Err(GradientFault::NotFinite);
-        }
-        let largest = largest.into_iter().fold(T::ZERO, T::max);
-        Ok(Self { exponent: (largest != T::ZERO).then(|| largest.exponent()) })
+        Self::judge(largest.into_iter().fold(T::ZERO, T::max), finite.iter().all(|sum| sum.is_finite_bits()))
+    }
+
+    fn judge<T: Scalar>(largest: T, finite: bool) -> Result<Self, GradientFault> {
+        if finite { Ok(Self { exponent: (largest != T::ZERO).then(|| largest.exponent()) }) } else { Err(GradientFault::NotFinite) }
     }
 
     /// The magnitude of nothing.

@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use crate::budget::{Due, Refreshes};
+use crate::config::built;
 use crate::job::{Jobs, SliceBuffers, longest_overdue, show};
 use crate::linalg::LinAlg;
 use crate::magnitude::Visit;
@@ -106,7 +107,8 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
 
     /// The same view, whose steps spend at most `flops` floating-point operations on refreshes as [`Cost`](crate::Cost) predicts them, or one
     /// refresh: what would go beyond waits for the next step, the longest waiting first. `u64::MAX` is no budget. A slice's first step,
-    /// which sets its basis, is not bounded. The budget is that of a call: of a step of the whole table, or of one tensor.
+    /// which sets its basis, is not bounded. The budget is that of a call: of a step of the whole table, or of one tensor. A refresh that is
+    /// made in portions waits from one to the next, each taken for the most that it may be.
     #[must_use]
     pub fn with_refresh_budget(mut self, flops: u64) -> Self {
         self.refresh_budget = flops;
@@ -187,6 +189,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     ///
     /// # Errors
     /// The first [`StepError`]. Unusable gradients of groups that skip them are none.
+    #[inline(never)]
     pub fn check<G: Elements<T>>(
         &self,
         tensors: Range<usize>,
@@ -239,7 +242,7 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     /// Which refreshes the next step of a range of tensors makes, of which those that `has_gradient` says are stepped. Ask before any of its
     /// jobs runs.
     pub fn refreshes(&self, tensors: Range<usize>, has_gradient: impl Fn(usize) -> bool) -> Refreshes {
-        if self.refresh_budget == u64::MAX {
+        if !built::BUDGET || self.refresh_budget == u64::MAX {
             return Refreshes::ON_TIME;
         }
         let (total, last) = (self.refresh_flops(), tensors.end.min(self.tensors.len()));
@@ -247,11 +250,12 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
         Refreshes::within(self.refresh_budget, || {
             (tensors.start..last).filter(|&tensor| has_gradient(tensor)).flat_map(move |tensor| {
                 let tensor = &self.tensors[tensor];
-                let (config, cost) = (tensor.config(self.groups), tensor.slice_cost().refresh);
+                let (config, cost) = (tensor.config(self.groups), tensor.slice_cost().refresh_step);
                 (0..tensor.slices()).filter_map(move |slice| {
                     let pieces = tensor.header_range(slice);
                     let (place, phase) = (pieces.start, tensor.phase(slice, &config, total));
-                    let overdue = longest_overdue(&config, &self.headers[pieces], phase)?;
+                    let state = &self.state[tensor.state_range(slice)];
+                    let overdue = longest_overdue(tensor, &config, (&self.headers[pieces], state), phase)?;
                     (cost > 0).then_some(Due { place, overdue, cost })
                 })
             })

@@ -2,13 +2,13 @@
 
 use core::ops::Range;
 
-use crate::config::Parts;
+use crate::config::{Parts, built};
 use crate::format::Format;
 use crate::shape::{MAX_ORDER, Shape, ShapeError};
 use crate::{Elements, Layout, Mode, Scalar, Storage};
 
-/// Most parts that the rows of a fused tensor are split into.
-pub const MAX_ROW_PARTS: usize = 8;
+/// Most parts that the rows of a fused tensor are split into: 8, and none without the feature `storage`.
+pub const MAX_ROW_PARTS: usize = if built::STORAGE { 8 } else { 0 };
 
 /// Most pieces of a slice.
 pub const MAX_PIECES: usize = 1 << 16;
@@ -165,7 +165,7 @@ impl Plan {
 
     /// Whether the piece's elements lie together in the slice.
     pub(crate) const fn is_contiguous(&self, piece: &Piece) -> bool {
-        self.storage.strides.is_none() && self.run(piece).1 == piece.layout.shape().elements()
+        !built::STORAGE || (self.storage.strides.is_none() && self.run(piece).1 == piece.layout.shape().elements())
     }
 
     /// What is copied for a step of the piece, because the owner's buffer is not what the arithmetic works on.
@@ -176,18 +176,21 @@ impl Plan {
             return Copies { param: false, grad: false };
         }
         Copies {
-            param: !(self.parts.master || together && matches!(param, Format::Native)),
-            grad: !(together && matches!(grad, Format::Native)) || grad_scaling || self.parts.penalised,
+            param: built::STORAGE && !(self.parts.master || together && matches!(param, Format::Native)),
+            grad: built::STORAGE && (!(together && matches!(grad, Format::Native)) || grad_scaling || self.parts.penalised),
         }
     }
 
     /// Whether each element is stepped by itself: such a piece is read and written block by block where it lies, whatever its format.
     pub(crate) const fn is_streamed(&self, piece: &Piece) -> bool {
-        piece.layout.shape().preconditioned_modes() == 0 && !self.parts.penalised && self.is_contiguous(piece)
+        built::ELEMENTWISE && piece.layout.shape().preconditioned_modes() == 0 && !self.parts.penalised && self.is_contiguous(piece)
     }
 
     /// The piece's elements in the slice, if they lie together.
     pub(crate) fn range(&self, piece: &Piece) -> Option<Range<usize>> {
+        if !built::STORAGE {
+            return Some(0..piece.layout.shape().elements());
+        }
         let mut whole = None;
         if self.is_contiguous(piece) {
             self.for_each_line(piece, |line| whole = Some(line.offset..line.offset + line.at.len()));

@@ -2,6 +2,7 @@
 
 use crate::Scalar;
 use crate::cholesky_qr::cholesky_qr;
+use crate::config::built;
 use crate::config::{Eigenvalues, Refresh, StepOrder};
 use crate::direction::Correction;
 use crate::layout::Scratch;
@@ -16,6 +17,11 @@ use crate::{eigenvalues, eigenvectors, packed};
 /// 1e-6 over hundreds of refreshes; a polish costs about as much as the refresh itself, so 1/32 of it is not felt.
 const POLISH_PERIOD: u64 = 32;
 
+/// Whether the next refresh of a slice that has made so many, one per mode, polishes the basis.
+pub(crate) fn polishes(refreshes: u32, shape: &Shape) -> bool {
+    (u64::from(refreshes) / shape.full_modes() as u64 + 1).is_multiple_of(POLISH_PERIOD)
+}
+
 /// What became of a mode's refresh.
 enum Outcome {
     Turned,
@@ -23,8 +29,9 @@ enum Outcome {
     NotStale,
 }
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// One refresh of every full mode, in scratch; the moments there move along.
+    #[inline(never)]
     pub(crate) fn refresh(&mut self) {
         self.refreshed.tried = true;
         for k in (0..self.layout.shape().order()).filter(|&k| self.layout.shape().is_full(k)) {
@@ -56,8 +63,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         for (saved, &x) in old_diagonal.iter_mut().zip(scratch.delta[k].iter().step_by(d + 1)) {
             *saved = x;
         }
-        let sorts = config.sort || config.refresh == Refresh::Eigendecomposition;
-        let estimate_first = config.step_order == StepOrder::EstimateFirst;
+        let sorts = built::SORTS && config.sort || config.refresh.built() == Refresh::Eigendecomposition;
+        let estimate_first = config.step_order.built() == StepOrder::EstimateFirst;
         // What is applied before the refresh needs no gradient in the new basis.
         let (momentum, gradient): (&[T], &[T]) = (scratch.momentum, if estimate_first { scratch.gradient } else { &[] });
         let buffers = Buffers {
@@ -69,16 +76,20 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             values: &mut scratch.values[..d],
             work: scratch.work,
         };
-        let turn = Turn {
-            rule: config.refresh,
-            diagonal: old_diagonal,
-            sorts,
-            polish: (u64::from(self.header.refreshes) / shape.full_modes() as u64 + 1).is_multiple_of(POLISH_PERIOD),
-        };
+        let turn = Turn { rule: config.refresh, diagonal: old_diagonal, sorts, polish: polishes(self.header.refreshes, shape) };
         if turn.make(self.linalg, shape, k, self.state.basis[k], buffers).is_err() {
             turn.restore(scratch.delta[k], d);
             return Outcome::Failed;
         }
+        self.take_moved(k, sorts);
+        Outcome::Turned
+    }
+
+    /// After a mode's basis has been turned: takes the moments from where [`move_along`] has put them, and puts what is not rotated in the order
+    /// of the old diagonal, which is in `scratch.weight[k]`, if the basis `sorts`.
+    pub(crate) fn take_moved(&mut self, k: usize, sorts: bool) {
+        let (shape, scratch) = (self.layout.shape(), &mut self.scratch);
+        let estimate_first = self.config.step_order == StepOrder::EstimateFirst;
         if !scratch.momentum.is_empty() {
             core::mem::swap(&mut scratch.momentum, &mut scratch.product);
         }
@@ -90,13 +101,12 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             permute_mode(shape, k, scratch.weight[k], scratch.product, scratch.second_moment);
         }
         self.eigenvalues_in_new_basis(k, sorts);
-        Outcome::Turned
     }
 
     /// The eigenvalues after a refresh: taken from the factor again, or kept, each with its eigenvector.
     fn eigenvalues_in_new_basis(&mut self, k: usize, sorted: bool) {
         self.eigenvalues_of_factor(k);
-        let kept = matches!(self.config.eigenvalues, Eigenvalues::Average | Eigenvalues::Instantaneous);
+        let kept = matches!(self.config.eigenvalues.built(), Eigenvalues::Average | Eigenvalues::Instantaneous);
         if kept && sorted && self.layout.has_lambda(k) {
             let Scratch { lambda, values, weight, .. } = &mut self.scratch;
             let old = &mut values[..lambda[k].len()];
@@ -109,7 +119,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
 
     /// Takes the eigenvalues from the factor of after this step, where a refresh that is due sets them.
     fn eigenvalues_of_factor(&mut self, k: usize) {
-        let sets = matches!(self.config.eigenvalues, Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh);
+        let sets = matches!(self.config.eigenvalues.built(), Eigenvalues::AtRefresh | Eigenvalues::InstantaneousAfterRefresh);
         if !sets || !self.layout.has_lambda(k) {
             return;
         }
@@ -122,8 +132,24 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 }
 
+/// `x_k Qhat^T` of what lives in the basis, each pair a tensor (or nothing) and its place.
+pub(crate) fn move_along<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    shape: &Shape,
+    k: usize,
+    rotation: MatRef<'_, T>,
+    moving: [(&[T], &mut [T]); 2],
+) -> Result<(), LinAlgError> {
+    for (tensor, rotated) in moving {
+        if !tensor.is_empty() {
+            mode_product(linalg, Precision::Full, shape, k, rotation, tensor, rotated)?;
+        }
+    }
+    Ok(())
+}
+
 /// The place of element `j` when the elements are put in descending order; equal ones keep their order.
-fn rank<T: Scalar>(values: &[T], j: usize) -> usize {
+pub(crate) fn rank<T: Scalar>(values: &[T], j: usize) -> usize {
     let x = values[j];
     values.iter().enumerate().filter(|&(i, &y)| y > x || (i < j && y == x)).count()
 }
@@ -189,7 +215,8 @@ impl<T: Scalar> Turn<'_, T> {
         mut b: Buffers<'_, T>,
     ) -> Result<(), LinAlgError> {
         let d = shape.dim(k);
-        let by_cholesky = match self.rule {
+        let rule = self.rule.built();
+        let by_cholesky = match rule {
             Refresh::Qr => match self.by_cholesky(linalg, d, &mut b) {
                 // A backend may tell a pivot that is not a number from one that is not positive, or not.
                 Err(LinAlgError::NotPositive | LinAlgError::NotFinite) => false,
@@ -197,9 +224,9 @@ impl<T: Scalar> Turn<'_, T> {
             },
             Refresh::HouseholderQr | Refresh::Eigendecomposition => false,
         };
-        let rotation = match self.rule {
+        let rotation = match rule {
             // The columns of Cholesky's orthogonal factor are contiguous; sorting has put them in order on the way.
-            Refresh::Qr if by_cholesky && !self.sorts => MatRef::row_major(b.square, d, d).t(),
+            Refresh::Qr if by_cholesky && !self.sorts() => MatRef::row_major(b.square, d, d).t(),
             Refresh::Qr if by_cholesky => MatRef::row_major(b.rotation, d, d),
             Refresh::Qr | Refresh::HouseholderQr => {
                 self.by_reflections(linalg, d, &mut b)?;
@@ -217,11 +244,7 @@ impl<T: Scalar> Turn<'_, T> {
             }
         };
         linalg.matmul(MatMut::row_major(b.basis, d, d), false, MatRef::row_major(old_basis, d, d), rotation)?;
-        for (tensor, rotated) in b.moving {
-            if !tensor.is_empty() {
-                mode_product(linalg, Precision::Full, shape, k, rotation.t(), tensor, rotated)?;
-            }
-        }
+        move_along(linalg, shape, k, rotation.t(), b.moving)?;
         if self.polish {
             // A failed polish leaves a basis that is as good as before it, so it is no failure of the refresh. The rotation is not
             // needed any more and receives the polished basis.
@@ -234,7 +257,7 @@ impl<T: Scalar> Turn<'_, T> {
 
     /// `Qhat` and `Qhat^T S~ Qhat` from Cholesky factors of `P^T S~ P`, whose orthogonal factor is `P^T Qhat`.
     fn by_cholesky<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
-        if self.sorts {
+        if self.sorts() {
             // Columns first, into the rotation's place, then rows.
             for_each_in_order(d, self.diagonal, |i, j, place| b.rotation[i * d + place] = b.factor[i * d + j]);
             for (i, row) in b.rotation.chunks_exact(d).enumerate() {
@@ -244,7 +267,7 @@ impl<T: Scalar> Turn<'_, T> {
             b.square.copy_from_slice(b.factor);
         }
         cholesky_qr(linalg, d, b.square, [b.rotation, b.basis], b.factor, b.work)?;
-        if self.sorts {
+        if self.sorts() {
             // Its rows back to where they came from; its columns are contiguous.
             for_each_in_order(d, self.diagonal, |i, j, place| b.rotation[j * d + i] = b.square[i * d + place]);
         }
@@ -253,13 +276,17 @@ impl<T: Scalar> Turn<'_, T> {
 
     /// `Qhat` of `S~ P = Qhat R` by reflections, and `Qhat^T S~ Qhat`.
     fn by_reflections<L: LinAlg<T>>(&self, linalg: &mut L, d: usize, b: &mut Buffers<'_, T>) -> Result<(), LinAlgError> {
-        if self.sorts {
+        if self.sorts() {
             for_each_in_order(d, self.diagonal, |i, j, place| b.square[i * d + place] = b.factor[i * d + j]);
         } else {
             b.square.copy_from_slice(b.factor);
         }
         linalg.qr(MatMut::row_major(b.square, d, d), MatMut::row_major(b.rotation, d, d), b.work)?;
         rotate_factor(linalg, d, b)
+    }
+
+    fn sorts(&self) -> bool {
+        built::SORTS && self.sorts
     }
 
     /// Brings the lower triangle of a factor back from its upper one and its old diagonal.

@@ -85,4 +85,6 @@ pub struct StepReport {
     pub skipped: usize,
     /// Refreshes that failed in the slices (pieces) that were stepped, one per mode; the old eigenbasis stayed.
     pub refresh_failures: usize,
+    /// Floating-point operations of the portions of refreshes, as [`crate::Cost`] predicts them.
+    pub portion_flops: u64,
 }

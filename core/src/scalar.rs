@@ -166,5 +166,5 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, u32, 23, 127, 0xff, 120, 1, libm::sqrtf, libm::powf, libm::logf, libm::expf);
+scalar!(f32, u32, 23, 127, 0xff, 120, 1, klshampoo_sqrt::sqrtf, libm::powf, libm::logf, libm::expf);
 scalar!(f64, u64, 52, 1023, 0x7ff, 960, 2, libm::sqrt, libm::pow, libm::log, libm::exp);

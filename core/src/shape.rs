@@ -1,7 +1,9 @@
 //! The shape of one tensor and what is done to each of its modes.
 
-/// Largest order (number of dims) of a tensor.
-pub const MAX_ORDER: usize = 6;
+use crate::config::built;
+
+/// Largest order (number of dims) of a tensor: 6, and 2 without the feature `high-order`.
+pub const MAX_ORDER: usize = if built::HIGH_ORDER { 6 } else { 2 };
 
 /// What a mode (dimension) of a tensor is preconditioned with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,22 +100,32 @@ impl Shape {
 
     /// Treatment of mode `k`; `Identity` beyond the order.
     pub const fn mode(&self, k: usize) -> Mode {
-        self.modes[k]
+        if built::PARTIAL || k >= self.order { self.modes[k] } else { Mode::Full }
+    }
+
+    /// Whether this build can step such a tensor.
+    pub(crate) fn is_built(&self) -> bool {
+        (built::PARTIAL || self.modes[..self.order].iter().all(|&mode| mode == Mode::Full)) && (built::ELEMENTWISE || self.full_modes() > 0)
     }
 
     /// Whether mode `k` has a factor and a basis.
     pub const fn is_full(&self, k: usize) -> bool {
-        matches!(self.modes[k], Mode::Full)
+        matches!(self.mode(k), Mode::Full)
     }
 
     /// Whether mode `k` is full or diagonal.
     pub const fn is_preconditioned(&self, k: usize) -> bool {
-        !matches!(self.modes[k], Mode::Identity)
+        !matches!(self.mode(k), Mode::Identity)
     }
 
     /// Number of modes with a full factor.
     pub const fn full_modes(&self) -> usize {
         self.count(true)
+    }
+
+    /// Whether a basis turns the tensor: it has a full mode.
+    pub(crate) const fn is_turned(&self) -> bool {
+        !built::ELEMENTWISE || self.full_modes() > 0
     }
 
     /// K', the number of full and diagonal modes.

@@ -3,7 +3,7 @@
 use crate::config::Estimator;
 use crate::plan::{MAX_PIECES, MAX_ROW_PARTS, ModeChoice, Plan};
 use crate::shape::{MAX_ORDER, ShapeError};
-use crate::{Config, Cost, Layout, Mode, Scalar, Storage, Totals};
+use crate::{Config, Layout, Mode, Scalar, Storage, Totals};
 
 /// A tensor as its owner describes it: dims, group, equal slices, parts of its rows, and modes where the automatic choice is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,24 @@ impl TensorSpec {
             k += 1;
         }
         Ok(spec)
+    }
+
+    /// A `rows x cols` matrix in group 0, also in constants. A length of 0 is refused when the table is resolved.
+    #[must_use]
+    pub const fn matrix(rows: usize, cols: usize) -> Self {
+        match Self::new(&[rows, cols]) {
+            Ok(spec) => spec,
+            Err(_) => unreachable!(),
+        }
+    }
+
+    /// A vector of `len` elements, likewise.
+    #[must_use]
+    pub const fn vector(len: usize) -> Self {
+        match Self::new(&[len]) {
+            Ok(spec) => spec,
+            Err(_) => unreachable!(),
+        }
     }
 
     /// Its dims.
@@ -128,7 +146,7 @@ impl TensorSpec {
     }
 
     /// What a group's configuration means for this tensor.
-    const fn own_config<T: Scalar>(&self, group: &Config<T>) -> Config<T> {
+    pub(crate) const fn own_config<T: Scalar>(&self, group: &Config<T>) -> Config<T> {
         if self.is_plain_vector(group) { group.for_vectors() } else { *group }
     }
 
@@ -213,8 +231,7 @@ impl TensorSpec {
         };
         let config = self.own_config(group);
         let pieces = plan.pieces();
-        let (mut i, mut totals) =
-            (0, Totals { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost { step: 0, refresh: 0 } });
+        let (mut i, mut totals) = (0, Totals::NOTHING);
         while i < pieces {
             // Pieces of one shape come in a row; a plan of one piece is the rule.
             let piece = match plan.piece(i) {

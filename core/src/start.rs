@@ -1,5 +1,6 @@
 //! The first non-zero gradient: it sets the eigenbasis and the first eigenvalues.
 
+use crate::config::built;
 use crate::config::{Divisor, Eigenvalues, FactorInit, FirstBasis, FirstStep, LambdaInit};
 use crate::direction::Correction;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
@@ -9,7 +10,7 @@ use crate::step::SliceStep;
 use crate::unfold::{Precision, mode_product, unfolded_product};
 use crate::{Config, Scalar, eigenvalues, eigenvectors, packed};
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
     ///
     /// The eigenvalues are uniform here, so `Delta_k` is a multiple of `mat_k(G) mat_k(G)^T` and has its eigenvectors. A decomposition
@@ -33,11 +34,11 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 continue;
             }
             let d = shape.dim(k);
-            if config.first_step == FirstStep::Full && config.factor_init == FactorInit::Lambda {
+            if config.first_step.built() == FirstStep::Full && config.factor_init.built() == FactorInit::Lambda {
                 scaled_identity(state.factor[k], d, lambda);
             }
             let (basis, values) = (&mut *state.basis[k], &mut scratch.values[..d]);
-            if config.first_basis == FirstBasis::Identity {
+            if config.first_basis.built() == FirstBasis::Identity {
                 identity(basis, d);
                 continue;
             }
@@ -58,14 +59,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 self.header.refresh_failures = self.header.refresh_failures.saturating_add(1);
                 identity(basis, d);
             }
-            if config.first_step == FirstStep::FactorsOnly {
+            if config.first_step.built() == FirstStep::FactorsOnly {
                 let weight = (T::ONE - config.beta2) * first_scale(config, shape, k, lambda) / normaliser / normaliser;
                 if !(weight * T::from_usize(shape.elements())).is_finite_bits() {
                     return Err(LinAlgError::NotFinite);
                 }
                 if decomposed {
                     diagonal_factor(state.factor[k], values, weight);
-                    if config.eigenvalues != Eigenvalues::Average && self.layout.has_lambda(k) {
+                    if config.eigenvalues.built() != Eigenvalues::Average && self.layout.has_lambda(k) {
                         let correction = Correction::new(config, &self.header).factor;
                         for (lambda, &value) in state.lambda[k].iter_mut().zip(&*values) {
                             *lambda = weight * correction * value;
@@ -95,7 +96,8 @@ fn first_lambda<T: Scalar>(config: &Config<T>, modes: usize, grad: &[T], magnitu
             let root = match modes {
                 1 => scaled,
                 2 => scaled.sqrt(),
-                _ => scaled.powf(T::ONE / T::from_usize(modes)),
+                _ if built::POWERS => scaled.powf(T::ONE / T::from_usize(modes)),
+                _ => scaled,
             };
             root * T::exp2i(whole)
         }

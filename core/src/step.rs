@@ -3,6 +3,7 @@
 //! Everything is computed into scratch; `commit` writes the state and the parameter and cannot fail. So an error leaves both as they
 //! were (section 5).
 
+use crate::config::built;
 use crate::config::{Divisor, Estimator, FirstStep, LambdaInit, StepOrder};
 use crate::direction::Decay;
 use crate::elements::{Elements, ElementsMut};
@@ -14,7 +15,7 @@ use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::stream::{GradStream, ParamStream};
 use crate::unfold::{Precision, Rotate, Start, rotate};
-use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, packed};
+use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, packed, portions};
 
 /// Why a slice was not stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +44,15 @@ impl From<LinAlgError> for SliceError {
 
 /// The slice that a step works on: where it lies and how it is treated.
 pub(crate) struct Slice<'a, T> {
-    pub layout: Layout,
-    pub config: Config<T>,
+    pub layout: &'a Layout,
+    pub config: &'a Config<T>,
     pub header: &'a mut SliceHeader,
     pub state: &'a mut [T],
     /// Steps that its refreshes come ahead of the period's end.
     pub phase: u64,
     pub refresh: RefreshTurn,
+    /// Out: operations of the step's portion of a refresh.
+    pub portion_flops: u64,
 }
 
 /// Whether a slice may refresh in this step.
@@ -63,9 +66,10 @@ pub(crate) enum RefreshTurn {
     Postponed,
 }
 
-/// For how many steps a refresh that is due in the next one has been waiting; `None` if none is due. A slice without a basis has none.
-pub(crate) fn overdue<T: Scalar>(config: &Config<T>, header: &SliceHeader, phase: u64) -> Option<u64> {
-    let due = header.postponed > 0 || config.refresh_due(header.step + 1, header.last_refresh, phase);
+/// For how many steps a refresh that is due in the next one, or `under_way`, has been waiting; `None` if there is none. A slice without a
+/// basis has none.
+pub(crate) fn overdue<T: Scalar>(config: &Config<T>, header: &SliceHeader, phase: u64, under_way: bool) -> Option<u64> {
+    let due = under_way || header.postponed > 0 || config.refresh_due(header.step + 1, header.last_refresh, phase);
     (due && header.started != 0).then_some(u64::from(header.postponed))
 }
 
@@ -102,7 +106,7 @@ pub(crate) fn check<T: Scalar>(
                 state[range].iter().fold(start, |extreme, x| fold(extreme, x.exponent()))
             };
             let lambda = regions.lambda[k].clone();
-            meet(match (config.estimator, config.estimator.divisor()) {
+            meet(match (config.estimator.built(), config.estimator.divisor()) {
                 (Estimator::KullbackLeibler, _) => -extreme(lambda, i32::min, i32::MAX),
                 (_, Divisor::None) => 0,
                 // Over its norm: that of its largest element, or the floor.
@@ -113,7 +117,7 @@ pub(crate) fn check<T: Scalar>(
     } else if let LambdaInit::Constant(lambda) = config.lambda_init {
         // A scale-free first eigenvalue brings the gradient nearer to 1 and needs no check.
         let lambda = lambda.max(lowest);
-        let power = match (config.estimator.divisor(), config.first_step) {
+        let power = match (config.estimator.divisor(), config.first_step.built()) {
             (Divisor::None, _) if config.estimator.is_unweighted() => 0,
             (Divisor::SumOfSquares, FirstStep::FactorsOnly) => 2,
             _ => 1,
@@ -131,68 +135,79 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
     slice: &'s mut Slice<'_, T>,
     scratch: &'s mut [T],
     linalg: &'s mut L,
-    run: impl FnOnce(&mut SliceStep<'_, T, L>) -> Result<(), SliceError>,
+    run: impl FnOnce(&mut SliceStep<'_, '_, T, L>) -> Result<(), SliceError>,
 ) -> Result<(), SliceError> {
-    let Slice { layout, config, header, state, phase, refresh } = slice;
-    let (layout, config, phase) = (*layout, *config, *phase);
-    let scratch = layout.split_scratch(scratch);
+    let Slice { layout, config, header, state, phase, refresh, portion_flops } = slice;
+    let (layout, config, phase, refresh) = (*layout, *config, *phase, *refresh);
     let starting = header.started == 0 && layout.shape().preconditioned_modes() > 0;
-    let waits = if starting { None } else { overdue(&config, header, phase) };
+    let waits = if starting { None } else { overdue(config, header, phase, portions::is_under_way(layout, state)) };
     let due = match refresh {
         // The basis has just been set: one that is ahead of its time waits for the next.
         _ if starting => config.refresh_due(header.step + 1, header.last_refresh, 0),
+        // What becomes due is queued, and its portions wait for their turn.
+        _ if layout.parts().portions => config.refresh_due(header.step + 1, header.last_refresh, phase),
         RefreshTurn::OnTime => config.refresh_due(header.step + 1, header.last_refresh, phase),
         RefreshTurn::Granted => waits.is_some(),
         RefreshTurn::Postponed => false,
     };
     let postponed = match (refresh, waits) {
         (RefreshTurn::Postponed, Some(_)) => header.postponed.saturating_add(1),
+        (RefreshTurn::Granted, _) => 0,
         _ if due => 0,
         _ => header.postponed,
     };
+    let (mut parts, mut scratch) = (layout.split_state(state), layout.split_scratch(scratch));
     let mut step = SliceStep {
-        layout: &layout,
-        config: &config,
+        layout,
+        config,
         header: SliceHeader { step: header.step + 1, postponed, ..**header },
-        state: layout.split_state(state),
-        scratch,
+        state: &mut parts,
+        scratch: &mut scratch,
         linalg,
         starting,
         due,
+        has_turn: refresh != RefreshTurn::Postponed,
         refreshed: Refreshed::default(),
+        portion_flops: 0,
     };
     let result = run(&mut step);
-    let next = step.header;
     match result {
-        Ok(()) => **header = next,
+        Ok(()) => (**header, *portion_flops) = (step.header, step.portion_flops),
         // The start had been written already; a slice that has not started has no basis, and all its averages are zero. The master
         // weights, the last part, may have moved by weight decay.
-        Err(_) if starting => state[..layout.regions().master.start].fill(T::ZERO),
+        Err(_) if starting => state[..layout.master().start].fill(T::ZERO),
         Err(_) => {}
     }
     result
 }
 
 /// One step of one slice, under way: everything that its parts work on.
-pub(crate) struct SliceStep<'a, T, L> {
-    pub layout: &'a Layout,
-    pub config: &'a Config<T>,
+pub(crate) struct SliceStep<'s, 'a, T, L> {
+    pub layout: &'s Layout,
+    pub config: &'s Config<T>,
     /// The header of after this step.
     pub header: SliceHeader,
-    pub state: State<'a, T>,
-    pub scratch: Scratch<'a, T>,
-    pub linalg: &'a mut L,
+    pub state: &'s mut State<'a, T>,
+    pub scratch: &'s mut Scratch<'a, T>,
+    pub linalg: &'s mut L,
     /// Whether this is the step that sets the basis.
     pub starting: bool,
     /// Whether a refresh is due in this step.
     pub due: bool,
+    /// Whether a refresh that is made in portions gets on in this step.
+    pub has_turn: bool,
     pub refreshed: Refreshed,
+    /// Operations of the portion.
+    pub portion_flops: u64,
 }
 
-impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
+impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// The step with `grad` at learning rate `lr` on `param`, or, unless it `moves` that, of the direction into its place.
     pub(crate) fn run(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
-        if self.starting { self.first(param, grad, lr, moves) } else { self.advance(param, grad, lr, moves) }
+        if self.starting && !self.first(param, grad, lr, moves)? {
+            return Ok(());
+        }
+        self.advance(param, grad, lr, moves)
     }
 
     /// The same of a piece that no mode of is preconditioned, wherever its parameter and gradient lie.
@@ -213,10 +228,12 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         Ok(())
     }
 
-    /// A step of a slice that has not seen a non-zero gradient yet.
-    fn first(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
+    /// What a slice does first that has not seen a non-zero gradient yet; whether it is then stepped. Like everything that is rare or runs before the step proper it stays a
+    /// function of its own: what it keeps on the stack is then no part of what every step needs.
+    #[inline(never)]
+    fn first(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<bool, SliceError> {
         let (magnitude, decay) = (Magnitude::of(grad)?, Decay::new(self.config, lr, moves));
-        let factors_only = self.config.first_step == FirstStep::FactorsOnly;
+        let factors_only = self.config.first_step.built() == FirstStep::FactorsOnly;
         if magnitude.is_zero() {
             // Nothing to estimate a basis from, and a zero momentum: only weight decay acts, where the convention has one in step 1.
             let rests = factors_only && self.header.step == 1;
@@ -226,15 +243,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             } else {
                 decay.decay(theta)
             }
-            return Ok(());
+            return Ok(false);
         }
         self.start(grad, magnitude)?;
         self.header.started = 1;
         if factors_only {
             decay.rest(self.theta(param));
-            return Ok(());
         }
-        self.advance(param, grad, lr, moves)
+        Ok(!factors_only)
     }
 
     /// What a step moves: the master weights where there are some, else what the caller gave.
@@ -243,8 +259,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// The step proper, of a slice that has a basis.
+    #[inline(never)]
     fn advance(&mut self, param: &mut [T], grad: &[T], lr: T, moves: bool) -> Result<(), SliceError> {
-        let (turned, order) = (self.layout.shape().full_modes() > 0, self.config.step_order);
+        let (turned, order) = (self.layout.shape().is_turned(), self.config.step_order.built());
         let rests = turned && self.starting && self.config.rests_in_first_step();
         if turned {
             self.project(grad)?;
@@ -260,7 +277,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
         if order == StepOrder::ApplyFirst {
             self.direct(grad, lr, rests)?;
         }
-        if self.due && turned {
+        if turned && self.refreshes_in_portions() {
+            self.turn();
+        } else if turned && self.due {
             self.refresh();
         }
         if order == StepOrder::EstimateFirst {
@@ -274,8 +293,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// The direction, with the second moment and the bases in force. Without a basis it is formed in the commit, block by block.
+    #[inline(never)]
     fn direct(&mut self, grad: &[T], lr: T, rests: bool) -> Result<(), SliceError> {
-        let turned = self.layout.shape().full_modes() > 0;
+        let turned = self.layout.shape().is_turned();
         if turned {
             self.average_second_moment();
         }
@@ -301,6 +321,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// `G~ = G x_k Q_k^T`, once.
+    #[inline(never)]
     fn project(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let bases = core::array::from_fn(|k| &*self.state.basis[k]);
         let Scratch { gradient, product, .. } = &mut self.scratch;
@@ -308,12 +329,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
     }
 
     /// Writes everything that the step computed: the only place that does, and it cannot fail.
+    #[inline(never)]
     fn commit(&mut self, param: &mut [T], grad: &[T], decay: &Decay<T>, rests: bool) {
         let shape = self.layout.shape();
         // Master weights are what moves here; whoever has the parameter writes it from them.
         let master = core::mem::take(&mut self.state.master);
         let theta = if master.is_empty() { param } else { &mut *master };
-        if shape.full_modes() > 0 {
+        if shape.is_turned() {
             self.state.momentum.copy_from_slice(self.scratch.momentum);
             self.state.second_moment.copy_from_slice(self.scratch.second_moment);
             for (v, &g) in self.state.graft_moment.iter_mut().zip(grad) {
@@ -322,7 +344,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
             if rests {
                 decay.rest(theta);
             } else {
-                if self.config.measure {
+                if built::MEASURE && self.config.measure {
                     let mut measure = Measure::new();
                     measure.add(self.scratch.update, grad);
                     measure.write(T::ONE, &mut self.header);
@@ -350,7 +372,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, T, L> {
                 (true, false) => linalg.vectorise(|_| packed::average(state.factor[k], scratch.delta[k], d, self.config.beta2)),
             }
         }
-        eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
+        if self.refreshes_in_portions() {
+            self.make_portion();
+        }
+        // A factor that is not all in its place is not scaled: a few steps later is as good.
+        if !portions::takes_factor_aside(self.state.pending, shape) {
+            eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use crate::config::Estimator;
+use crate::config::{Estimator, built};
 use crate::plan::{Piece, Plan};
 use crate::report::StepErrorKind;
 use crate::shape::ShapeError;
@@ -84,6 +84,56 @@ impl Totals {
     pub const fn state_bytes<T>(&self) -> usize {
         self.slices * size_of::<SliceHeader>() + self.state_len * size_of::<T>()
     }
+
+    /// What a table needs, also in constants: for the sizes of a [`crate::FixedOptimizer`].
+    ///
+    /// # Errors
+    /// [`TableError::Group`], [`TableError::Shape`]. What else is wrong with a table is found when it is resolved.
+    pub const fn of<T: Scalar>(groups: &[Config<T>], tensors: &[TensorSpec]) -> Result<Self, TableError> {
+        let (mut i, mut totals) = (0, Self::NOTHING);
+        while i < tensors.len() {
+            if tensors[i].group >= groups.len() {
+                return Err(TableError::Group);
+            }
+            totals = match tensors[i].needs(&groups[tensors[i].group]) {
+                Ok(needs) => match totals.plus(needs) {
+                    Some(totals) => totals,
+                    None => return Err(TableError::Shape(ShapeError::Overflow)),
+                },
+                Err(error) => return Err(TableError::Shape(error)),
+            };
+            i += 1;
+        }
+        Ok(totals)
+    }
+
+    /// What an empty table needs.
+    pub(crate) const NOTHING: Self = Self { slices: 0, state_len: 0, scratch_len: 0, largest_full_dim: 0, cost: Cost::NOTHING };
+
+    /// What two tables need together; `None` when it does not fit the address space.
+    const fn plus(self, other: Self) -> Option<Self> {
+        const fn larger(a: usize, b: usize) -> usize {
+            if a < b { b } else { a }
+        }
+        match (self.slices.checked_add(other.slices), self.state_len.checked_add(other.state_len)) {
+            (Some(slices), Some(state_len)) => Some(Self {
+                slices,
+                state_len,
+                scratch_len: larger(self.scratch_len, other.scratch_len),
+                largest_full_dim: larger(self.largest_full_dim, other.largest_full_dim),
+                cost: self.cost.plus(other.cost),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Whether this build can step such a tensor.
+fn is_built<T: Scalar>(config: &Config<T>, spec: &TensorSpec, plan: &Plan) -> bool {
+    let as_it_lies = || spec.storage == Storage::DENSE && plan.pieces() == 1;
+    config.is_built()
+        && (built::STORAGE || as_it_lies())
+        && (built::ELEMENTWISE || (0..plan.pieces()).all(|i| plan.piece(i).is_ok_and(|piece| piece.layout.shape().is_built())))
 }
 
 /// A table entry: a [`TensorSpec`] resolved against its group.
@@ -140,10 +190,13 @@ impl Tensor {
             return Err(TableError::SliceStride);
         }
         bounded(slice_stride.checked_mul(spec.slices))?;
+        if !is_built(&spec.own_config(config), spec, &plan) {
+            return Err(TableError::Config(ConfigError::NotBuilt));
+        }
         let needs = spec.needs(config)?;
-        let state_len = bounded(needs.state_len.checked_add(totals.state_len))?;
-        let slices = totals.slices.checked_add(needs.slices);
-        bounded(slices.and_then(|n| n.checked_mul(size_of::<SliceHeader>())))?;
+        let sum = totals.plus(needs).ok_or(ShapeError::Overflow)?;
+        bounded(Some(sum.state_len))?;
+        bounded(sum.slices.checked_mul(size_of::<SliceHeader>()))?;
         let tensor = Self {
             plan,
             first,
@@ -159,15 +212,9 @@ impl Tensor {
             scratch_len: needs.scratch_len,
             largest_full_dim: needs.largest_full_dim,
             cost_before: totals.cost,
-            slice_cost: Cost { step: needs.cost.step / spec.slices as u64, refresh: needs.cost.refresh / spec.slices as u64 },
+            slice_cost: needs.cost.of_one(spec.slices as u64),
         };
-        *totals = Totals {
-            slices: totals.slices + needs.slices,
-            state_len,
-            scratch_len: totals.scratch_len.max(needs.scratch_len),
-            largest_full_dim: totals.largest_full_dim.max(needs.largest_full_dim),
-            cost: totals.cost.plus(needs.cost),
-        };
+        *totals = sum;
         Ok(tensor)
     }
 
@@ -184,6 +231,11 @@ impl Tensor {
     /// Sizes of the piece that [`Self::pieces`] counts as `piece` (of any slice).
     pub const fn piece_layout(&self, piece: usize) -> Layout {
         self.piece(piece % self.pieces).layout
+    }
+
+    /// The first piece of a slice.
+    pub(crate) const fn first(&self) -> &Piece {
+        &self.first
     }
 
     /// A piece of a slice; its sizes have been computed before, so they fit.
@@ -268,6 +320,12 @@ impl Tensor {
         self.cost_before.plus(self.slice_cost.times(self.slices as u64))
     }
 
+    /// The most of [`Layout::refresh_steps`] in any of its pieces.
+    pub fn refresh_steps<T: Scalar>(&self, groups: &[Config<T>]) -> u64 {
+        let config = self.config(groups);
+        (0..self.pieces).map(|piece| self.piece(piece).layout.refresh_steps(&config)).max().unwrap_or(0)
+    }
+
     /// How many steps ahead of its period's end a slice is refreshed, in a table whose refreshes cost `total`: refreshes in table order
     /// fill the steps of a period one after another.
     pub(crate) fn phase<T: Scalar>(&self, slice: usize, config: &Config<T>, total: u64) -> u64 {
@@ -282,13 +340,16 @@ impl Tensor {
 
     /// Floating-point operations that step `t` of a table takes (the first one is 1), if all tensors have a gradient in every step until
     /// then and no refresh is left out. Products and factorisations are counted, see [`Cost`]. Reads no state: a plan, before anything
-    /// runs.
+    /// runs. Of slices whose refreshes are made in portions it is the most that the step may take.
     pub fn predicted_flops<T: Scalar>(table: &[Self], groups: &[Config<T>], t: u64) -> u64 {
         let total = table.last().map_or(0, |last| last.cost_up_to_here().refresh);
         let slice_flops = |tensor: &Self, slice: usize| {
             let config = tensor.config(groups);
-            let refreshes = config.refresh_due_in(t, tensor.phase(slice, &config, total));
-            tensor.slice_cost.step.saturating_add(if refreshes { tensor.slice_cost.refresh } else { 0 })
+            let refreshes = match tensor.layout().parts().portions {
+                true => t > u64::from(config.refresh_offset),
+                false => config.refresh_due_in(t, tensor.phase(slice, &config, total)),
+            };
+            tensor.slice_cost.step.saturating_add(if refreshes { tensor.slice_cost.refresh_step } else { 0 })
         };
         table.iter().flat_map(|tensor| (0..tensor.slices).map(move |slice| slice_flops(tensor, slice))).fold(0, u64::saturating_add)
     }
@@ -309,6 +370,11 @@ impl Tensor {
             (false, true) if !has_param => Err(StepErrorKind::ParameterMissing),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it is a 1-D tensor that its group's method does not apply to.
+    pub(crate) const fn is_vector(&self) -> bool {
+        self.vector
     }
 
     /// The configuration that this tensor is stepped with.

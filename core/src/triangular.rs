@@ -17,6 +17,20 @@ pub(crate) fn upper_times<T: Scalar, L: LinAlg<T>>(
     c: &mut MatMut<'_, T>,
 ) -> Result<(), LinAlgError> {
     let d = u.rows();
+    if d <= block(d) {
+        return linalg.matmul_lower(c.reborrow(), false, T::ONE, u, b);
+    }
+    by_blocks(linalg, u, b, c)
+}
+
+#[inline(never)]
+fn by_blocks<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    u: MatRef<'_, T>,
+    b: MatRef<'_, T>,
+    c: &mut MatMut<'_, T>,
+) -> Result<(), LinAlgError> {
+    let d = u.rows();
     for start in (0..d).step_by(block(d)) {
         let rows = block(d).min(d - start);
         let left = u.part(start..start + rows, start..d);

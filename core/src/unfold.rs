@@ -53,6 +53,7 @@ impl Precision {
 }
 
 /// One mode product `out = x x_k A`, with the fibres of mode `k` multiplied from the left.
+#[inline(always)]
 pub(crate) fn mode_product<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
     precision: Precision,

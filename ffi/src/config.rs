@@ -8,7 +8,7 @@ use klshampoo::{
 use crate::config_v0_1::ConfigV01;
 use crate::error::{Failure, Locate};
 use crate::status::*;
-use crate::versioned::{FromC, Versioned};
+use crate::versioned::{FromC, Versioned, extend};
 
 /// No Kronecker factors: an elementwise method.
 pub const KLS_ESTIMATOR_NONE: i32 = 0;
@@ -207,6 +207,14 @@ pub struct kls_config {
     pub measure: i32,
     /// Multiplies the learning rate given to a step; at least 0. Default 1.
     pub lr_scale: f32,
+    /// For loops with a deadline: floating-point operations of a refresh that a step of a slice (or piece of one) spends at most. The
+    /// refresh is then made in portions over many steps, by Householder reflections, and takes 2 d^2 + 3 d + 5 elements of state more, d
+    /// the longest full dim. kls_optimizer_plan says what a step then takes at most, and how many steps a refresh does. 0 (the default): a
+    /// refresh is made in one step. For QR refreshes with KLS_EIGENVALUES_AVERAGE, but not with KLS_ESTIMATOR_FROBENIUS_FACTOR or
+    /// KLS_DIRECTION_TRACE_SCALED.
+    pub refresh_portion: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 macro_rules! pairs {
@@ -323,17 +331,23 @@ pairs!(
     KLS_BAD_GRADIENT_SKIP = BadGradient::Skip
 );
 
-// The first header's struct is another one, which is converted; from the second on, versions are starts of the next.
+// The first header's struct is another one, which is converted; from the second on, versions are starts of the next. A library without a host
+// is linked into the program that was compiled with its header, and knows no other.
 impl Versioned for kls_config {
-    const SIZES: &'static [usize] = &[size_of::<ConfigV01>(), size_of::<Self>()];
+    const SIZES: &'static [usize] = if cfg!(feature = "host") {
+        &[size_of::<ConfigV01>(), core::mem::offset_of!(Self, refresh_portion), size_of::<Self>()]
+    } else {
+        &[size_of::<Self>()]
+    };
 
     unsafe fn write(self, to: *mut u8, size: usize) {
         // SAFETY: the size tells which struct is there; both are aligned as the caller's pointer is.
         unsafe {
-            if size == size_of::<ConfigV01>() {
+            if cfg!(feature = "host") && size == size_of::<ConfigV01>() {
                 to.cast::<ConfigV01>().write(ConfigV01::from_current(&self));
             } else {
-                to.cast::<Self>().write(self);
+                core::ptr::copy_nonoverlapping((&raw const self).cast(), to, size);
+                to.cast::<u32>().write(size as u32);
             }
         }
     }
@@ -341,9 +355,15 @@ impl Versioned for kls_config {
 
 impl FromC for kls_config {
     unsafe fn read(from: *const u8, size: usize) -> Result<Self, kls_status> {
-        // SAFETY: as above.
+        // SAFETY: as above; what comes after the fields of the second header is 0 where it is not there.
         unsafe {
-            if size == size_of::<ConfigV01>() { from.cast::<ConfigV01>().read().to_current() } else { Ok(from.cast::<Self>().read()) }
+            if cfg!(not(feature = "host")) {
+                Ok(from.cast::<Self>().read())
+            } else if size == size_of::<ConfigV01>() {
+                from.cast::<ConfigV01>().read().to_current()
+            } else {
+                Ok(extend(Self::from_core(&Config::<f32>::kl_shampoo()), from, size))
+            }
         }
     }
 }
@@ -401,6 +421,8 @@ impl kls_config {
             bad_gradient: bad_gradient_to_c(config.bad_gradient),
             measure: i32::from(config.measure),
             lr_scale: config.lr_scale,
+            refresh_portion: config.refresh_portion,
+            reserved: 0,
         }
     }
 
@@ -409,6 +431,9 @@ impl kls_config {
         // Any number but a plain zero is a bound, NaN included: the core refuses what is none.
         let bound = |x: f32| if x.to_bits() << 1 == 0 { None } else { Some(x) };
         let length = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        if self.reserved != 0 {
+            return Err(KLS_ERROR_RESERVED).of_field("reserved");
+        }
         let config = Config {
             estimator: estimator(self.estimator)?,
             estimate_order: estimate_order(self.estimate_order)?,
@@ -420,6 +445,7 @@ impl kls_config {
             stagger: self.stagger != 0,
             refresh_growth: self.refresh_growth,
             staleness: self.staleness,
+            refresh_portion: self.refresh_portion,
             direction: match self.direction {
                 KLS_DIRECTION_KRONECKER_POWER => Direction::KroneckerPower(self.power),
                 KLS_DIRECTION_SECOND_MOMENT => Direction::SecondMoment,

@@ -2,6 +2,7 @@
 
 use klshampoo::{StepError, StepErrorKind};
 
+use crate::place::Place;
 use crate::status::{from_step, kls_status};
 
 /// Why a call failed. A status alone becomes one by `?` or `into`.
@@ -9,22 +10,6 @@ use crate::status::{from_step, kls_status};
 pub(crate) struct Failure {
     pub status: kls_status,
     pub place: Place,
-    /// Takes the place of the status' own text where there is more to say.
-    pub because: Option<&'static str>,
-}
-
-/// Where a call failed, as far as that is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub group: Option<usize>,
-    pub tensor: Option<usize>,
-    /// Where slices are cut, `slice * pieces + piece`.
-    pub slice: Option<usize>,
-    pub mode: Option<usize>,
-    /// An argument of the call, or a field of a struct.
-    pub field: Option<&'static str>,
-    /// The element of that field.
-    pub element: Option<usize>,
 }
 
 /// What a call that returns nothing but its status comes to.
@@ -33,18 +18,17 @@ pub(crate) type Outcome = Result<(), Failure>;
 impl Failure {
     /// A status with more to say than its own text.
     pub(crate) const fn because(status: kls_status, because: &'static str) -> Self {
-        Self { because: Some(because), ..Self::new(status) }
+        Self { status, place: Place::because(because) }
     }
 
     /// The same, in an element of an array.
     pub(crate) fn at_element(mut self, field: &'static str, element: usize) -> Self {
-        (self.place.field, self.place.element) = (Some(field), Some(element));
+        self.place.set_element(field, element);
         self
     }
 
     const fn new(status: kls_status) -> Self {
-        let place = Place { group: None, tensor: None, slice: None, mode: None, field: None, element: None };
-        Self { status, place, because: None }
+        Self { status, place: Place::NOWHERE }
     }
 }
 
@@ -56,12 +40,12 @@ impl From<kls_status> for Failure {
 
 impl From<StepError> for Failure {
     fn from(error: StepError) -> Self {
-        let place = match error.kind {
-            // These are about the call, whatever tensor they name.
-            StepErrorKind::LearningRate | StepErrorKind::TensorCount => Place::default(),
-            _ => Place { tensor: Some(error.tensor), slice: Some(error.slice), ..Place::default() },
-        };
-        Self { place, ..Self::new(from_step(error.kind)) }
+        let mut failure = Self::new(from_step(error.kind));
+        // These are about the call, whatever tensor they name.
+        if !matches!(error.kind, StepErrorKind::LearningRate | StepErrorKind::TensorCount) {
+            failure.place.set_slice(error.tensor, error.slice);
+        }
+        failure
     }
 }
 
@@ -81,7 +65,7 @@ pub(crate) trait Locate<T> {
 
 impl<T, E: Into<Failure>> Locate<T> for Result<T, E> {
     fn of_field(self, field: &'static str) -> Result<T, Failure> {
-        locate(self, |place| place.field = place.field.or(Some(field)))
+        locate(self, |place| place.add_field(field))
     }
 
     fn of_element(self, field: &'static str, element: usize) -> Result<T, Failure> {
@@ -89,15 +73,15 @@ impl<T, E: Into<Failure>> Locate<T> for Result<T, E> {
     }
 
     fn of_group(self, group: usize) -> Result<T, Failure> {
-        locate(self, |place| place.group = place.group.or(Some(group)))
+        locate(self, |place| place.add_group(group))
     }
 
     fn of_tensor(self, tensor: usize) -> Result<T, Failure> {
-        locate(self, |place| place.tensor = place.tensor.or(Some(tensor)))
+        locate(self, |place| place.add_tensor(tensor))
     }
 
     fn of_mode(self, mode: usize) -> Result<T, Failure> {
-        locate(self, |place| place.mode = place.mode.or(Some(mode)))
+        locate(self, |place| place.add_mode(mode))
     }
 }
 

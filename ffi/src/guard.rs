@@ -4,8 +4,9 @@ use core::ptr;
 
 use crate::error::{Locate, Outcome};
 use crate::handle::kls_optimizer;
-use crate::log::{KLS_LOG_ERROR, KLS_LOG_WARNING};
 use crate::message::{Message, record_without_handle};
+#[cfg(feature = "messages")]
+use crate::met::Met;
 use crate::status::*;
 use crate::tensor::kls_tensor;
 use crate::versioned::Structs;
@@ -87,7 +88,7 @@ pub(crate) unsafe fn with_handle(
 
 fn conclude_without_handle(call: &Call, outcome: Outcome) -> kls_status {
     let Err(failure) = outcome else { return KLS_OK };
-    record_without_handle(call.name, &failure, call.given_name(failure.place.tensor).unwrap_or_default());
+    record_without_handle(call.name, &failure, call.given_name(failure.place.tensor()).unwrap_or_default());
     failure.status
 }
 
@@ -99,40 +100,58 @@ fn conclude_without_handle(call: &Call, outcome: Outcome) -> kls_status {
 unsafe fn conclude(handle: *mut kls_optimizer, call: &Call, outcome: Outcome) -> kls_status {
     // SAFETY: by the caller's word.
     let optimizer = unsafe { &mut *handle };
-    let (met, log) = (core::mem::take(&mut optimizer.met), optimizer.log);
+    let _met = core::mem::take(&mut optimizer.met);
     let status = match &outcome {
         Ok(()) => KLS_OK,
         Err(failure) => {
             if failure.status == KLS_ERROR_INTERNAL {
                 optimizer.poison();
             }
-            let index = failure.place.tensor;
+            let index = failure.place.tensor();
             let mut message = Message::EMPTY;
             message.set_failure(call.name, failure, call.given_name(index).unwrap_or_else(|| optimizer.tensor_name(index)));
             optimizer.message = message;
             failure.status
         }
     };
-    if log.is_set() {
-        for (what, count, explanation) in [
-            ("slices skipped", met.skipped, "Their gradients are not finite or too large."),
-            ("refreshes failed", met.failed_refreshes, "The eigenbases stay as they were."),
-        ] {
-            if count.count > 0 {
-                let mut warning = Message::EMPTY;
-                // SAFETY: as above; the reference ends before the log is called.
-                let name = unsafe { (*handle).tensor_name(Some(count.first)) };
-                warning.set_warning(call.name, what, count, name, explanation);
-                // SAFETY: a message, and no reference to the optimizer is used any more.
-                unsafe { log.write(KLS_LOG_WARNING, warning.as_ptr()) };
-            }
-        }
-        if outcome.is_err() {
-            // SAFETY: likewise.
-            unsafe { log.write(KLS_LOG_ERROR, (&raw const (*handle).message).cast()) };
-        }
+    #[cfg(feature = "messages")]
+    // SAFETY: by the caller's word; the reference to the optimizer is not used any more.
+    unsafe {
+        tell(handle, call, &outcome, _met);
     }
     status
+}
+
+/// Tells the log what a step has met, and of a failure.
+///
+/// # Safety
+/// `handle` is a live optimizer to which no reference is alive.
+#[cfg(feature = "messages")]
+unsafe fn tell(handle: *mut kls_optimizer, call: &Call, outcome: &Outcome, met: Met) {
+    use crate::log::{KLS_LOG_ERROR, KLS_LOG_WARNING};
+
+    // SAFETY: a live optimizer.
+    let log = unsafe { (*handle).log };
+    if !log.is_set() {
+        return;
+    }
+    for (what, count, explanation) in [
+        ("slices skipped", met.skipped, "Their gradients are not finite or too large."),
+        ("refreshes failed", met.failed_refreshes, "The eigenbases stay as they were."),
+    ] {
+        if count.count > 0 {
+            let mut warning = Message::EMPTY;
+            // SAFETY: as above; the reference ends before the log is called.
+            let name = unsafe { (*handle).tensor_name(Some(count.first)) };
+            warning.set_warning(call.name, what, count, name, explanation);
+            // SAFETY: a message, and no reference to the optimizer is used any more.
+            unsafe { log.write(KLS_LOG_WARNING, warning.as_ptr()) };
+        }
+    }
+    if outcome.is_err() {
+        // SAFETY: likewise.
+        unsafe { log.write(KLS_LOG_ERROR, (&raw const (*handle).message).cast()) };
+    }
 }
 
 #[cfg(all(test, feature = "host"))]

@@ -20,6 +20,7 @@ mod methods;
 mod optimizer;
 #[cfg(not(feature = "host"))]
 mod panic;
+mod place;
 mod plan;
 mod pointers;
 mod raw;

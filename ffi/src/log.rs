@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_void};
 
 use crate::guard::with_handle;
 use crate::handle::kls_optimizer;
-use crate::status::kls_status;
+use crate::status::{KLS_ERROR_NOT_BUILT, kls_status};
 
 /// A call on the optimizer failed; the message is that of kls_last_error.
 pub const KLS_LOG_ERROR: i32 = 0;
@@ -15,13 +15,15 @@ pub const KLS_LOG_WARNING: i32 = 1;
 #[allow(non_camel_case_types)]
 pub type kls_log = Option<unsafe extern "C" fn(user: *mut c_void, level: i32, message: *const c_char)>;
 
-/// Where an optimizer's messages go.
+/// Where an optimizer's messages go. A build without messages has none, and keeps nothing here.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "messages"), allow(dead_code))]
 pub(crate) struct Log {
     log: kls_log,
     user: *mut c_void,
 }
 
+#[cfg_attr(not(feature = "messages"), allow(dead_code))]
 impl Log {
     pub(crate) const NONE: Self = Self { log: None, user: core::ptr::null_mut() };
 
@@ -45,7 +47,7 @@ impl Log {
 /// It is called on the thread of the failing call, when the call's work is done, once for each message. It must not call into the same
 /// optimizer, but for kls_last_error.
 ///
-/// Errors: the handle's.
+/// Errors: KLS_ERROR_NOT_BUILT in a build without messages; the handle's.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `log` can be called with `user` until it is replaced or the optimizer ends.
@@ -54,6 +56,9 @@ pub unsafe extern "C" fn kls_optimizer_set_log(optimizer: *mut kls_optimizer, lo
     // SAFETY: the caller vouches for the handle.
     unsafe {
         with_handle(optimizer, "kls_optimizer_set_log", |optimizer| {
+            if cfg!(not(feature = "messages")) && log.is_some() {
+                return Err(KLS_ERROR_NOT_BUILT.into());
+            }
             optimizer.log = Log { log, user };
             Ok(())
         })

@@ -1,107 +1,18 @@
-//! The sentence that says why a call failed and where, in a buffer of fixed size, without allocation.
+//! The sentence that says why a call failed and where, without allocation.
 
 use core::ffi::c_char;
-use core::fmt::Write;
 
-use crate::error::{Failure, Place};
 use crate::handle::kls_optimizer;
-use crate::met::Count;
-use crate::status::text;
 
-/// Bytes of a message, its NUL included. Places come first and are shorter, so only the explanation is ever cut.
-const LEN: usize = 256;
+#[cfg(not(feature = "messages"))]
+mod status_only;
+#[cfg(feature = "messages")]
+mod written;
 
-/// A text that ends with a NUL; what does not fit is cut.
-#[derive(Clone, Copy)]
-pub(crate) struct Message {
-    bytes: [u8; LEN],
-}
-
-impl Message {
-    pub(crate) const EMPTY: Self = Self { bytes: [0; LEN] };
-
-    pub(crate) const fn as_ptr(&self) -> *const c_char {
-        self.bytes.as_ptr().cast()
-    }
-
-    /// `call: group 1, tensor 3 "name", slice 0, mode 1, field[2]: Explanation.`
-    pub(crate) fn set_failure(&mut self, call: &str, failure: &Failure, name: &[u8]) {
-        let Place { group, tensor, slice, mode, field, element } = failure.place;
-        let mut text_of = Writer::new(self);
-        text_of.str(call);
-        let mut before = ": ";
-        for (what, index) in [("group ", group), ("tensor ", tensor), ("slice ", slice), ("mode ", mode)] {
-            let Some(index) = index else { continue };
-            text_of.str(before).str(what).number(index);
-            if what == "tensor " {
-                text_of.name(name);
-            }
-            before = ", ";
-        }
-        if let Some(field) = field {
-            text_of.str(before).str(field);
-        }
-        if let Some(element) = element {
-            text_of.str("[").number(element).str("]");
-        }
-        text_of.str(": ");
-        match failure.because {
-            Some(because) => text_of.str(because),
-            None => text_of.bytes(text(failure.status).to_bytes()),
-        };
-    }
-
-    /// `call: what: 3, the first in tensor 3 "name". Explanation.`
-    pub(crate) fn set_warning(&mut self, call: &str, what: &str, count: Count, name: &[u8], explanation: &str) {
-        let mut text = Writer::new(self);
-        text.str(call).str(": ").str(what).str(": ").number(count.count).str(", the first in tensor ").number(count.first);
-        text.name(name).str(". ").str(explanation);
-    }
-}
-
-/// Writes a message from its start.
-struct Writer<'a> {
-    to: &'a mut [u8; LEN],
-    len: usize,
-}
-
-impl<'a> Writer<'a> {
-    fn new(message: &'a mut Message) -> Self {
-        message.bytes[0] = 0;
-        Self { to: &mut message.bytes, len: 0 }
-    }
-
-    fn bytes(&mut self, text: &[u8]) -> &mut Self {
-        let room = LEN - 1 - self.len;
-        let text = &text[..text.len().min(room)];
-        self.to[self.len..][..text.len()].copy_from_slice(text);
-        self.len += text.len();
-        self.to[self.len] = 0;
-        self
-    }
-
-    fn str(&mut self, text: &str) -> &mut Self {
-        self.bytes(text.as_bytes())
-    }
-
-    fn number(&mut self, number: usize) -> &mut Self {
-        // Never an error: what does not fit is cut.
-        let _ = write!(self, "{number}");
-        self
-    }
-
-    /// A tensor's name behind its number, if it has one. The bytes are the caller's, in whatever encoding.
-    fn name(&mut self, name: &[u8]) -> &mut Self {
-        if name.is_empty() { self } else { self.str(" \"").bytes(name).str("\"") }
-    }
-}
-
-impl Write for Writer<'_> {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        self.str(text);
-        Ok(())
-    }
-}
+#[cfg(not(feature = "messages"))]
+pub(crate) use status_only::Message;
+#[cfg(feature = "messages")]
+pub(crate) use written::Message;
 
 /// The sentence of the calling thread's last failing call without a live handle.
 #[cfg(feature = "host")]
@@ -158,44 +69,5 @@ pub unsafe extern "C" fn kls_last_error(optimizer: *const kls_optimizer) -> *con
     match unsafe { kls_optimizer::from_handle(optimizer.cast_mut()) } {
         Ok(optimizer) => optimizer.message.as_ptr(),
         Err(_) => without_handle::last(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use core::ffi::CStr;
-
-    use super::*;
-    use crate::status::{KLS_ERROR_GRADIENT_TOO_LARGE, KLS_ERROR_STRUCT_SIZE};
-
-    fn read(message: &Message) -> &str {
-        CStr::from_bytes_until_nul(&message.bytes).unwrap().to_str().unwrap()
-    }
-
-    #[test]
-    fn the_longest_place_fits_and_only_the_explanation_is_cut() {
-        let all = Some(usize::MAX);
-        let place = Place { group: None, tensor: all, slice: all, mode: all, field: None, element: None };
-        let failure = Failure { place, ..KLS_ERROR_STRUCT_SIZE.into() };
-        let (mut message, name) = (Message::EMPTY, [b'n'; 63]);
-        message.set_failure("kls_optimizer_set_refresh_budget", &failure, &name);
-        let text = read(&message);
-        assert_eq!(text.len(), LEN - 1);
-        assert!(text.starts_with("kls_optimizer_set_refresh_budget: tensor 18446744073709551615 \"nnn"), "{text}");
-        assert!(text.contains("nnn\", slice 18446744073709551615, mode 18446744073709551615: struct_size is not the size"), "{text}");
-        // A shorter one leaves nothing of it.
-        message.set_failure("call", &KLS_ERROR_GRADIENT_TOO_LARGE.into(), &[]);
-        assert_eq!(read(&message), "call: A gradient is too large: its squared norm, weighted, must stay below 2^120.");
-    }
-
-    #[test]
-    fn every_part_has_its_place() {
-        let place = Place { group: Some(1), tensor: None, slice: None, mode: None, field: Some("row_parts"), element: Some(2) };
-        let failure = Failure { place, ..Failure::because(1, "No.") };
-        let mut message = Message::EMPTY;
-        message.set_failure("call", &failure, b"unused");
-        assert_eq!(read(&message), "call: group 1, row_parts[2]: No.");
-        message.set_warning("call", "slices skipped", Count { count: 2, first: 7 }, b"w", "So it is.");
-        assert_eq!(read(&message), "call: slices skipped: 2, the first in tensor 7 \"w\". So it is.");
     }
 }

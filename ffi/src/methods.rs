@@ -65,7 +65,8 @@ pub const KLS_CONVENTION_REFERENCE_META: i32 = 3;
 /// Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
 /// Kronecker factors have only one convention.
 ///
-/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
+/// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NOT_BUILT; `config` is then
+/// untouched.
 ///
 /// # Safety
 /// `config` points to `struct_size` writable bytes.
@@ -73,41 +74,48 @@ pub const KLS_CONVENTION_REFERENCE_META: i32 = 3;
 pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: usize, method: i32, convention: i32) -> kls_status {
     guard("kls_config_init", || {
         // The first header's struct has room for the methods and conventions that it names.
-        if struct_size == size_of::<ConfigV01>() && (method > KLS_METHOD_ADAMW || convention > KLS_CONVENTION_REFERENCE_KL) {
+        if cfg!(feature = "host")
+            && struct_size == size_of::<ConfigV01>()
+            && (method > KLS_METHOD_ADAMW || convention > KLS_CONVENTION_REFERENCE_KL)
+        {
             return Err(KLS_ERROR_UNKNOWN_VALUE.into());
         }
         let preset: Config<f32> = match method {
-            KLS_METHOD_KL_SHAMPOO => Config::<f32>::kl_shampoo(),
-            KLS_METHOD_ADAMW => Config::<f32>::adamw(),
-            KLS_METHOD_KL_SOAP => Config::<f32>::kl_soap(),
-            KLS_METHOD_SOAP => Config::<f32>::soap(),
-            KLS_METHOD_SHAMPOO => Config::<f32>::shampoo(),
-            KLS_METHOD_SHAMPOO_HALF => Config::<f32>::shampoo_half(),
-            KLS_METHOD_SHAMPOO_QUARTER => Config::<f32>::shampoo_quarter(),
-            KLS_METHOD_VN_SHAMPOO_1 => Config::<f32>::vn_shampoo_1(),
-            KLS_METHOD_VN_SHAMPOO_2 => Config::<f32>::vn_shampoo_2(),
-            KLS_METHOD_F_SHAMPOO_1 => Config::<f32>::f_shampoo_1(),
-            KLS_METHOD_F_SHAMPOO_2 => Config::<f32>::f_shampoo_2(),
-            KLS_METHOD_IDEALIZED_KL => Config::<f32>::idealized_kl(),
-            KLS_METHOD_IDEALIZED_VN_1 => Config::<f32>::idealized_vn_1(),
-            KLS_METHOD_IDEALIZED_VN_2 => Config::<f32>::idealized_vn_2(),
-            KLS_METHOD_IDEALIZED_F_1 => Config::<f32>::idealized_f_1(),
-            KLS_METHOD_IDEALIZED_F_2 => Config::<f32>::idealized_f_2(),
-            KLS_METHOD_INSTANTANEOUS_KL => Config::<f32>::instantaneous_kl(),
-            KLS_METHOD_ONE_SIDED => Config::<f32>::one_sided(),
-            KLS_METHOD_RMSPROP => Config::<f32>::rmsprop(),
-            KLS_METHOD_ADAFACTOR => Config::<f32>::adafactor(),
-            KLS_METHOD_SGD => Config::<f32>::sgd(),
+            KLS_METHOD_KL_SHAMPOO if cfg!(feature = "kl-shampoo") => Config::<f32>::kl_shampoo(),
+            KLS_METHOD_ADAMW if cfg!(feature = "adamw") => Config::<f32>::adamw(),
+            KLS_METHOD_KL_SOAP if cfg!(feature = "kl-soap") => Config::<f32>::kl_soap(),
+            KLS_METHOD_SOAP if cfg!(feature = "soap") => Config::<f32>::soap(),
+            KLS_METHOD_SHAMPOO if cfg!(feature = "shampoo") => Config::<f32>::shampoo(),
+            KLS_METHOD_SHAMPOO_HALF if cfg!(feature = "shampoo") => Config::<f32>::shampoo_half(),
+            KLS_METHOD_SHAMPOO_QUARTER if cfg!(feature = "shampoo") => Config::<f32>::shampoo_quarter(),
+            KLS_METHOD_VN_SHAMPOO_1 if cfg!(feature = "vn-shampoo") => Config::<f32>::vn_shampoo_1(),
+            KLS_METHOD_VN_SHAMPOO_2 if cfg!(feature = "vn-shampoo") => Config::<f32>::vn_shampoo_2(),
+            KLS_METHOD_F_SHAMPOO_1 if cfg!(feature = "f-shampoo") => Config::<f32>::f_shampoo_1(),
+            KLS_METHOD_F_SHAMPOO_2 if cfg!(feature = "f-shampoo") => Config::<f32>::f_shampoo_2(),
+            KLS_METHOD_IDEALIZED_KL if cfg!(all(feature = "idealized", any(feature = "kl-shampoo", feature = "kl-soap"))) => {
+                Config::<f32>::idealized_kl()
+            }
+            KLS_METHOD_IDEALIZED_VN_1 if cfg!(all(feature = "idealized", feature = "vn-shampoo")) => Config::<f32>::idealized_vn_1(),
+            KLS_METHOD_IDEALIZED_VN_2 if cfg!(all(feature = "idealized", feature = "vn-shampoo")) => Config::<f32>::idealized_vn_2(),
+            KLS_METHOD_IDEALIZED_F_1 if cfg!(all(feature = "idealized", feature = "f-shampoo")) => Config::<f32>::idealized_f_1(),
+            KLS_METHOD_IDEALIZED_F_2 if cfg!(all(feature = "idealized", feature = "f-shampoo")) => Config::<f32>::idealized_f_2(),
+            KLS_METHOD_INSTANTANEOUS_KL if cfg!(feature = "instantaneous") => Config::<f32>::instantaneous_kl(),
+            KLS_METHOD_ONE_SIDED if cfg!(feature = "one-sided") => Config::<f32>::one_sided(),
+            KLS_METHOD_RMSPROP if cfg!(feature = "rmsprop") => Config::<f32>::rmsprop(),
+            KLS_METHOD_ADAFACTOR if cfg!(feature = "adafactor") => Config::<f32>::adafactor(),
+            KLS_METHOD_SGD if cfg!(feature = "sgd") => Config::<f32>::sgd(),
+            KLS_METHOD_KL_SHAMPOO..=KLS_METHOD_SGD => return Err(KLS_ERROR_NOT_BUILT).of_field("method"),
             _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("method"),
         };
         let convention = match convention {
             KLS_CONVENTION_FIGURE13 => Convention::Figure13,
-            KLS_CONVENTION_REFERENCE_KL => Convention::ReferenceKl,
-            KLS_CONVENTION_REFERENCE_SOAP => Convention::ReferenceSoap,
-            KLS_CONVENTION_REFERENCE_META => Convention::ReferenceMeta,
+            KLS_CONVENTION_REFERENCE_KL if cfg!(feature = "conventions") => Convention::ReferenceKl,
+            KLS_CONVENTION_REFERENCE_SOAP if cfg!(feature = "conventions") => Convention::ReferenceSoap,
+            KLS_CONVENTION_REFERENCE_META if cfg!(feature = "conventions") => Convention::ReferenceMeta,
+            KLS_CONVENTION_REFERENCE_KL..=KLS_CONVENTION_REFERENCE_META => return Err(KLS_ERROR_NOT_BUILT).of_field("convention"),
             _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("convention"),
         };
-        let value = kls_config::from_core(&preset.in_convention(convention));
+        let value = kls_config::from_core(&if cfg!(feature = "conventions") { preset.in_convention(convention) } else { preset });
         // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
         unsafe { write_struct(config, struct_size, value) }.of_field("config")
     })

@@ -25,7 +25,7 @@ pub(crate) unsafe fn table<'a>(
 
 /// Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
 ///
-/// Errors: those of the groups and tensors (KLS_ERROR_BETA ... KLS_ERROR_STRIDES, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_RESERVED), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
+/// Errors: those of the groups and tensors (KLS_ERROR_BETA ... KLS_ERROR_REFRESH_PORTION, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_RESERVED), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
 /// KLS_ERROR_STRUCT_SIZE; `size` and `alignment` are then untouched.
 ///
 /// # Safety
@@ -169,12 +169,12 @@ pub unsafe extern "C" fn kls_optimizer_set_group(
     }
 }
 
-/// Bounds the floating-point operations that one call of a step spends on refreshes, as kls_plan counts them (refresh_flops), from the next
-/// step on: what would go beyond waits for the next step, the longest overdue first. One refresh a step is made in any case. 0: no
+/// Bounds the floating-point operations that one call of a step spends on refreshes, as kls_plan counts them (refresh_step_flops), from the
+/// next step on: what would go beyond waits for the next step, the longest overdue first. One refresh a step is made in any case. 0: no
 /// bound, the default. A slice's first step, which sets its basis, is not bounded. Together with staggered refreshes it bounds the longest step; a budget below the mean demand lengthens the periods.
 /// The budget is not part of the state.
 ///
-/// Errors: the handle's.
+/// Errors: KLS_ERROR_NOT_BUILT, the handle's.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses.
@@ -183,6 +183,9 @@ pub unsafe extern "C" fn kls_optimizer_set_refresh_budget(optimizer: *mut kls_op
     // SAFETY: the caller vouches for the handle.
     unsafe {
         with_handle(optimizer, "kls_optimizer_set_refresh_budget", |optimizer| {
+            if cfg!(not(feature = "refresh-budget")) && flops != 0 {
+                return Err(KLS_ERROR_NOT_BUILT.into());
+            }
             optimizer.refresh_budget = if flops == 0 { u64::MAX } else { flops };
             Ok(())
         })

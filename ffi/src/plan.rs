@@ -39,10 +39,15 @@ pub struct kls_plan {
     pub step_flops: u64,
     /// The same of products and factorisations of a refresh, on top of that.
     pub refresh_flops: u64,
+    /// What a refresh adds to one step at most: all of it, unless it is made in portions. No step takes more than step_flops and this.
+    pub refresh_step_flops: u64,
+    /// Steps from the one in which a refresh becomes due to the one that turns the last basis, if it is made in portions and none of
+    /// them waits; else 0.
+    pub refresh_steps: u64,
 }
 
 impl Versioned for kls_plan {
-    const SIZES: &'static [usize] = &[size_of::<Self>()];
+    const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, refresh_step_flops), size_of::<Self>()];
 }
 
 /// Copies how a tensor is treated. `struct_size` is sizeof(kls_plan).
@@ -83,6 +88,8 @@ pub unsafe extern "C" fn kls_optimizer_plan(
                 scratch_bytes: entry.scratch_len() as u64 * size_of::<f32>() as u64,
                 step_flops: cost.step,
                 refresh_flops: cost.refresh,
+                refresh_step_flops: cost.refresh_step,
+                refresh_steps: entry.refresh_steps(parts.view.groups()),
             };
             write_struct(plan, struct_size, value).of_field("plan")
         })
@@ -90,7 +97,7 @@ pub unsafe extern "C" fn kls_optimizer_plan(
 }
 
 /// Predicted floating-point operations of the table's step number `step` (the first one is 1): products and factorisations, if all
-/// tensors have a gradient in every step and no refresh is left out.
+/// tensors have a gradient in every step and no refresh is left out. With refreshes in portions, the most that the step may take.
 ///
 /// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's; `flops` is then untouched.
 ///

@@ -91,6 +91,7 @@ impl Pointers<'_> {
     ///
     /// # Safety
     /// As for [`Self::gradient`]; each job runs once.
+    #[inline(always)]
     pub(crate) unsafe fn run<L: LinAlg<f32>>(&self, job: Job<'_, f32>, scratch: &mut [f32], linalg: &mut L, met: &mut Met) {
         let (index, range) = (job.tensor(), job.range());
         if !self.has_gradient(index) {

@@ -61,13 +61,13 @@ impl Elements<f32> for Raw {
     }
 
     fn format(&self) -> Format {
-        self.format
+        if cfg!(feature = "storage") { self.format } else { Format::Native }
     }
 
     #[inline(always)]
     fn native(&self) -> Option<&[f32]> {
         // SAFETY: called only where the elements lie together, and then by the word of `new`.
-        (self.format == Format::Native).then(|| unsafe { self.run(0, self.span) })
+        (Elements::<f32>::format(self) == Format::Native).then(|| unsafe { self.run(0, self.span) })
     }
 
     #[inline(always)]
@@ -99,7 +99,7 @@ impl ElementsMut<f32> for Raw {
     #[inline(always)]
     fn native_mut(&mut self) -> Option<&mut [f32]> {
         // SAFETY: as for `native`.
-        (self.format == Format::Native).then(|| unsafe { self.run_mut(0, self.span) })
+        (Elements::<f32>::format(self) == Format::Native).then(|| unsafe { self.run_mut(0, self.span) })
     }
 
     #[inline(always)]

@@ -37,6 +37,8 @@ pub const KLS_ERROR_RESERVED: kls_status = 12;
 pub const KLS_ERROR_UNSUPPORTED: kls_status = 13;
 /// The caller's parallel_for did not run every task once and to its end; the step was made in full all the same.
 pub const KLS_ERROR_PARALLEL_FOR: kls_status = 14;
+/// This build of the library leaves out a method, or what an option or a tensor needs.
+pub const KLS_ERROR_NOT_BUILT: kls_status = 15;
 /// beta1 and beta2 must lie in [0, 1).
 pub const KLS_ERROR_BETA: kls_status = 20;
 /// eps must be finite and at least 0.
@@ -81,6 +83,8 @@ pub const KLS_ERROR_ESTIMATE_ORDER: kls_status = 39;
 pub const KLS_ERROR_FORMAT: kls_status = 49;
 /// The strides let indices of a tensor share an element, or interleave dims.
 pub const KLS_ERROR_STRIDES: kls_status = 50;
+/// Refreshes in portions are QR refreshes of methods that read a factor for nothing else.
+pub const KLS_ERROR_REFRESH_PORTION: kls_status = 51;
 /// A tensor has 1 to KLS_MAX_ORDER dims.
 pub const KLS_ERROR_ORDER: kls_status = 40;
 /// A dim is zero.
@@ -180,6 +184,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_PARALLEL_FOR => {
             c"The caller's parallel_for did not run every task once and to its end; the step was made in full all the same."
         }
+        KLS_ERROR_NOT_BUILT => c"This build of the library leaves out a method, or what an option or a tensor needs.",
         KLS_ERROR_BETA => c"beta1 and beta2 must lie in [0, 1).",
         KLS_ERROR_EPS => c"eps must be finite and at least 0.",
         KLS_ERROR_WEIGHT_DECAY => c"weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.",
@@ -203,6 +208,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_FORMAT => {
             c"Formats that do not go together: a parameter is f32 or bf16, and only a bf16 one is rounded or has master weights."
         }
+        KLS_ERROR_REFRESH_PORTION => c"Refreshes in portions are QR refreshes of methods that read a factor for nothing else.",
         KLS_ERROR_STRIDES => c"The strides let indices of a tensor share an element, or interleave dims.",
         KLS_ERROR_GRAD_SCALE => c"grad_scale must be finite and positive; in lent memory it must be 1 for tensors without grad_scaling.",
         KLS_ERROR_NOT_F32 => c"A parameter or gradient of this tensor is not f32: step it by kls_optimizer_step_with.",
@@ -264,6 +270,7 @@ pub(crate) const fn from_config(error: ConfigError) -> kls_status {
         ConfigError::Combination => KLS_ERROR_COMBINATION,
         ConfigError::ClampWithGauge => KLS_ERROR_CLAMP_WITH_GAUGE,
         ConfigError::Staleness => KLS_ERROR_STALENESS,
+        ConfigError::RefreshPortion => KLS_ERROR_REFRESH_PORTION,
         ConfigError::RmsCap => KLS_ERROR_RMS_CAP,
         ConfigError::TraceScaledEstimator => KLS_ERROR_TRACE_SCALED,
         ConfigError::GraftWithoutFactors => KLS_ERROR_GRAFT,
@@ -273,6 +280,7 @@ pub(crate) const fn from_config(error: ConfigError) -> kls_status {
         ConfigError::FirstBasis => KLS_ERROR_FIRST_BASIS,
         ConfigError::Gauge => KLS_ERROR_GAUGE,
         ConfigError::EstimateOrder => KLS_ERROR_ESTIMATE_ORDER,
+        ConfigError::NotBuilt => KLS_ERROR_NOT_BUILT,
     }
 }
 

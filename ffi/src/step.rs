@@ -17,6 +17,7 @@ use crate::versioned::{FromC, Versioned, extend, read_struct, write_struct};
 ///
 /// # Safety
 /// The pointers belong to the tensors of `range`, and the caller vouches for their memory.
+#[inline(always)]
 unsafe fn step(parts: Parts<'_>, range: Range<usize>, pointers: Pointers<'_>, lr: f32) -> Outcome {
     let Parts { mut view, scratch, mut portable, met, .. } = parts;
     let tensors = view.tensors();

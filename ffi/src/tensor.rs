@@ -19,7 +19,11 @@ pub const KLS_MAX_ROW_PARTS: usize = 8;
 /// Most bytes that are kept of a tensor's name.
 pub const KLS_MAX_NAME: usize = 63;
 
-const _: () = assert!(KLS_MAX_ORDER == MAX_ORDER && KLS_MAX_ROW_PARTS == MAX_ROW_PARTS, "the header's numbers are the core's");
+const _: () = assert!(
+    (KLS_MAX_ORDER == MAX_ORDER || cfg!(not(feature = "high-order")))
+        && (KLS_MAX_ROW_PARTS == MAX_ROW_PARTS || cfg!(not(feature = "storage"))),
+    "the header's numbers are the core's"
+);
 
 /// Full up to the group's max_dim, diagonal beyond it. The default.
 pub const KLS_MODE_AUTO: i32 = 0;
@@ -164,6 +168,9 @@ impl kls_tensor {
         if order == 0 || order > KLS_MAX_ORDER {
             return Err(KLS_ERROR_ORDER).of_field("order");
         }
+        if order > MAX_ORDER {
+            return Err(KLS_ERROR_NOT_BUILT).of_field("order");
+        }
         let mut dims = [1; KLS_MAX_ORDER];
         for (k, (dim, &from_c)) in dims.iter_mut().zip(&self.dims[..order]).enumerate() {
             *dim = length(from_c).of_element("dims", k)?;
@@ -182,6 +189,9 @@ impl kls_tensor {
                 _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_element("modes", k),
             };
         }
+        if cfg!(not(feature = "storage")) {
+            return if self.lies_plainly() { Ok(spec) } else { Err(KLS_ERROR_NOT_BUILT.into()) };
+        }
         let mut parts = [0; KLS_MAX_ROW_PARTS];
         let given = self.row_parts.get(..self.row_part_count as usize).ok_or(KLS_ERROR_ROW_PARTS).of_field("row_part_count")?;
         for (i, (part, &from_c)) in parts.iter_mut().zip(given).enumerate() {
@@ -189,6 +199,13 @@ impl kls_tensor {
         }
         let spec = spec.split_rows(&parts[..given.len()]).map_err(|_| KLS_ERROR_ROW_PARTS).of_field("row_parts")?;
         Ok(spec.storage(self.storage(order)?))
+    }
+
+    /// Whether it has nothing that the feature `storage` is for.
+    fn lies_plainly(&self) -> bool {
+        let numbers = [self.row_part_count, self.reserved];
+        let choices = [self.grad_format, self.param_format, self.master_weights, self.rounding, self.grad_scaling];
+        numbers == [0; 2] && choices == [KLS_FORMAT_F32, KLS_FORMAT_F32, 0, KLS_ROUNDING_NEAREST, 0] && self.strides == [0; KLS_MAX_ORDER]
     }
 
     /// How it lies in the caller's buffers.
@@ -202,7 +219,7 @@ impl kls_tensor {
             KLS_FORMAT_F16 => Ok(Format::F16),
             _ => Err(KLS_ERROR_UNKNOWN_VALUE),
         };
-        let mut strides = [0; KLS_MAX_ORDER];
+        let mut strides = [0; MAX_ORDER];
         for (k, (stride, &from_c)) in strides.iter_mut().zip(&self.strides[..order]).enumerate() {
             *stride = length(from_c).of_element("strides", k)?;
         }

@@ -93,6 +93,11 @@ const char *test_config_errors(void) {
     REFUSED(damping, 42, KLS_ERROR_UNKNOWN_VALUE);
     REFUSED(staleness, -1.0f, KLS_ERROR_STALENESS);
     REFUSED(staleness, NAN, KLS_ERROR_STALENESS);
+    REFUSED(reserved, 1, KLS_ERROR_RESERVED);
+    before.refresh_portion = 1;
+    REFUSED(refresh, KLS_REFRESH_EIGENDECOMPOSITION, KLS_ERROR_REFRESH_PORTION);
+    REFUSED(eigenvalues, KLS_EIGENVALUES_AT_REFRESH, KLS_ERROR_REFRESH_PORTION);
+    before.refresh_portion = 0;
     REFUSED(power, 0.0f, KLS_ERROR_POWER);
     REFUSED(power, 1.5f, KLS_ERROR_POWER);
     REFUSED(power, NAN, KLS_ERROR_POWER);

@@ -16,6 +16,7 @@ int main(void) {
         {"host errors", test_host_errors},
         {"freezing and groups", test_freezing_and_groups},
         {"refresh budget", test_refresh_budget},
+        {"refreshes in portions", test_refresh_portions},
         {"diagnostics", test_diagnostics},
         {"window similarity", test_window_similarity},
         {"methods", test_methods},

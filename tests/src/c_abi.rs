@@ -171,6 +171,7 @@ pub fn config_to_c(config: &Config<f32>) -> kls_config {
     c.gauge = i32::from(config.gauge);
     c.measure = i32::from(config.measure);
     c.lr_scale = config.lr_scale;
+    c.refresh_portion = config.refresh_portion;
     c.max_dim = config.max_dim as u64;
     c.block_size = config.block_size as u64;
     c.merge_dims = config.merge_dims as u64;

@@ -586,6 +586,8 @@ fn hyper_parameters_may_differ() {
 fn choices_are_the_numbers_of_the_header() {
     for (name, config) in methods::<f32>() {
         let config = Config { weight_decay: 0.25, rms_cap: Some(2.0), block_size: 5, merge_dims: 6, ..config };
+        let portioned = Config { refresh_portion: 7, ..config };
+        let config = if portioned.validate().is_ok() { portioned } else { config };
         let bytes = save_core(&mut Core::<f32, Portable>::table(&[config], &[]));
         let mut source = bytes.as_slice();
         let mut reader = Reader::new(&mut source);
@@ -643,6 +645,7 @@ fn choices_are_the_numbers_of_the_header() {
         assert_eq!(numbers.map(|x| x as f32), [c.staleness, c.rms_cap, c.beta1, c.beta2, c.eps, c.weight_decay, c.clamp_limit, c.lr_scale]);
         assert_eq!([g.max_dim, g.block_size, g.merge_dims], [c.max_dim, c.block_size, c.merge_dims]);
         assert_eq!([g.refresh_period, g.refresh_offset, g.refresh_growth], [c.refresh_period, c.refresh_offset, c.refresh_growth]);
+        assert_eq!(g.refresh_portion, c.refresh_portion);
         // The header keeps defaults where a choice has no number of its own.
         assert!(g.power as f32 == c.power || g.direction != 0);
         assert!(g.lambda_0 as f32 == c.lambda_0 || g.lambda_init != 0);
@@ -682,20 +685,20 @@ fn a_checkpoint_describes_itself() {
     assert_eq!(reader.close().unwrap().to_le_bytes(), *bytes.last_chunk::<8>().unwrap());
     assert_eq!(headers, core.headers);
     assert_eq!(bits(&state), bits(&core.state));
-    // Master weights belong to parameters of 16 bits.
-    assert_eq!(kinds.len(), PartKind::ALL.len() - 1, "{kinds:?}");
+    // Master weights belong to parameters of 16 bits; refreshes in portions are none of eigendecompositions.
+    assert_eq!(kinds.len(), PartKind::ALL.len() - 2, "{kinds:?}");
     assert!(PartKind::ALL.iter().all(|part| PartKind::from_code(part.code()) == Some(*part)) && PartKind::from_code(0).is_none());
 }
 
-fn made_up_specs() -> [TensorSpec; 3] {
+fn made_up_specs() -> [TensorSpec; 4] {
     let rounding = Rounding::Stochastic { seed: 0x0123_4567_89ab_cdef };
     let storage = Storage { param: Format::Bf16, master_weights: true, rounding, ..Storage::DENSE };
-    [spec(&[3, 2]).slices(2), spec(&[4]).group(1), spec(&[2, 2]).storage(storage)]
+    [spec(&[3, 2]).slices(2), spec(&[4]).group(1), spec(&[2, 2]).storage(storage), spec(&[1, 2]).group(2)]
 }
 
 /// A table whose counters and state are made up, so that no change of an algorithm changes them.
 fn made_up<T: Number>() -> Core<T, Portable> {
-    let groups = [Config { refresh_period: 7, ..T::kl_shampoo() }, T::adamw()];
+    let groups = [Config { refresh_period: 7, ..T::kl_shampoo() }, T::adamw(), Config { refresh_portion: 9, ..T::kl_shampoo() }];
     let mut core = Core::table(&groups, &made_up_specs());
     for (i, header) in (1..).zip(&mut core.headers) {
         *header = SliceHeader {

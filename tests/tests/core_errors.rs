@@ -3,8 +3,8 @@
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, work_len};
 use klshampoo::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, EstimateOrder, Estimator, FirstBasis, FirstStep,
-    FixedOptimizer, GradientFault, Graft, LambdaInit, Mode, Optimizer, Scalar, ShapeError, SliceError, SliceHeader, StatePart, StepError,
-    StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
+    FixedOptimizer, GradientFault, Graft, LambdaInit, Mode, Optimizer, Refresh, Scalar, ShapeError, SliceError, SliceHeader, StatePart,
+    StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, Xorshift};
 use klshampoo_tests::harness::{Core, Driver, Make, converted};
@@ -136,7 +136,7 @@ fn a_skipping_group_loses_one_slice_and_counts_it() {
             twin.try_step(&mut twin_params, &without, LR).unwrap();
 
             let report = core.try_step(&mut params, &some(&grads), LR).unwrap();
-            assert_eq!(report, StepReport { stepped: 6, frozen: 0, skipped: 1, refresh_failures: 0 });
+            assert_eq!(report, StepReport { stepped: 6, frozen: 0, skipped: 1, ..StepReport::default() });
             let skipped = core.headers[6];
             assert_eq!(skipped, SliceHeader { skipped: before.headers[6].skipped + 1, ..before.headers[6] });
             core.headers[6].skipped -= 1;
@@ -278,6 +278,7 @@ fn every_option_has_its_range() {
             ConfigError::WeightDecay,
             &[|c| (c.weight_decay, c.weight_decay_kind) = (1.0 + f32::EPSILON, WeightDecay::Independent), |c| c.weight_decay = -0.0 - 1.0],
         ),
+        (ConfigError::RefreshPortion, &[|c| (c.refresh, c.refresh_portion) = (Refresh::Eigendecomposition, 1)]),
         (ConfigError::Staleness, &[|c| c.staleness = -0.1, |c| c.staleness = NAN, |c| c.staleness = INF]),
         (
             ConfigError::Power,
@@ -348,6 +349,7 @@ fn every_option_has_its_range() {
         |c| (c.weight_decay, c.weight_decay_kind) = (1.0, WeightDecay::Independent),
         |c| (c.estimator, c.first_step) = (Estimator::FrobeniusFactor, FirstStep::FactorsOnly),
         |c| (c.refresh_growth, c.staleness, c.rms_cap) = (1 << 20, 0.5, Some(1.0)),
+        |c| c.refresh_portion = u32::MAX,
     ];
     for change in accepted {
         let mut config = Config::<f32>::kl_shampoo();
@@ -558,7 +560,7 @@ fn one_tensor_at_a_time_is_the_table_at_once() {
         for tensor in [3, 1, 4, 0, 2] {
             let (mut optimizer, scratch, linalg) = apart.view();
             let report = optimizer.step_tensor(tensor, &mut apart_params[tensor], &grads[tensor], LR, scratch, linalg).unwrap();
-            assert_eq!(report, StepReport { stepped: if tensor == 1 { 3 } else { 1 }, frozen: 0, skipped: 0, refresh_failures: 0 });
+            assert_eq!(report, StepReport { stepped: if tensor == 1 { 3 } else { 1 }, ..StepReport::default() });
         }
         assert_eq!(snapshot(&apart, &apart_params), snapshot(&together, &params));
     }
@@ -571,7 +573,7 @@ fn a_tensor_without_a_gradient_is_frozen() {
     let mut given = some(&grads);
     (given[0], given[1]) = (None, None);
     let report = core.try_step(&mut params, &given, LR).unwrap();
-    assert_eq!(report, StepReport { stepped: 3, frozen: 4, skipped: 0, refresh_failures: 0 });
+    assert_eq!(report, StepReport { stepped: 3, frozen: 4, ..StepReport::default() });
     let after = snapshot(&core, &params);
     let state_of_two = core.tensors[2].state_range(0).start;
     assert_eq!(after.params[..2], before.params[..2]);

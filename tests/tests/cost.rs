@@ -108,6 +108,7 @@ fn the_prediction_is_what_is_asked_for() {
             }
             let cost = Core::<f64, Counting>::new(config, dims, modes).tensors[0].layout().cost(config);
             assert_eq!(counted(config, dims, modes), (cost.step, cost.refresh), "{dims:?} {modes:?} {config:?}");
+            assert_eq!(cost.refresh_step, cost.refresh, "a refresh is made in one step");
         }
     }
 }

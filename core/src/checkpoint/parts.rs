@@ -24,12 +24,14 @@ pub enum PartKind {
     GraftMoment,
     /// The native copy of a parameter of 16 bits, one number per element.
     Master,
+    /// What a refresh in portions keeps from one step to the next: 2 d^2 + 3 d + 5 numbers of the longest full mode's length d.
+    Pending,
 }
 
 impl PartKind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Basis, Self::Factor, Self::Eigenvalues, Self::Momentum, Self::SecondMoment, Self::GraftMoment, Self::Master];
+    pub const ALL: [Self; 8] =
+        [Self::Basis, Self::Factor, Self::Eigenvalues, Self::Momentum, Self::SecondMoment, Self::GraftMoment, Self::Master, Self::Pending];
 
     /// The number that stands for it; it never changes its meaning.
     pub const fn code(self) -> u32 {
@@ -41,6 +43,7 @@ impl PartKind {
             Self::SecondMoment => 5,
             Self::GraftMoment => 6,
             Self::Master => 7,
+            Self::Pending => 8,
         }
     }
 
@@ -59,6 +62,7 @@ impl PartKind {
             Self::SecondMoment => "second_moment",
             Self::GraftMoment => "graft_moment",
             Self::Master => "master",
+            Self::Pending => "pending",
         }
     }
 
@@ -70,7 +74,7 @@ impl PartKind {
 
 /// The parts that a piece has, in the order of its state, of which they are all.
 pub(super) fn parts(layout: &Layout) -> impl Iterator<Item = PartRecord> {
-    let Regions { basis, factor, lambda, momentum, second_moment, graft_moment, master } = layout.regions();
+    let Regions { basis, factor, lambda, momentum, second_moment, graft_moment, master, pending } = layout.regions();
     let part =
         |kind: PartKind, mode: usize, range: Range<usize>| PartRecord { part: kind.code(), mode: mode as u32, len: range.len() as u64 };
     let per_mode =
@@ -83,6 +87,7 @@ pub(super) fn parts(layout: &Layout) -> impl Iterator<Item = PartRecord> {
             part(PartKind::SecondMoment, 0, second_moment),
             part(PartKind::GraftMoment, 0, graft_moment),
             part(PartKind::Master, 0, master),
+            part(PartKind::Pending, 0, pending),
         ])
         .filter(|part| part.len > 0)
 }

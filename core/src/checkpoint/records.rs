@@ -129,6 +129,8 @@ record! {
         bad_gradient: u32,
         /// See [`Config::measure`].
         measure: u32,
+        /// See [`Config::refresh_portion`].
+        refresh_portion: u32,
         /// See [`Config::staleness`].
         staleness: f64,
         /// The power of [`crate::Direction::KroneckerPower`].
@@ -308,6 +310,7 @@ impl GroupRecord {
             stagger,
             refresh_growth,
             staleness,
+            refresh_portion,
             direction,
             graft,
             rms_cap,
@@ -360,6 +363,7 @@ impl GroupRecord {
             gauge: u32::from(gauge),
             bad_gradient: codes::bad_gradient(bad_gradient),
             measure: u32::from(measure),
+            refresh_portion,
             staleness: staleness.as_f64(),
             power,
             rms_cap: bound(rms_cap),

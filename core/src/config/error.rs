@@ -13,6 +13,9 @@ pub enum ConfigError {
     RefreshPeriod,
     /// `staleness` negative or not finite.
     Staleness,
+    /// Refreshes in portions are QR refreshes of methods that read a factor for nothing else: there are none by eigendecomposition, nor with
+    /// eigenvalues that are taken from the factor, nor with F-Shampoo variant 1's estimator or VN-Shampoo variant 1's direction.
+    RefreshPortion,
     /// A constant `lambda_init` that is not a normal positive number.
     LambdaInit,
     /// `clamp_limit` not finite or below 1, or of a method with factors but without eigenvalues.
@@ -43,6 +46,8 @@ pub enum ConfigError {
     ClampWithGauge,
     /// The scale of these factors is not free to be rebalanced (estimators `Shampoo` and `OneSided`, damping of each factor).
     Gauge,
+    /// This build leaves out what the configuration needs: see the crate's features.
+    NotBuilt,
 }
 
 impl core::fmt::Display for ConfigError {
@@ -53,6 +58,7 @@ impl core::fmt::Display for ConfigError {
             Self::WeightDecay => "weight_decay must be finite and at least 0; at most 1 if independent of the learning rate",
             Self::RefreshPeriod => "refresh_period must be at least 1, refresh_offset 0 or 1, and refresh_growth at most 2^20",
             Self::Staleness => "staleness must be finite and at least 0",
+            Self::RefreshPortion => "refreshes in portions are QR refreshes of methods that read a factor for nothing else",
             Self::LambdaInit => "a constant lambda_0 must be finite and at least 2^-63",
             Self::ClampLimit => "clamp_limit must be finite and at least 1, and the method must have eigenvalues",
             Self::Power => "the power of the eigenvalues must lie in (0, 1]",
@@ -68,6 +74,7 @@ impl core::fmt::Display for ConfigError {
             Self::FirstBasis => "an identity basis at the start needs a full first step and a Kronecker direction",
             Self::ClampWithGauge => "a clamp and gauge rebalancing exclude each other",
             Self::Gauge => "the scale of these factors is not free to be rebalanced",
+            Self::NotBuilt => "this build leaves out what the configuration needs",
         })
     }
 }

@@ -1,6 +1,7 @@
 //! A method is a value of [`Config`]: one choice per axis of the family, with a preset per named method.
 
 mod axes;
+pub(crate) mod built;
 mod error;
 mod presets;
 
@@ -16,7 +17,7 @@ impl Estimator {
     /// F-Shampoo variant 1 multiplies by whole factors; of a `Diagonal` mode that is this weight on both sides of the product.
     #[inline(always)]
     pub(crate) fn weight<T: Scalar>(self, linalg: &impl LinAlg<T>, lambda: T) -> T {
-        match self {
+        match self.built() {
             Self::None | Self::OneSided | Self::Shampoo | Self::VonNeumann => T::ONE,
             Self::KullbackLeibler => T::ONE / linalg.sqrt(lambda),
             Self::Frobenius | Self::FrobeniusFactor => linalg.sqrt(lambda),
@@ -25,12 +26,12 @@ impl Estimator {
 
     /// Whether [`Self::weight`] is 1 throughout.
     pub(crate) const fn is_unweighted(self) -> bool {
-        matches!(self, Self::None | Self::OneSided | Self::Shampoo | Self::VonNeumann)
+        matches!(self.built(), Self::None | Self::OneSided | Self::Shampoo | Self::VonNeumann)
     }
 
     /// `c_k` but for what the other modes contribute, for a mode of length `dim` in a tensor of `elements` elements.
     pub(crate) fn scale<T: Scalar>(self, dim: usize, elements: usize) -> T {
-        match self {
+        match self.built() {
             Self::KullbackLeibler | Self::OneSided => T::from_usize(dim) / T::from_usize(elements),
             Self::None | Self::Shampoo | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor => T::ONE,
         }
@@ -38,7 +39,7 @@ impl Estimator {
 
     /// What another mode's eigenvalues contribute to `1 / c_k`: nothing, their sum, or their sum of squares.
     pub(crate) const fn divisor(self) -> Divisor {
-        match self {
+        match self.built() {
             Self::VonNeumann => Divisor::Sum,
             Self::Frobenius | Self::FrobeniusFactor => Divisor::SumOfSquares,
             Self::None | Self::KullbackLeibler | Self::OneSided | Self::Shampoo => Divisor::None,
@@ -47,7 +48,7 @@ impl Estimator {
 
     /// Whether `S_a -> c S_a, S_b -> S_b / c` leaves the method unchanged (ALGORITHMS: gauge).
     pub(crate) const fn gauge_invariant(self) -> bool {
-        matches!(self, Self::KullbackLeibler | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor)
+        matches!(self.built(), Self::KullbackLeibler | Self::VonNeumann | Self::Frobenius | Self::FrobeniusFactor)
     }
 }
 
@@ -55,7 +56,7 @@ impl<T: Scalar> Direction<T> {
     /// The power of the eigenvalues in the denominator; `None` where it has none.
     pub(crate) fn power(self, shape: &Shape) -> Option<T> {
         let half = T::exp2i(-1);
-        match self {
+        match self.built() {
             Self::SecondMoment | Self::Momentum => None,
             Self::KroneckerPower(p) => Some(p),
             Self::ShampooRoot => Some(half / T::from_usize(shape.preconditioned_modes())),
@@ -101,6 +102,16 @@ pub struct Config<T> {
     /// A refresh that is due is skipped for modes whose staleness, the mean over `i != j` of `S~_ij^2 / (S~_ii S~_jj)`, is not above
     /// this; 0: none is skipped.
     pub staleness: T,
+    /// Floating-point operations of a refresh that a step of a slice (or piece of one) spends at most, for loops with a deadline: a
+    /// refresh is then made in the portions of many steps, one mode after another, by Householder reflections whatever [`Self::refresh`]
+    /// says. 0, the default: a refresh is made in one step.
+    ///
+    /// The step that ends a mode's factorisation turns its basis and moments at once ([`Cost::refresh_step`](crate::Cost::refresh_step) says
+    /// what a step takes with it), and a portion of little room still makes a column. The factor that is factorised is that of after the
+    /// step in which the mode's turn comes: [`Layout::refresh_steps`](crate::Layout::refresh_steps) says how much later the basis is. A
+    /// refresh that becomes due meanwhile begins when the other has ended; those that become due while it waits are one with it. For
+    /// QR refreshes of methods whose factors nothing else reads ([`ConfigError::RefreshPortion`]).
+    pub refresh_portion: u32,
     /// What the numerator is divided by.
     pub direction: Direction<T>,
     /// Whose length the direction takes.
@@ -170,6 +181,8 @@ pub struct Parts {
     pub master: bool,
     /// Scratch: the gradient of loss and penalty.
     pub(crate) penalised: bool,
+    /// What a refresh in portions keeps from one step to the next: 2 d^2 + 3 d + 5 of the longest full mode.
+    pub portions: bool,
 }
 
 impl Parts {
@@ -196,6 +209,7 @@ impl<T: Scalar> Config<T> {
             (at_least(self.weight_decay, T::ZERO) && !(independent && self.weight_decay > T::ONE), ConfigError::WeightDecay),
             (self.refresh_period > 0 && self.refresh_offset <= 1 && self.refresh_growth <= MAX_GROWTH, ConfigError::RefreshPeriod),
             (at_least(self.staleness, T::ZERO), ConfigError::Staleness),
+            (self.refresh_portion == 0 || !factors || self.leaves_factors_alone(), ConfigError::RefreshPortion),
             (!matches!(self.lambda_init, LambdaInit::Constant(l) if !at_least(l, T::FLOOR)), ConfigError::LambdaInit),
             (self.clamp_limit.is_none_or(|c| at_least(c, T::ONE) && (self.parts().eigenvalues || !factors)), ConfigError::ClampLimit),
             (!matches!(self.direction, Direction::KroneckerPower(p) if !(at_least(p, T::FLOOR) && p <= T::ONE)), ConfigError::Power),
@@ -220,8 +234,17 @@ impl<T: Scalar> Config<T> {
         ];
         match checks.into_iter().find(|(ok, _)| !ok) {
             Some((_, error)) => Err(error),
+            None if !self.is_built() => Err(ConfigError::NotBuilt),
             None => Ok(()),
         }
+    }
+
+    /// Whether a factor is read for nothing but the next QR refresh.
+    fn leaves_factors_alone(&self) -> bool {
+        self.refresh != Refresh::Eigendecomposition
+            && self.eigenvalues == Eigenvalues::Average
+            && self.estimator != Estimator::FrobeniusFactor
+            && self.direction != Direction::TraceScaled
     }
 
     /// The mode that `Auto` stands for: `Full` up to `max_dim`, `Diagonal` beyond, `Identity` without factors.
@@ -258,18 +281,19 @@ impl<T: Scalar> Config<T> {
 
     /// What a slice keeps and what a step needs room for.
     pub const fn parts(&self) -> Parts {
-        let factors = !matches!(self.estimator, Estimator::None);
-        let second_moment = matches!(self.direction, Direction::SecondMoment);
+        let factors = !matches!(self.estimator.built(), Estimator::None);
+        let second_moment = matches!(self.direction.built(), Direction::SecondMoment);
         let nesterov = matches!(self.momentum, Momentum::Nesterov);
         Parts {
             momentum: !matches!(self.momentum, Momentum::None),
             second_moment,
-            graft_moment: matches!(self.graft, Graft::Adam | Graft::RmsProp | Graft::AdaGrad),
-            eigenvalues: factors && !(second_moment && matches!(self.estimator, Estimator::Shampoo | Estimator::OneSided)),
+            graft_moment: matches!(self.graft.built(), Graft::Adam | Graft::RmsProp | Graft::AdaGrad),
+            eigenvalues: factors && !(second_moment && matches!(self.estimator.built(), Estimator::Shampoo | Estimator::OneSided)),
             keeps_gradient: second_moment || nesterov,
-            aside: matches!(self.estimator, Estimator::FrobeniusFactor),
+            aside: matches!(self.estimator.built(), Estimator::FrobeniusFactor),
             master: false,
             penalised: matches!(self.weight_decay_kind, WeightDecay::L2),
+            portions: built::PORTIONS && factors && self.refresh_portion > 0,
         }
     }
 
@@ -287,7 +311,7 @@ impl<T: Scalar> Config<T> {
     /// Whether the step that sets the basis leaves the parameter alone: in the SOAP family it diagonalises the very gradient that
     /// would be divided, so that away from the diagonal rounding noise would be divided by rounding noise.
     pub(crate) const fn rests_in_first_step(&self) -> bool {
-        matches!(self.direction, Direction::SecondMoment)
+        matches!(self.direction.built(), Direction::SecondMoment)
     }
 
     /// The period in force `t` steps after it began to grow.

@@ -22,6 +22,7 @@ macro_rules! presets {
                     stagger: true,
                     refresh_growth: 0,
                     staleness: 0.0,
+                    refresh_portion: 0,
                     direction: Direction::KroneckerPower(0.5),
                     graft: Graft::None,
                     rms_cap: None,

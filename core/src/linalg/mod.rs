@@ -5,6 +5,7 @@ mod portable;
 
 pub use matrix::{MatMut, MatRef};
 pub use portable::Portable;
+pub(crate) use portable::{Reflections, VECTORS, matmul};
 
 use crate::Scalar;
 

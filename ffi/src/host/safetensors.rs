@@ -58,7 +58,7 @@ fn shape(piece: &PieceRecord, part: &PartRecord) -> Option<Vec<usize>> {
     let dims = piece.dims.get(..piece.order as usize)?;
     let shape = match PartKind::from_code(part.part)? {
         PartKind::Basis => vec![length(*dims.get(part.mode as usize)?)?; 2],
-        PartKind::Factor | PartKind::Eigenvalues => vec![length(part.len)?],
+        PartKind::Factor | PartKind::Eigenvalues | PartKind::Pending => vec![length(part.len)?],
         PartKind::Momentum | PartKind::SecondMoment | PartKind::GraftMoment | PartKind::Master => {
             dims.iter().map(|&d| length(d)).collect::<Option<_>>()?
         }

@@ -54,22 +54,22 @@ pub(super) fn solve_lower<T: Scalar>(mut x: MatMut<'_, T>, l: MatRef<'_, T>) {
 fn eliminate<'a, T: Scalar>(y: &mut [T], count: usize, term: impl Fn(usize) -> (T, &'a [T])) {
     let whole = count - count % GROUP;
     for k in (0..whole).step_by(GROUP) {
-        subtract::<T, GROUP>(y, core::array::from_fn(|g| term(k + g)));
+        subtract_group(y, [term(k), term(k + 1), term(k + 2), term(k + 3)]);
     }
     for k in whole..count {
-        subtract(y, [term(k)]);
+        let (c, x) = term(k);
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y -= c * x);
     }
 }
 
-#[inline]
-fn subtract<T: Scalar, const G: usize>(y: &mut [T], terms: [(T, &[T]); G]) {
-    // Equal lengths, stated once: the bounds checks leave the loop.
-    let terms = terms.map(|(c, x)| (c, &x[..y.len()]));
-    for (i, y) in y.iter_mut().enumerate() {
+/// Written out, so that it stays in registers where a compiler that saves space unrolls nothing.
+fn subtract_group<T: Scalar>(y: &mut [T], [(c0, x0), (c1, x1), (c2, x2), (c3, x3)]: [(T, &[T]); GROUP]) {
+    for ((((y, &x0), &x1), &x2), &x3) in y.iter_mut().zip(x0).zip(x1).zip(x2).zip(x3) {
         let mut sum = *y;
-        for (c, x) in terms {
-            sum -= c * x[i];
-        }
+        sum -= c0 * x0;
+        sum -= c1 * x1;
+        sum -= c2 * x2;
+        sum -= c3 * x3;
         *y = sum;
     }
 }

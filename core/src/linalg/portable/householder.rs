@@ -1,7 +1,8 @@
 //! Householder reflectors `H = I - tau v v^T`, with one element of `v`, the pivot, equal to 1 (Golub and Van Loan, 5.1).
 
+use super::VECTORS;
 use super::square::Square;
-use super::vector::{add_scaled, dots, max_abs, scale, unit_scale};
+use super::vector::{add_scaled, dot, dots, max_abs, scale, unit_scale};
 use crate::Scalar;
 
 /// What defines a reflector besides `v`.
@@ -23,7 +24,7 @@ pub(super) fn reflector<T: Scalar>(pivot: T, rest: &mut [T]) -> Reflector<T> {
     let factor = unit_scale(largest.max(pivot.abs()));
     scale(rest, factor);
     let pivot = pivot * factor;
-    let [square] = dots([&*rest], rest);
+    let square = dot(rest, rest);
     if square == T::ZERO {
         // So far below the pivot that it vanished: nothing is left to reflect.
         return Reflector { tau: T::ZERO, beta: pivot / factor };
@@ -40,6 +41,9 @@ pub(super) fn reflect_rows<T: Scalar>(matrix: &mut Square<'_, T>, from: usize, t
         return;
     }
     let mut rows = matrix.rows_mut(from, to).map(|row| &mut row[offset..offset + v.len()]);
+    if !VECTORS {
+        return rows.for_each(|row| add_scaled(row, -(tau * dot(row, v)), v));
+    }
     // Four rows at a time share the loads of v and keep four sums in flight.
     while let Some(first) = rows.next() {
         match (rows.next(), rows.next(), rows.next()) {

@@ -11,10 +11,18 @@ mod qr;
 mod square;
 mod tile;
 mod tridiagonal;
+mod unpacked;
 mod vector;
+
+pub(crate) use product::matmul;
+pub(crate) use qr::Reflections;
 
 use super::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::Scalar;
+
+/// Whether the processor computes with vectors. Where it does not, loops that keep lanes apart for them, or go through several rows at a
+/// time, would only be longer: each has a plain form with the same bits.
+pub(crate) const VECTORS: bool = cfg!(target_pointer_width = "64") || cfg!(target_feature = "simd128");
 
 /// The backend that needs nothing: no heap, no state, no `std`.
 ///

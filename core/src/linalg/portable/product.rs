@@ -6,6 +6,7 @@
 //! Storing it between two blocks of `k` is exact, so its bits depend neither on the blocking nor on the strides.
 
 use super::tile::{multiply_packed, multiply_rows};
+use super::{VECTORS, unpacked};
 use crate::Scalar;
 use crate::linalg::{MatMut, MatRef};
 
@@ -34,38 +35,44 @@ const LARGE_WORK: usize = 48 * 48 * 48;
 
 /// Which elements of `C` are computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     All,
     Lower,
 }
 
 /// What a product does besides multiplying.
 #[derive(Clone, Copy)]
-struct Mode<T> {
-    part: Part,
-    accumulate: bool,
-    alpha: T,
+pub(super) struct Mode<T> {
+    pub part: Part,
+    pub accumulate: bool,
+    pub alpha: T,
 }
 
 /// `C <- [C +] A B`.
-pub(super) fn matmul<T: Scalar>(c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+#[inline(always)]
+pub(crate) fn matmul<T: Scalar>(c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     let mode = Mode { part: Part::All, accumulate, alpha: T::ONE };
-    // The transposed problem has the same bits; it is taken where it makes the rows of C contiguous.
-    if c.col_stride() != 1 && c.row_stride() == 1 {
-        dispatch(c.t(), mode, b.t(), a.t());
-    } else {
-        dispatch(c, mode, a, b);
-    }
+    // The transposed problem has the same bits; it is taken where it makes the rows of C contiguous, for vectors to be stored in.
+    let transposed = VECTORS && c.col_stride() != 1 && c.row_stride() == 1;
+    let (c, a, b) = if transposed { (c.t(), b.t(), a.t()) } else { (c, a, b) };
+    dispatch(c, mode, a, b);
 }
 
 /// The lower triangle of `C <- [C +] alpha A B`.
+#[inline(always)]
 pub(super) fn matmul_lower<T: Scalar>(c: MatMut<'_, T>, accumulate: bool, alpha: T, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     dispatch(c, Mode { part: Part::Lower, accumulate, alpha }, a, b);
 }
 
-/// Chooses the tile width by the size of an element.
+/// Chooses the kernel for the processor.
+#[inline(always)]
 fn dispatch<T: Scalar>(c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     assert!(a.rows() == c.rows() && b.cols() == c.cols() && a.cols() == b.rows(), "matrix shapes do not match");
+    if VECTORS { packed(c, mode, a, b) } else { unpacked::product(c, mode, a, b) }
+}
+
+/// Chooses the tile width by the size of an element.
+pub(super) fn packed<T: Scalar>(c: MatMut<'_, T>, mode: Mode<T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
     if size_of::<T>() == 4 {
         sized::<T, { TILE_ROW_BYTES / 4 }>(c, mode, a, b);
     } else {

@@ -31,6 +31,11 @@ impl<'a, T: Scalar> Square<'a, T> {
         (Self { data: &mut matrix.data()[..len], d, ld }, transposed)
     }
 
+    /// Of rows that lie one after another.
+    pub(super) fn dense(data: &'a mut [T], d: usize) -> Self {
+        Self { data: &mut data[..d * d], d, ld: d.max(1) }
+    }
+
     /// Number of rows and of columns.
     pub(super) fn d(&self) -> usize {
         self.d

@@ -3,6 +3,7 @@
 //! The reflector of row `i` is then a contiguous piece of it. Each reflection is a rank-2 update of the rows before `i` that is held
 //! back until the next reflector is known, so that one pass over the triangle does the update and the next product with it.
 
+use super::VECTORS;
 use super::householder::{Reflector, reflect_rows, reflector};
 use super::square::Square;
 use super::vector::{LANES, add_scaled, dot, fold, scale};
@@ -57,7 +58,12 @@ pub(super) fn tridiagonalise<T: Scalar>(a: &mut Square<'_, T>, bands: &mut Bands
             let along = match pending {
                 Some((pv, pw)) => {
                     *last -= pv[r] * pw[r] + pw[r] * pv[r];
-                    update_and_multiply(line, &pv[..r], &pw[..r], pv[r], pw[r], &v[..r], v[r], &mut product_v[..r])
+                    if !VECTORS {
+                        update(line, &pv[..r], &pw[..r], pv[r], pw[r]);
+                        multiply(line, &v[..r], v[r], &mut product_v[..r])
+                    } else {
+                        update_and_multiply(line, &pv[..r], &pw[..r], pv[r], pw[r], &v[..r], v[r], &mut product_v[..r])
+                    }
                 }
                 None => multiply(line, &v[..r], v[r], &mut product_v[..r]),
             };

@@ -1,6 +1,8 @@
 //! Loops over contiguous elements, each with one fixed order of its sums.
 
+use super::VECTORS;
 use crate::Scalar;
+use crate::rows::sums_of_lanes;
 
 /// Partial sums of a dot product. Fixed for every target and element type: it is part of what the result is.
 pub(super) const LANES: usize = 8;
@@ -53,7 +55,7 @@ pub(super) fn dots<T: Scalar, const R: usize>(rows: [&[T]; R], v: &[T]) -> [T; R
 /// The dot product of two vectors of equal length.
 #[inline]
 pub(super) fn dot<T: Scalar>(x: &[T], v: &[T]) -> T {
-    dots([x], v)[0]
+    if VECTORS { dots([x], v)[0] } else { fold(sums_of_lanes(&x[..v.len()], v)) }
 }
 
 /// Applies `f` to pairs of elements of two vectors of equal length, which it may change.
@@ -61,6 +63,9 @@ pub(super) fn dot<T: Scalar>(x: &[T], v: &[T]) -> T {
 /// Whole lanes are read before any is written, so that it vectorises without a proof that the two do not overlap.
 #[inline(always)]
 fn for_pairs<T: Scalar>(x: &mut [T], y: &mut [T], f: impl Fn(T, T) -> (T, T)) {
+    if !VECTORS {
+        return x.iter_mut().zip(y).for_each(|(x, y)| (*x, *y) = f(*x, *y));
+    }
     let mut x_chunks = x.chunks_exact_mut(LANES);
     let mut y_chunks = y.chunks_exact_mut(LANES);
     for (x, y) in (&mut x_chunks).zip(&mut y_chunks) {
@@ -80,6 +85,9 @@ fn for_pairs<T: Scalar>(x: &mut [T], y: &mut [T], f: impl Fn(T, T) -> (T, T)) {
 /// `y += alpha x`
 #[inline]
 pub(super) fn add_scaled<T: Scalar>(y: &mut [T], alpha: T, x: &[T]) {
+    if !VECTORS {
+        return y.iter_mut().zip(x).for_each(|(y, &x)| *y += alpha * x);
+    }
     let mut y_chunks = y.chunks_exact_mut(LANES);
     let mut x_chunks = x.chunks_exact(LANES);
     for (y, x) in (&mut y_chunks).zip(&mut x_chunks) {
@@ -111,6 +119,9 @@ pub(super) fn rotate<T: Scalar>(x: &mut [T], y: &mut [T], c: T, s: T) {
 /// The largest magnitude, zero for no elements.
 #[inline]
 pub(super) fn max_abs<T: Scalar>(x: &[T]) -> T {
+    if !VECTORS {
+        return x.iter().fold(T::ZERO, |m, x| m.max(x.abs()));
+    }
     let mut largest = [T::ZERO; LANES];
     let mut chunks = x.chunks_exact(LANES);
     for chunk in &mut chunks {

@@ -1,0 +1,177 @@
+//! How far a refresh in portions has come, and where it keeps what it has: a region of the slice's state.
+
+use crate::config::built;
+use crate::shape::{MAX_ORDER, Shape};
+use crate::{Layout, Scalar};
+
+/// What is done to a mode's factor and basis, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No refresh is under way.
+    Idle,
+    /// The factor is copied; the only stage that is no work.
+    Snapshot,
+    /// Its columns are reflected.
+    Reflect,
+    /// The reflections are multiplied.
+    Form,
+    /// The new basis is multiplied.
+    Basis,
+    /// The next step turns basis and moments.
+    Ready,
+    /// The old factor is multiplied by the rotation from the right.
+    Rotate,
+    /// And from the left, and added to the one that has been averaged since.
+    Add,
+    /// The products of the basis' columns.
+    Gram,
+    /// The basis, brought back to orthogonality.
+    Polish,
+}
+
+impl Stage {
+    const ALL: [Self; 10] = [
+        Self::Idle,
+        Self::Snapshot,
+        Self::Reflect,
+        Self::Form,
+        Self::Basis,
+        Self::Ready,
+        Self::Rotate,
+        Self::Add,
+        Self::Gram,
+        Self::Polish,
+    ];
+
+    /// Whether the factor of the state lacks what was averaged before basis and moments were turned.
+    pub(super) fn has_factor_aside(self) -> bool {
+        matches!(self, Self::Rotate | Self::Add)
+    }
+}
+
+/// Numbers that [`Progress`] is kept in.
+const PROGRESS_LEN: usize = 5;
+
+/// Elements of the region of a slice whose longest full mode is `d`; 0 for none.
+pub(crate) const fn region_len(d: usize) -> Option<usize> {
+    if d == 0 {
+        return Some(0);
+    }
+    match d.checked_mul(d) {
+        Some(square) => match (square.checked_mul(2), d.checked_mul(3)) {
+            (Some(squares), Some(tables)) => match squares.checked_add(tables) {
+                Some(len) => len.checked_add(PROGRESS_LEN),
+                None => None,
+            },
+            _ => None,
+        },
+        None => None,
+    }
+}
+
+/// What there is in the region behind the progress, for a mode of length `d`.
+pub(super) struct Region<'a, T> {
+    /// d: the diagonal of the snapshot, whose order sorts its columns.
+    pub diagonal: &'a mut [T],
+    /// d: of the reflections.
+    pub taus: &'a mut [T],
+    /// d: of the diagonal of R.
+    pub signs: &'a mut [T],
+    /// d x d: the snapshot's columns, then the reflections; the new basis; the old factor and its product with the rotation; the products
+    /// of the basis' columns.
+    pub square: &'a mut [T],
+    /// d x d: `Qhat^T`; the polished basis.
+    pub rotation: &'a mut [T],
+}
+
+impl<'a, T> Region<'a, T> {
+    pub(super) fn split(region: &'a mut [T], d: usize) -> Self {
+        let (diagonal, rest) = region[PROGRESS_LEN..].split_at_mut(d);
+        let (taus, rest) = rest.split_at_mut(d);
+        let (signs, rest) = rest.split_at_mut(d);
+        let (square, rest) = rest.split_at_mut(d * d);
+        Self { diagonal, taus, signs, square, rotation: &mut rest[..d * d] }
+    }
+
+    /// The two squares, to read.
+    pub(super) fn squares(region: &'a [T], d: usize) -> (&'a [T], &'a [T]) {
+        let (square, rest) = region[PROGRESS_LEN + 3 * d..].split_at(d * d);
+        (square, &rest[..d * d])
+    }
+}
+
+/// How far a refresh has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Progress<T> {
+    pub stage: Stage,
+    /// The mode that is being refreshed.
+    pub mode: usize,
+    /// The next of the stage's units.
+    pub unit: usize,
+    /// Whether a refresh has become due that has not begun.
+    pub queued: bool,
+    /// What the average has left of the factor that was taken aside.
+    pub kept: T,
+}
+
+impl<T: Scalar> Progress<T> {
+    const NONE: Self = Self { stage: Stage::Idle, mode: 0, unit: 0, queued: false, kept: T::ZERO };
+
+    /// From the start of a region. What no step can have written counts as nothing.
+    pub(super) fn read(region: &[T], shape: &Shape) -> Self {
+        let Some(&[stage, mode, unit, queued, kept]) = region.first_chunk::<PROGRESS_LEN>() else { return Self::NONE };
+        // Whole numbers, exact in either type.
+        let whole = |x: T| Some(x.to_f32() as usize).filter(|&n| T::from_usize(n) == x);
+        let parsed = (|| {
+            let stage = *Stage::ALL.get(whole(stage)?)?;
+            let mode = whole(mode).filter(|&k| k < MAX_ORDER && (stage == Stage::Idle || shape.is_full(k)))?;
+            let unit = whole(unit).filter(|&unit| unit == 0 || unit < stage.units(shape.dim(mode)))?;
+            let queued = whole(queued).filter(|&queued| queued <= 1)? == 1;
+            Some(Self { stage, mode, unit, queued, kept }).filter(|_| kept >= T::ZERO && kept <= T::ONE)
+        })();
+        parsed.unwrap_or(Self::NONE)
+    }
+
+    /// To the start of a region.
+    pub(super) fn write(&self, region: &mut [T]) {
+        let numbers = [self.stage as usize, self.mode, self.unit, usize::from(self.queued)].map(T::from_usize);
+        region[..PROGRESS_LEN - 1].copy_from_slice(&numbers);
+        region[PROGRESS_LEN - 1] = self.kept;
+    }
+
+    /// Starts the refresh that is due.
+    pub(super) fn begin(&mut self, shape: &Shape) {
+        self.queued = false;
+        self.go_to_mode((0..shape.order()).find(|&k| shape.is_full(k)));
+    }
+
+    /// Ends the refresh of a mode.
+    pub(super) fn next_mode(&mut self, shape: &Shape) {
+        self.go_to_mode((self.mode + 1..shape.order()).find(|&k| shape.is_full(k)));
+    }
+
+    fn go_to_mode(&mut self, mode: Option<usize>) {
+        *self = match mode {
+            Some(mode) => Self { stage: Stage::Snapshot, mode, queued: self.queued, ..Self::NONE },
+            None => Self { queued: self.queued, ..Self::NONE },
+        };
+    }
+
+    /// Starts another stage of the same mode.
+    pub(super) fn advance_to(&mut self, stage: Stage) {
+        (self.stage, self.unit) = (stage, 0);
+    }
+}
+
+/// Whether a refresh is under way in a piece's state, or waits for that.
+pub(crate) fn is_under_way<T: Scalar>(layout: &Layout, state: &[T]) -> bool {
+    built::PORTIONS && layout.parts().portions && {
+        let progress = Progress::read(&state[layout.regions().pending], layout.shape());
+        progress.stage != Stage::Idle || progress.queued
+    }
+}
+
+/// Whether a factor has been taken out of the state in part.
+pub(crate) fn takes_factor_aside<T: Scalar>(pending: &[T], shape: &Shape) -> bool {
+    built::PORTIONS && Progress::read(pending, shape).stage.has_factor_aside()
+}
