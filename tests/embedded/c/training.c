@@ -1,15 +1,17 @@
 #include "training.h"
 
-#include <stdalign.h>
 #include <stdio.h>
 #include <string.h>
 
-/* What kls_optimizer_query asks for, at least: kls_optimizer_init compares. */
-enum { OPTIMIZER_BYTES = 160 * 1024 };
+#include "klshampoo_static.h"
+
 static const float LEARNING_RATE = 0.01f;
 static const uint32_t SEED = 5;
 
-static alignas(64) unsigned char memory[OPTIMIZER_BYTES];
+/* One group of four tensors. kls_optimizer_init compares with what is really needed. */
+#define STATE                                                                                                                    \
+    (KLS_KL_SHAMPOO_STATE(HIDDEN, PIXELS) + KLS_ADAMW_STATE(HIDDEN) + KLS_KL_SHAMPOO_STATE(CLASSES, HIDDEN) + KLS_ADAMW_STATE(CLASSES))
+KLS_STATIC_MEMORY(memory, KLS_MEMORY_BYTES(1, TENSORS, TENSORS, STATE, KLS_KL_SHAMPOO_SCRATCH(HIDDEN, PIXELS)));
 
 progress training;
 perceptron gradient;
@@ -29,7 +31,7 @@ kls_status training_start(void) {
     kls_status status = kls_config_init(&config, sizeof config, KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13);
     for (int i = 0; !status && i < TENSORS; i++) status = kls_tensor_init(&tensors[i], sizeof tensors[i], shapes[i].order, shapes[i].dims);
     if (!status) status = kls_optimizer_query(&config, 1, tensors, TENSORS, &size, &alignment);
-    if (!status) printf("optimizer: %u bytes of %u\n", (unsigned)size, (unsigned)sizeof memory);
+    if (!status) printf("optimizer: %u bytes of %u lent\n", (unsigned)size, (unsigned)sizeof memory);
     if (!status) status = kls_optimizer_init(&optimizer, memory, sizeof memory, &config, 1, tensors, TENSORS);
     training.step = 0;
     training.random = SEED;

@@ -34,14 +34,21 @@ def wasm(package: str) -> Path:
     return TARGET / "wasm" / target / "release" / f"{package}.wasm"
 
 
-def library(target: str) -> Path:
+# What the C program uses.
+FEATURES = ("kl-shampoo", "adamw", "messages")
+# Panics, which cannot happen, stop at once: their texts would bring core::fmt.
+IMMEDIATE_ABORT = "-Zunstable-options -Cpanic=immediate-abort"
+
+
+def library(target: str, features: tuple[str, ...] = FEATURES) -> Path:
     """The C library without a host, as a firmware links it."""
-    options, environment = toolchain.rust(target)
+    options, environment = toolchain.rust(target, IMMEDIATE_ABORT)
+    folder = TARGET / "library" / "+".join(features)
     # A staticlib alone: the others of the package are not for such targets.
     command = ["cargo", "rustc", "--quiet", "--profile", "embedded", "--locked", "-p", "klshampoo-ffi", "--lib", "--crate-type", "staticlib"]
-    command += ["--no-default-features", "--target", target, *options]
-    run(command, cwd=ROOT, env=environment | {"CARGO_TARGET_DIR": str(TARGET / "library")})
-    return TARGET / "library" / target / "embedded" / "libklshampoo_ffi.a"
+    command += ["--no-default-features", "--features", ",".join(features), "--target", target, *options]
+    run(command, cwd=ROOT, env=environment | {"CARGO_TARGET_DIR": str(folder)})
+    return folder / target / "embedded" / "libklshampoo_ffi.a"
 
 
 def c_units(board: Board) -> list[Path]:

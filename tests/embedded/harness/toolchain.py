@@ -44,7 +44,7 @@ def _missing() -> list[str]:
     packages = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
     if not _has_newlib():
         packages.add(NEWLIB)
-    if not (DEBIAN_RUSTC.exists() and DEBIAN_SOURCES.is_dir()) and not all(map(_own_target, TARGETS)):
+    if not _debian() and not all(map(_own_target, TARGETS)):
         packages.update(DEBIAN_RUST)
     return sorted(packages)
 
@@ -66,11 +66,20 @@ def provide(install: bool) -> None:
         raise Failure(f"still missing: {' '.join(_missing())}")
 
 
-def rust(target: str) -> tuple[list[str], dict[str, str]]:
-    """Options of cargo and environment that compile for a target: rustup's own, or else Debian's compiler with a core of its own making."""
+def _debian() -> bool:
+    return DEBIAN_RUSTC.exists() and DEBIAN_SOURCES.is_dir()
+
+
+def rust(target: str, flags: str = "") -> tuple[list[str], dict[str, str]]:
+    """Options of cargo and environment that compile for a target: Debian's compiler with a core of its own making, or else rustup's own.
+
+    `flags` are of rustc, where the core is compiled too.
+    """
     environment = dict(os.environ)
-    if _own_target(target):
+    if not _debian():
         return [], environment
+    if flags:
+        environment["RUSTFLAGS"] = flags
     # This compiler is not a nightly one; the option is.
     return ["-Zbuild-std=core"], environment | {"RUSTC": str(DEBIAN_RUSTC), "RUSTC_BOOTSTRAP": "1"}
 

@@ -3,7 +3,9 @@
 //!     cargo run --release -p digits --example grid -- perceptron 200 20
 //!     cargo run --release -p digits --example grid -- softmax 200 20
 
-use digits::images::{TEST, correct};
+use digits::images::{CLASSES, PIXELS, TEST, correct};
+use digits::perceptron::HIDDEN;
+use digits::softmax::INPUTS;
 use digits::{Perceptron, Random, Softmax};
 use klshampoo::linalg::Portable;
 use klshampoo::{Config, Optimizer, SliceHeader, Tensor, TensorSpec, Totals};
@@ -13,7 +15,7 @@ const USAGE: &str = "usage: grid perceptron|softmax STEPS SEEDS";
 
 /// What the two networks have in common.
 trait Network<const TENSORS: usize>: Clone {
-    const DIMS: [&'static [usize]; TENSORS];
+    const SPECS: [TensorSpec; TENSORS];
     const ZERO: Self;
     fn start(&mut self, random: &mut Random);
     fn differentiate(&self, gradient: &mut Self, random: &mut Random);
@@ -23,9 +25,9 @@ trait Network<const TENSORS: usize>: Clone {
 }
 
 macro_rules! network {
-    ($name:ident, $tensors:literal, $start:expr) => {
+    ($name:ident, $tensors:literal, $specs:expr, $start:expr) => {
         impl Network<$tensors> for $name {
-            const DIMS: [&'static [usize]; $tensors] = Self::DIMS;
+            const SPECS: [TensorSpec; $tensors] = $specs;
             const ZERO: Self = Self::ZERO;
             fn start(&mut self, random: &mut Random) {
                 let start: fn(&mut Self, &mut Random) = $start;
@@ -47,15 +49,19 @@ macro_rules! network {
     };
 }
 
-network!(Perceptron, 4, |network, random| network.start(random));
-network!(Softmax, 1, |_, _| ());
+network!(
+    Perceptron,
+    4,
+    [TensorSpec::matrix(HIDDEN, PIXELS), TensorSpec::vector(HIDDEN), TensorSpec::matrix(CLASSES, HIDDEN), TensorSpec::vector(CLASSES)],
+    |network, random| network.start(random)
+);
+network!(Softmax, 1, [TensorSpec::matrix(CLASSES, INPUTS)], |_, _| ());
 
 /// Test images that are classified rightly after training.
 fn train<N: Network<TENSORS>, const TENSORS: usize>(config: Config<f32>, rate: f32, steps: u32, seed: u32) -> u32 {
     let groups = [config];
     let mut totals = Totals::default();
-    let tensors: [Tensor; TENSORS] =
-        N::DIMS.map(|dims| Tensor::resolve(&TensorSpec::new(dims).unwrap(), &groups, &mut totals).expect("a table"));
+    let tensors = N::SPECS.map(|spec| Tensor::resolve(&spec, &groups, &mut totals).expect("a table"));
     let mut headers = vec![SliceHeader::NEW; totals.slices];
     let mut state = vec![0.0; totals.state_len];
     let mut scratch = vec![0.0; totals.scratch_len];

@@ -12,9 +12,9 @@
 
 pub mod images;
 mod loss;
-mod perceptron;
+pub mod perceptron;
 mod random;
-mod softmax;
+pub mod softmax;
 
 pub use perceptron::Perceptron;
 pub use random::Random;

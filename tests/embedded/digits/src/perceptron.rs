@@ -5,7 +5,7 @@ use crate::images::{CLASSES, Image, PIXELS};
 use crate::loss::{differentiate, largest};
 
 /// Hidden units.
-const HIDDEN: usize = 32;
+pub const HIDDEN: usize = 32;
 
 /// A network of 64 inputs, 32 rectified units and 10 outputs: its parameters, or the gradient with respect to them.
 #[repr(C)]
@@ -20,9 +20,6 @@ pub struct Perceptron {
 }
 
 impl Perceptron {
-    /// The dims of its tensors, in the order of [`Self::tensors`].
-    pub const DIMS: [&[usize]; 4] = [&[HIDDEN, PIXELS], &[HIDDEN], &[CLASSES, HIDDEN], &[CLASSES]];
-
     /// All zero.
     pub const ZERO: Self =
         Self { hidden: [0.0; HIDDEN * PIXELS], hidden_bias: [0.0; HIDDEN], output: [0.0; CLASSES * HIDDEN], output_bias: [0.0; CLASSES] };

@@ -5,7 +5,7 @@ use crate::images::{CLASSES, Image};
 use crate::loss::{differentiate, largest};
 
 /// An image shrunk to 4 x 4.
-const INPUTS: usize = 16;
+pub const INPUTS: usize = 16;
 
 /// A softmax layer of 16 inputs, sums of 2 x 2 pixels, and 10 outputs: its weights, or the gradient with respect to them. Biases would add
 /// nothing to what it gets right.
@@ -16,9 +16,6 @@ pub struct Softmax {
 }
 
 impl Softmax {
-    /// The dims of its tensor.
-    pub const DIMS: [&[usize]; 1] = [&[CLASSES, INPUTS]];
-
     /// All zero, a good place to start.
     pub const ZERO: Self = Self { weights: [0.0; CLASSES * INPUTS] };
 

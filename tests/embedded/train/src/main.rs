@@ -14,6 +14,7 @@ use board::println;
 use cortex_m_rt::entry;
 use digits::Perceptron;
 use digits::images::TEST;
+use methods::{AdamW, KlShampoo, Sgd};
 use run::Course;
 use static_cell::ConstStaticCell;
 
@@ -35,11 +36,11 @@ fn main() -> ! {
     let counter = Counter::start(core.SYST, HERTZ);
     let mut course = Course { model: MODEL.take(), counter: &counter };
 
-    let kl_shampoo = course.run(methods::KL_SHAMPOO.init_with(methods::empty), &methods::KL_SHAMPOO_METHOD, 0);
+    let kl_shampoo = course.run::<KlShampoo, _, _>(methods::KL_SHAMPOO.take(), 0);
     // The others go on until they have executed as many instructions as KL-Shampoo did for its steps.
     let budget = kl_shampoo.instructions;
-    let adamw = course.run(methods::ADAMW.init_with(methods::empty), &methods::ADAMW_METHOD, budget);
-    let sgd = course.run(methods::SGD.init_with(methods::empty), &methods::SGD_METHOD, budget);
+    let adamw = course.run::<AdamW, _, _>(methods::ADAMW.take(), budget);
+    let sgd = course.run::<Sgd, _, _>(methods::SGD.take(), budget);
 
     table::print(&[&kl_shampoo, &adamw, &sgd]);
     println!("stack: {} bytes at most", board::stack::most_used());

@@ -5,7 +5,7 @@ use digits::images::correct;
 use digits::{Perceptron, Random};
 use klshampoo::Totals;
 
-use crate::methods::{Method, Owner, tensor};
+use crate::methods::{Method, Owner};
 use crate::{BATCH, SEED, STEPS};
 
 /// What all methods share: memory for the model and the counter.
@@ -18,7 +18,8 @@ pub struct Course<'a> {
 /// How it went.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    pub method: Method,
+    pub name: &'static str,
+    pub rate: f32,
     /// What the optimizer needs of memory.
     pub totals: Totals,
     /// Test images that are classified rightly after [`STEPS`] steps.
@@ -37,21 +38,18 @@ pub struct Outcome {
 
 impl Course<'_> {
     /// Trains from the first weights on: [`STEPS`] steps, and then until `budget` instructions have been executed.
-    pub fn run<const STATE: usize, const SCRATCH: usize>(
+    pub fn run<M: Method, const STATE: usize, const SCRATCH: usize>(
         &mut self,
         optimizer: &mut Owner<STATE, SCRATCH>,
-        method: &Method,
         budget: u64,
     ) -> Outcome {
         let [model, gradient] = &mut *self.model;
-        let group = optimizer.add_group(method.config).expect("a good configuration");
-        for i in 0..Perceptron::DIMS.len() {
-            optimizer.add_tensor(&tensor(i).group(group)).expect("memory of the right size");
-        }
+        optimizer.fill::<M>().expect("a good configuration");
         let mut random = Random::new(SEED);
         model.start(&mut random);
         let mut outcome = Outcome {
-            method: *method,
+            name: M::NAME,
+            rate: M::RATE,
             totals: optimizer.totals(),
             correct: 0,
             optimizer_instructions: 0,
@@ -65,7 +63,7 @@ impl Course<'_> {
             let start = self.counter.read();
             model.differentiate(gradient, BATCH, &mut random);
             let middle = self.counter.read();
-            optimizer.step(&mut model.tensors_mut(), &gradient.tensors().map(Some), method.rate).expect("a good gradient");
+            optimizer.step(&mut model.tensors_mut(), &gradient.tensors().map(Some), M::RATE).expect("a good gradient");
             let end = self.counter.read();
             steps += 1;
             instructions += end - start;

@@ -15,8 +15,8 @@ pub fn print(outcomes: &[&Outcome]) {
         let steps = u64::from(STEPS);
         println!(
             "{:10}  {:8.4}     {} %       {:9}   {:9}   {} % after {:5}       {:7}  {:7}  {:08x}",
-            outcome.method.name,
-            outcome.method.rate,
+            outcome.name,
+            outcome.rate,
             Percent(outcome.correct),
             outcome.instructions / steps,
             outcome.optimizer_instructions / steps,
