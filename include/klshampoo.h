@@ -326,6 +326,30 @@
 // Distributed Shampoo: no preconditioner before the first refresh, bias-corrected moments, damping of each factor.
 #define KLS_CONVENTION_REFERENCE_META 3
 
+// Alignment of lent memory: what kls_optimizer_query gives.
+#define KLS_MEMORY_ALIGNMENT 64
+
+// Bytes of the object on machines with pointers of 32 bits, and of 64. Of use in the macros of klshampoo_static.h only, like the next ones.
+#define KLS_OPTIMIZER_BYTES_32 448
+
+// The same with pointers of 64 bits.
+#define KLS_OPTIMIZER_BYTES_64 576
+
+// Bytes of a group.
+#define KLS_GROUP_BYTES_32 104
+
+// The same with pointers of 64 bits.
+#define KLS_GROUP_BYTES_64 120
+
+// Bytes of a tensor's entry in the table.
+#define KLS_TENSOR_BYTES_32 392
+
+// The same with pointers of 64 bits.
+#define KLS_TENSOR_BYTES_64 672
+
+// Bytes of a slice's header.
+#define KLS_HEADER_BYTES 64
+
 // Largest number of dims of a tensor.
 #define KLS_MAX_ORDER 6
 
@@ -774,6 +798,9 @@ typedef struct kls_similarity {
 // The caller's parallel_for did not run every task once and to its end; the step was made in full all the same.
 #define KLS_ERROR_PARALLEL_FOR 14
 
+// This build of the library leaves out a method, or what an option or a tensor needs.
+#define KLS_ERROR_NOT_BUILT 15
+
 // beta1 and beta2 must lie in [0, 1).
 #define KLS_ERROR_BETA 20
 
@@ -1185,7 +1212,7 @@ kls_status kls_optimizer_counters(struct kls_optimizer *optimizer,
 // It is called on the thread of the failing call, when the call's work is done, once for each message. It must not call into the same
 // optimizer, but for kls_last_error.
 //
-// Errors: the handle's.
+// Errors: KLS_ERROR_NOT_BUILT in a build without messages; the handle's.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `log` can be called with `user` until it is replaced or the optimizer ends.
@@ -1215,7 +1242,8 @@ const char *kls_last_error(const struct kls_optimizer *optimizer);
 // Fills `config` with a method's defaults in a convention (KLS_CONVENTION_*). `struct_size` is sizeof(kls_config). Methods without
 // Kronecker factors have only one convention.
 //
-// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE; `config` is then untouched.
+// Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NOT_BUILT; `config` is then
+// untouched.
 //
 // # Safety
 // `config` points to `struct_size` writable bytes.
@@ -1288,7 +1316,7 @@ kls_status kls_optimizer_set_group(struct kls_optimizer *optimizer, size_t group
 // bound, the default. A slice's first step, which sets its basis, is not bounded. Together with staggered refreshes it bounds the longest step; a budget below the mean demand lengthens the periods.
 // The budget is not part of the state.
 //
-// Errors: the handle's.
+// Errors: KLS_ERROR_NOT_BUILT, the handle's.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses.

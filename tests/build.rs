@@ -13,7 +13,7 @@ fn main() {
     }
     let strict = |standard: &str| {
         let mut build = cc::Build::new();
-        build.include("../include").std(standard).extra_warnings(true).warnings_into_errors(true).flag("-Wpedantic");
+        build.include("../include").include("../bindings-c/include").std(standard).extra_warnings(true).warnings_into_errors(true).flag("-Wpedantic");
         build
     };
     let tests = [
@@ -29,6 +29,7 @@ fn main() {
         "methods.c",
         "pieces.c",
         "portions.c",
+        "static_sizes.c",
         "formats.c",
         "errors_text.c",
         "callbacks.c",

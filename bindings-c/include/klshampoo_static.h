@@ -6,7 +6,8 @@
  *     ...
  *     status = kls_optimizer_init(&optimizer, memory, sizeof memory, &config, 1, &tensor, 1);
  *
- * The sizes are those of a library with everything built in, to the byte; one that leaves methods out needs up to a few hundred bytes less.
+ * The sizes are those of a library with everything built in (on machines of 64 bits a host, too), to the byte; one that leaves methods out needs
+ * up to a few hundred bytes less.
  * kls_optimizer_init compares with what it really needs: a buffer that is too short is KLS_ERROR_MEMORY_TOO_SHORT, never written beyond its end.
  * All macros are constant expressions for constant arguments, which may be evaluated several times. They are of matrices that are neither
  * cut, merged nor given modes by hand, and whose storage is the default; ask kls_optimizer_query for others.
@@ -56,6 +57,8 @@
 /* Shampoo without a graft, and VN- and F-Shampoo: as KL-Shampoo. */
 #define KLS_SHAMPOO_STATE(m, n) KLS_KL_SHAMPOO_STATE(m, n)
 #define KLS_SHAMPOO_SCRATCH(m, n) KLS_KL_SHAMPOO_SCRATCH(m, n)
+/* What refreshes in portions (refresh_portion) add to the state of any of them. */
+#define KLS_PORTIONS_STATE(m, n) (2 * KLS_LONGER(m, n) * KLS_LONGER(m, n) + 3 * KLS_LONGER(m, n) + 5)
 /* Elementwise methods, of `elements` elements in any shape; they have no scratch. */
 #define KLS_ADAMW_STATE(elements) (2 * (size_t)(elements))
 #define KLS_RMSPROP_STATE(elements) ((size_t)(elements))

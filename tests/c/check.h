@@ -27,6 +27,7 @@ const char *test_host_errors(void);
 const char *test_freezing_and_groups(void);
 const char *test_refresh_budget(void);
 const char *test_refresh_portions(void);
+const char *test_static_sizes(void);
 const char *test_diagnostics(void);
 const char *test_window_similarity(void);
 const char *test_methods(void);

@@ -17,6 +17,7 @@ int main(void) {
         {"freezing and groups", test_freezing_and_groups},
         {"refresh budget", test_refresh_budget},
         {"refreshes in portions", test_refresh_portions},
+        {"static sizes", test_static_sizes},
         {"diagnostics", test_diagnostics},
         {"window similarity", test_window_similarity},
         {"methods", test_methods},

@@ -414,7 +414,7 @@ fn jobs_may_run_in_any_order() {
             let mut report = StepReport::default();
             let buffers = SliceBuffers::plain(&mut back_params[tensor][range.clone()], &grads[tensor][range]);
             job.run(buffers, &mut scratch, linalg, &mut report).unwrap();
-            assert_eq!(report, StepReport { stepped: 1, frozen: 0, skipped: 0, refresh_failures: 0 });
+            assert_eq!(report, StepReport { stepped: 1, ..StepReport::default() });
         }
         assert_eq!((&params, &forth.state, &forth.headers), (&back_params, &back.state, &back.headers));
     }

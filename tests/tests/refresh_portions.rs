@@ -427,13 +427,29 @@ fn the_portions_add_up_to_the_refresh() {
             }
         }
     }
-    // One step less than the period is enough for portions of a third of a plain step.
-    for dims in [[16, 32], [32, 32], [64, 32]] {
-        let plain = Config::<f64>::kl_shampoo();
-        let needs = spec(&dims).needs(&plain).unwrap().cost;
-        let config = in_portions(plain, (needs.step / 2) as u32, 10);
-        let layout = spec(&dims).layout(&config).unwrap();
-        assert!(layout.refresh_steps(&config) <= 10, "{dims:?}: {}", layout.refresh_steps(&config));
+}
+
+/// What the README says of the longest step: its ratio to a plain one without portions and with, each in hundredths.
+#[test]
+fn the_table_of_the_longest_step() {
+    let rows = [
+        ([8, 8], 254, 120, 950, 1120, 628),
+        ([16, 32], 310, 126, 25_000, 10_016, 8596),
+        ([32, 32], 254, 120, 56_100, 16_768, 8596),
+        ([64, 32], 290, 131, 307_000, 39_488, 33_556),
+        ([8, 64], 840, 188, 164_000, 27_440, 33_556),
+    ];
+    for (dims, whole, cut, portion, bytes, more) in rows {
+        let plain = Config { refresh_period: 10, ..f32::kl_shampoo() };
+        let needs = |config: &Config<f32>| spec(&dims).needs(config).unwrap();
+        let ratio = |config| {
+            let cost = needs(config).cost;
+            (100 * (cost.step + cost.refresh_step) + cost.step / 2) / cost.step
+        };
+        let config = Config { refresh_portion: portion, ..plain };
+        assert_eq!((ratio(&plain), ratio(&config)), (whole, cut), "{dims:?}");
+        assert_eq!(spec(&dims).layout(&config).unwrap().refresh_steps(&config), 9, "{dims:?}");
+        assert_eq!((4 * needs(&plain).state_len, 4 * (needs(&config).state_len - needs(&plain).state_len)), (bytes, more), "{dims:?}");
     }
 }
 

@@ -104,13 +104,16 @@ pub struct Config<T> {
     pub staleness: T,
     /// Floating-point operations of a refresh that a step of a slice (or piece of one) spends at most, for loops with a deadline: a
     /// refresh is then made in the portions of many steps, one mode after another, by Householder reflections whatever [`Self::refresh`]
-    /// says. 0, the default: a refresh is made in one step.
+    /// says, with the portable kernels whatever the backend. 0, the default: a refresh is made in one step. Half of
+    /// [`Cost::step`](crate::Cost::step) keeps the longest step near two plain ones in instructions too, of which reflections take more
+    /// per operation than products.
     ///
-    /// The step that ends a mode's factorisation turns its basis and moments at once ([`Cost::refresh_step`](crate::Cost::refresh_step) says
-    /// what a step takes with it), and a portion of little room still makes a column. The factor that is factorised is that of after the
-    /// step in which the mode's turn comes: [`Layout::refresh_steps`](crate::Layout::refresh_steps) says how much later the basis is. A
-    /// refresh that becomes due meanwhile begins when the other has ended; those that become due while it waits are one with it. For
-    /// QR refreshes of methods whose factors nothing else reads ([`ConfigError::RefreshPortion`]).
+    /// The step that follows the end of a mode's factorisation turns its basis and moments at once
+    /// ([`Cost::refresh_step`](crate::Cost::refresh_step) says what a step takes with it), and a portion of little room still makes a
+    /// column. The factor that is factorised is that of after the step in which the mode's turn comes:
+    /// [`Layout::refresh_steps`](crate::Layout::refresh_steps) says how much later the basis is. A refresh that becomes due meanwhile
+    /// begins when the other has ended; those that become due while it waits are one with it. For QR refreshes of methods whose factors
+    /// nothing else reads ([`ConfigError::RefreshPortion`]).
     pub refresh_portion: u32,
     /// What the numerator is divided by.
     pub direction: Direction<T>,

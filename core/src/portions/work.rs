@@ -25,7 +25,7 @@ pub(super) struct Work<'a, T> {
 impl<T: Scalar> Work<'_, T> {
     /// Copies the columns of the factor, in descending order of its diagonal if `sorts`.
     pub(super) fn take_snapshot(&mut self, sorts: bool) -> Result<(), LinAlgError> {
-        let (d, Region { diagonal, square, .. }) = (self.d, &mut self.region);
+        let (d, Region { diagonal, taus, signs, square, .. }) = (self.d, &mut self.region);
         for (diagonal, &x) in diagonal.iter_mut().zip(self.temporary.iter().step_by(d + 1)) {
             *diagonal = x;
         }
@@ -34,12 +34,7 @@ impl<T: Scalar> Work<'_, T> {
             let place = if sorts { rank(diagonal, j) } else { j };
             square[place * d..][..d].copy_from_slice(column);
         }
-        self.reflections().balance()
-    }
-
-    fn reflections(&mut self) -> Reflections<'_, T> {
-        let Region { square, taus, signs, .. } = &mut self.region;
-        Reflections::of(square, taus, signs)
+        Reflections::of(square, taus, signs).balance()
     }
 
     /// Some units of a stage, when the average has `kept` so much of a factor that was taken aside.
