@@ -5,7 +5,8 @@
 #include "images.h"
 #include "random.h"
 
-enum { HIDDEN = 32, TENSORS = 4 };
+#define HIDDEN 32
+enum { TENSORS = 4 };
 
 /* Its parameters, or the gradient with respect to them. */
 typedef struct {

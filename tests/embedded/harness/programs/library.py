@@ -15,8 +15,6 @@ FORBIDDEN = {
     # Of the ARM run-time ABI, and as compilers call them.
     "arithmetic in double precision": re.compile(r"__aeabi_(c?d|f2d|h2d|u?[il]2d)|__[a-z]*df[a-z]*[0-9]?$"),
 }
-# What a C program has anyway.
-FROM_OUTSIDE = re.compile(r"mem(cpy|move|set|cmp)|bcmp")
 
 
 def run() -> None:
@@ -27,17 +25,14 @@ def run() -> None:
 
 
 def check(library: Path, functions: list[str], target: str) -> None:
-    """The part of the library that these functions need, linked by itself: what else a program links cannot be mistaken for it."""
+    """Links what these functions need of the library by itself: it must need nothing from outside, and is not mixed with what a program brings."""
     with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / "part.o"
-        execute(["arm-none-eabi-ld", "-r", "--gc-sections", *(f"--undefined={name}" for name in functions), library, "-o", part])
-        defined, undefined = elf.symbols(part, "--defined-only"), elf.symbols(part, "--undefined-only")
-        text = sum(size for name, size in elf.sections(part).items() if name.startswith(".text"))
-        constants = sum(size for name, size in elf.sections(part).items() if name.startswith(".rodata"))
-    if missing := set(functions) - set(defined):
+        part = Path(folder) / "part.elf"
+        execute(["arm-none-eabi-ld", "--gc-sections", "--entry", functions[0], *(f"--undefined={name}" for name in functions), library, "-o", part])
+        names, size = elf.symbols(part), elf.sections(part)
+    if missing := set(functions) - set(names):
         raise Failure(f"{target}: the library does not have {', '.join(sorted(missing))}")
-    found = [f"{name} ({what})" for what, pattern in FORBIDDEN.items() for name in defined + undefined if pattern.search(name)]
-    found += [f"{name} (from outside)" for name in undefined if not FROM_OUTSIDE.fullmatch(name)]
+    found = [f"{name} ({what})" for what, pattern in FORBIDDEN.items() for name in names if pattern.search(name)]
     if found:
         raise Failure(f"{target}: the library part has\n  " + "\n  ".join(found))
-    print(f"{target}: {text} bytes of code, {constants} of constants; nothing forbidden among {len(defined)} symbols")
+    print(f"{target}: {size['.text']} bytes of code, {size.get('.rodata', 0)} of constants, nothing forbidden among {len(names)} symbols, nothing needed from outside")
