@@ -1,0 +1,107 @@
+//! Learning rates: what each method reaches with the rates of a grid, on the host, with the bits that the devices would have.
+//!
+//!     cargo run --release -p digits --example grid -- perceptron 200 20
+//!     cargo run --release -p digits --example grid -- softmax 200 20
+
+use digits::images::{CLASSES, PIXELS, TEST, correct};
+use digits::perceptron::HIDDEN;
+use digits::softmax::INPUTS;
+use digits::{Perceptron, Random, Softmax};
+use klshampoo::linalg::Portable;
+use klshampoo::{Config, Optimizer, SliceHeader, Tensor, TensorSpec, Totals};
+
+const BATCH: u32 = 32;
+const USAGE: &str = "usage: grid perceptron|softmax STEPS SEEDS";
+
+/// What the two networks have in common.
+trait Network<const TENSORS: usize>: Clone {
+    const SPECS: [TensorSpec; TENSORS];
+    const ZERO: Self;
+    fn start(&mut self, random: &mut Random);
+    fn differentiate(&self, gradient: &mut Self, random: &mut Random);
+    fn tensors(&self) -> [&[f32]; TENSORS];
+    fn tensors_mut(&mut self) -> [&mut [f32]; TENSORS];
+    fn correct(&self) -> u32;
+}
+
+macro_rules! network {
+    ($name:ident, $tensors:literal, $specs:expr, $start:expr) => {
+        impl Network<$tensors> for $name {
+            const SPECS: [TensorSpec; $tensors] = $specs;
+            const ZERO: Self = Self::ZERO;
+            fn start(&mut self, random: &mut Random) {
+                let start: fn(&mut Self, &mut Random) = $start;
+                start(self, random);
+            }
+            fn differentiate(&self, gradient: &mut Self, random: &mut Random) {
+                self.differentiate(gradient, BATCH, random);
+            }
+            fn tensors(&self) -> [&[f32]; $tensors] {
+                self.tensors()
+            }
+            fn tensors_mut(&mut self) -> [&mut [f32]; $tensors] {
+                self.tensors_mut()
+            }
+            fn correct(&self) -> u32 {
+                correct(|image| self.classify(image))
+            }
+        }
+    };
+}
+
+network!(
+    Perceptron,
+    4,
+    [TensorSpec::matrix(HIDDEN, PIXELS), TensorSpec::vector(HIDDEN), TensorSpec::matrix(CLASSES, HIDDEN), TensorSpec::vector(CLASSES)],
+    |network, random| network.start(random)
+);
+network!(Softmax, 1, [TensorSpec::matrix(CLASSES, INPUTS)], |_, _| ());
+
+/// Test images that are classified rightly after training.
+fn train<N: Network<TENSORS>, const TENSORS: usize>(config: Config<f32>, rate: f32, steps: u32, seed: u32) -> u32 {
+    let groups = [config];
+    let mut totals = Totals::default();
+    let tensors = N::SPECS.map(|spec| Tensor::resolve(&spec, &groups, &mut totals).expect("a table"));
+    let mut headers = vec![SliceHeader::NEW; totals.slices];
+    let mut state = vec![0.0; totals.state_len];
+    let mut scratch = vec![0.0; totals.scratch_len];
+    let mut random = Random::new(seed);
+    let (mut network, mut gradient) = (N::ZERO, N::ZERO);
+    network.start(&mut random);
+    for _ in 0..steps {
+        network.differentiate(&mut gradient, &mut random);
+        let mut optimizer = Optimizer::new(&groups, &tensors, &mut headers, &mut state).expect("a table");
+        optimizer.step(&mut network.tensors_mut(), &gradient.tensors().map(Some), rate, &mut scratch, &mut Portable).expect("a step");
+    }
+    network.correct()
+}
+
+fn grid<N: Network<TENSORS>, const TENSORS: usize>(steps: u32, seeds: u32) {
+    println!("test accuracy in % after {steps} steps of {BATCH} images: mean (worst to best) of {seeds} seeds");
+    type Preset = fn() -> Config<f32>;
+    let methods: [(&str, Preset, f32); 3] = [
+        ("KL-Shampoo", Config::<f32>::kl_shampoo as Preset, 0.002_5),
+        ("AdamW", Config::<f32>::adamw as Preset, 0.002_5),
+        ("SGD", Config::<f32>::sgd as Preset, 0.08),
+    ];
+    for (name, preset, lowest) in methods {
+        for rate in (0..9).map(|i| lowest * (1 << i) as f32) {
+            let scores: Vec<_> =
+                (1..=seeds).map(|seed| f64::from(train::<N, TENSORS>(preset(), rate, steps, seed)) * 100.0 / TEST as f64).collect();
+            let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+            let (worst, best) = scores.iter().fold((100.0f64, 0.0f64), |(low, high), &s| (low.min(s), high.max(s)));
+            println!("{name:10} rate {rate:7.5}: {mean:6.2} ({worst:.2} to {best:.2})");
+        }
+    }
+}
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [network, steps, seeds] = &arguments[..] else { panic!("{USAGE}") };
+    let (steps, seeds) = (steps.parse().expect(USAGE), seeds.parse().expect(USAGE));
+    match network.as_str() {
+        "perceptron" => grid::<Perceptron, 4>(steps, seeds),
+        "softmax" => grid::<Softmax, 1>(steps, seeds),
+        _ => panic!("{USAGE}"),
+    }
+}

@@ -1,0 +1,63 @@
+"""Compiling: Rust programs, the C library, C programs."""
+
+from pathlib import Path
+
+from . import toolchain
+from .boards import Board
+from .command import run
+from .paths import EMBEDDED, ROOT, TARGET
+
+
+def rust(board: Board, package: str, profile: str = "release") -> Path:
+    """A program of this workspace for a board."""
+    options, environment = toolchain.rust(board.target)
+    # A board has options of its own, so it has a folder of its own.
+    folder = TARGET / board.name
+    command = ["cargo", "build", "--quiet", "--profile", profile, "--locked", "-p", package, "--config", board.config, *options]
+    run(command, cwd=EMBEDDED, env=environment | {"CARGO_TARGET_DIR": str(folder)})
+    return folder / board.target / profile / package
+
+
+def host(package: str) -> Path:
+    """A program of this workspace for this machine."""
+    environment = toolchain.host()
+    run(["cargo", "build", "--quiet", "--release", "--locked", "-p", package], cwd=EMBEDDED, env=environment | {"CARGO_TARGET_DIR": str(TARGET / "host")})
+    return TARGET / "host" / "release" / package
+
+
+def wasm(package: str) -> Path:
+    """A library of this workspace as a WebAssembly module."""
+    target = "wasm32-unknown-unknown"
+    options, environment = toolchain.rust(target)
+    command = ["cargo", "rustc", "--quiet", "--release", "--locked", "-p", package, "--lib", "--crate-type", "cdylib", "--target", target, *options]
+    run(command, cwd=EMBEDDED, env=environment | toolchain.wasm_linker() | {"CARGO_TARGET_DIR": str(TARGET / "wasm")})
+    return TARGET / "wasm" / target / "release" / f"{package}.wasm"
+
+
+# What the C program uses.
+FEATURES = ("kl-shampoo", "adamw", "messages")
+# Panics, which cannot happen, stop at once: their texts would bring core::fmt.
+IMMEDIATE_ABORT = "-Zunstable-options -Cpanic=immediate-abort"
+
+
+def library(target: str, features: tuple[str, ...] = FEATURES) -> Path:
+    """The C library without a host, as a firmware links it."""
+    options, environment = toolchain.rust(target, IMMEDIATE_ABORT)
+    folder = TARGET / "library" / "+".join(features)
+    # A staticlib alone: the others of the package are not for such targets.
+    command = ["cargo", "rustc", "--quiet", "--profile", "embedded", "--locked", "-p", "klshampoo-ffi", "--lib", "--crate-type", "staticlib"]
+    command += ["--no-default-features", "--features", ",".join(features), "--target", target, *options]
+    run(command, cwd=ROOT, env=environment | {"CARGO_TARGET_DIR": str(folder)})
+    return folder / target / "embedded" / "libklshampoo_ffi.a"
+
+
+def c_units(board: Board) -> list[Path]:
+    """What the C program is linked from, besides the library."""
+    return sorted(c(board).parent.glob("*.o"))
+
+
+def c(board: Board) -> Path:
+    """The C program for a board."""
+    folder = TARGET / "c" / board.name
+    run(["make", "--no-print-directory", f"BOARD={board.name}", f"LIBRARY={library(board.target)}", f"BUILD={folder}"], cwd=EMBEDDED / "c")
+    return folder / "train.elf"

@@ -1,0 +1,5 @@
+"""What ends a program of the run."""
+
+
+class Failure(Exception):
+    """Something is not as it must be; the text says what."""

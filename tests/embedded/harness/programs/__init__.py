@@ -1,0 +1,11 @@
+"""What is run: a module each, with a function `run` that raises Failure."""
+
+from . import checksum, library, microbit, train, train_c
+
+ALL = {
+    "train": train,
+    "train-c": train_c,
+    "microbit": microbit,
+    "checksum": checksum,
+    "library": library,
+}
