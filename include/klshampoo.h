@@ -377,7 +377,7 @@
 // bfloat16, the upper half of an f32.
 #define KLS_FORMAT_BF16 1
 
-// IEEE binary16. Gradients only.
+// IEEE binary16. No parameters.
 #define KLS_FORMAT_F16 2
 
 // To the nearest, ties to even.
@@ -574,11 +574,12 @@ typedef struct kls_config {
   // For loops with a deadline: floating-point operations of a refresh that a step of a slice (or piece of one) spends at most. The
   // refresh is then made in portions over many steps, by Householder reflections, and takes 2 d^2 + 3 d + 5 elements of state more, d
   // the longest full dim. kls_optimizer_plan says what a step then takes at most, and how many steps a refresh does. 0 (the default): a
-  // refresh is made in one step. For QR refreshes with KLS_EIGENVALUES_AVERAGE, but not with KLS_ESTIMATOR_FROBENIUS_FACTOR or
-  // KLS_DIRECTION_TRACE_SCALED.
+  // refresh is made in one step. For QR refreshes with KLS_EIGENVALUES_AVERAGE, but not with KLS_ESTIMATOR_FROBENIUS_FACTOR,
+  // KLS_DIRECTION_TRACE_SCALED or factors in 16 bits.
   uint32_t refresh_portion;
-  // 0.
-  uint32_t reserved;
+  // KLS_FORMAT_*: how Kronecker factors and eigenbases are kept between steps. In 16 bits they take half the memory and a step has the
+  // same scratch; arithmetic stays that of f32, as do momentum, eigenvalues and second moments. Default KLS_FORMAT_F32.
+  int32_t factor_format;
 } kls_config;
 
 // One parameter tensor: by default row-major, dense, 32-bit floats. Fill it with kls_tensor_init, then change what you want.
@@ -960,7 +961,7 @@ typedef struct kls_similarity {
 // The checkpoint's bytes are not those that were saved.
 #define KLS_ERROR_CHECKPOINT_CHECKSUM 83
 
-// The checkpoint's numbers are of another element type.
+// The checkpoint's numbers, or its factors and bases (factor_format), are of another type.
 #define KLS_ERROR_CHECKPOINT_ELEMENT 84
 
 // The checkpoint is of other tensors: their number, dims, slices or pieces.

@@ -13,7 +13,13 @@ fn main() {
     }
     let strict = |standard: &str| {
         let mut build = cc::Build::new();
-        build.include("../include").include("../bindings-c/include").std(standard).extra_warnings(true).warnings_into_errors(true).flag("-Wpedantic");
+        build
+            .include("../include")
+            .include("../bindings-c/include")
+            .std(standard)
+            .extra_warnings(true)
+            .warnings_into_errors(true)
+            .flag("-Wpedantic");
         build
     };
     let tests = [
@@ -31,6 +37,7 @@ fn main() {
         "portions.c",
         "static_sizes.c",
         "formats.c",
+        "factor_formats.c",
         "errors_text.c",
         "callbacks.c",
         "add_tensors.c",

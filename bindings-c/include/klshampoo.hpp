@@ -561,6 +561,8 @@ struct config : kls_config {
     config &set(kls::damping value) noexcept { return put(kls_config::damping, value); }
     config &set(kls::weight_decay_kind value) noexcept { return put(kls_config::weight_decay_kind, value); }
     config &set(kls::bad_gradient value) noexcept { return put(kls_config::bad_gradient, value); }
+    /// How Kronecker factors and eigenbases are kept.
+    config &set_factor_format(kls::format value) noexcept { return put(factor_format, value); }
 
   private:
     template <class E>

@@ -57,7 +57,12 @@
 /* Shampoo without a graft, and VN- and F-Shampoo: as KL-Shampoo. */
 #define KLS_SHAMPOO_STATE(m, n) KLS_KL_SHAMPOO_STATE(m, n)
 #define KLS_SHAMPOO_SCRATCH(m, n) KLS_KL_SHAMPOO_SCRATCH(m, n)
-/* What refreshes in portions (refresh_portion) add to the state of any of them. */
+/* The same with factors and bases in 16 bits (factor_format); the scratch does not change. */
+#define KLS_KL_SHAMPOO_STATE_16(m, n) (KLS_ELEMENTS(m, n) + KLS_FACTORS_16(m, n) + (size_t)(m) + (n))
+#define KLS_KL_SOAP_STATE_16(m, n) (2 * KLS_ELEMENTS(m, n) + KLS_FACTORS_16(m, n) + (size_t)(m) + (n))
+#define KLS_SOAP_STATE_16(m, n) (2 * KLS_ELEMENTS(m, n) + KLS_FACTORS_16(m, n))
+#define KLS_SHAMPOO_STATE_16(m, n) KLS_KL_SHAMPOO_STATE_16(m, n)
+/* What refreshes in portions (refresh_portion) add to the state of those with factors in f32. */
 #define KLS_PORTIONS_STATE(m, n) (2 * KLS_LONGER(m, n) * KLS_LONGER(m, n) + 3 * KLS_LONGER(m, n) + 5)
 /* Elementwise methods, of `elements` elements in any shape; they have no scratch. */
 #define KLS_ADAMW_STATE(elements) (2 * (size_t)(elements))
@@ -67,6 +72,9 @@
 #define KLS_ELEMENTS(m, n) ((size_t)(m) * (n))
 #define KLS_TRIANGLE(d) ((size_t)(d) * ((size_t)(d) + 1) / 2)
 #define KLS_FACTORS(m, n) (KLS_ELEMENTS(m, m) + KLS_ELEMENTS(n, n) + KLS_TRIANGLE(m) + KLS_TRIANGLE(n))
+#define KLS_PAIRS(count) (((size_t)(count) + 1) / 2)
+#define KLS_FACTORS_16(m, n)                                                                                                                   \
+    (KLS_PAIRS(KLS_ELEMENTS(m, m)) + KLS_PAIRS(KLS_ELEMENTS(n, n)) + KLS_PAIRS(KLS_TRIANGLE(m)) + KLS_PAIRS(KLS_TRIANGLE(n)))
 #define KLS_LONGER(m, n) ((m) < (n) ? (size_t)(n) : (size_t)(m))
 #define KLS_FACTOR_SCRATCH(m, n)                                                                                                               \
     (2 * (KLS_ELEMENTS(m, m) + KLS_ELEMENTS(n, n)) + 2 * ((size_t)(m) + (n)) + 2 * KLS_LONGER(m, n) * KLS_LONGER(m, n) + 5 * KLS_LONGER(m, n))

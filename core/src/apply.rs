@@ -3,14 +3,14 @@
 use crate::config::built;
 use crate::config::{Damping, Direction, FirstBasis, Graft, Momentum, StepOrder};
 use crate::direction::{Correction, Root, average, trace_scales};
-use crate::layout::Scratch;
+use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::magnitude::Norm;
 use crate::rows::for_each_row;
 use crate::shape::MAX_ORDER;
 use crate::step::{Refreshed, SliceStep, tables};
 use crate::unfold::{Precision, Rotate, Start, chain_starts_in_second, rotate};
-use crate::{Mode, Scalar, eigenvalues, graft, packed};
+use crate::{Mode, Scalar, eigenvalues, graft};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// `M~' = beta1 M~ + (1 - beta1) G~`, in the place of the projected gradient where nothing else needs that.
@@ -50,7 +50,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             self.divide(&correction);
             let Self { layout, state, scratch, refreshed, linalg, .. } = self;
             let Scratch { update, product, basis, .. } = scratch;
-            let bases = bases_in_force(refreshed, basis, &state.basis);
+            let bases = bases_in_force(refreshed, basis, state);
             rotate(*linalg, Precision::Rounding, layout.shape(), bases, Rotate::OutOf, Start::InPlace, [update, product])?;
             self.set_length(grafted);
         } else if grafted.is_some() {
@@ -67,7 +67,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// Whether there is something to precondition with: the identity basis at the start waits for the first refresh that is due.
     pub(crate) fn preconditions(&self) -> bool {
         let due_before = self.due && self.config.step_order.built() == StepOrder::EstimateFirst;
-        let refreshed = match self.refreshes_in_portions() {
+        let refreshed = match self.layout.is_portioned() {
             false => self.header.last_refresh > 0 || due_before,
             // It is made some steps after it is due.
             true => self.header.refreshes > 0 || self.header.refresh_failures > 0 || self.header.refreshes_skipped > 0,
@@ -92,7 +92,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     fn rotate_numerator(&mut self) -> Result<(), LinAlgError> {
         let Self { layout, config, state, scratch, refreshed, linalg, .. } = self;
         let Scratch { gradient, momentum, update, product, basis, .. } = scratch;
-        let bases = bases_in_force(refreshed, basis, &state.basis);
+        let bases = bases_in_force(refreshed, basis, state);
         let numerator = if config.momentum == Momentum::Average { &**momentum } else { &**gradient };
         rotate(*linalg, Precision::Rounding, layout.shape(), bases, Rotate::OutOf, Start::External(numerator), [update, product])
     }
@@ -190,10 +190,10 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
 
     /// `Tr S_k` of the factor that belongs to the eigenvalues that the direction sees.
     fn trace(&self, k: usize) -> T {
-        let (d, factor) = (self.layout.shape().dim(k), &*self.state.factor[k]);
+        let d = self.layout.shape().dim(k);
         let sum = |diagonal: &mut dyn Iterator<Item = T>| diagonal.fold(T::ZERO, |sum, x| sum + x);
         let of_square = || sum(&mut self.scratch.delta[k].iter().step_by(d + 1).copied());
-        let old = || sum(&mut packed::diagonal(factor, d));
+        let old = || sum(&mut self.state.factor(k).diagonal());
         match (self.layout.shape().mode(k), self.config.step_order.built()) {
             (Mode::Full, StepOrder::ApplyFirst) => old(),
             (Mode::Full, StepOrder::EstimateFirst) if self.refreshed.tried => of_square(),
@@ -204,7 +204,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     }
 }
 
-/// The bases of after a refresh, where there has been one in this step.
-fn bases_in_force<'a, T>(refreshed: &Refreshed, new: &'a [&mut [T]; MAX_ORDER], old: &'a [&mut [T]; MAX_ORDER]) -> [&'a [T]; MAX_ORDER] {
-    core::array::from_fn(|k| if refreshed.modes[k] { &*new[k] } else { &*old[k] })
+/// The bases of after a refresh, where there has been one in this step. Bases that are kept in 16 bits are in scratch all the time.
+fn bases_in_force<'a, T: Scalar>(refreshed: &Refreshed, new: &'a [&mut [T]; MAX_ORDER], old: &'a State<'_, T>) -> [&'a [T]; MAX_ORDER] {
+    core::array::from_fn(|k| if refreshed.modes[k] || old.widens() { &*new[k] } else { old.basis(k).words })
 }

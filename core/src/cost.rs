@@ -1,8 +1,8 @@
 //! What a step costs, predicted before anything runs.
 
-use crate::config::{Graft, Refresh, StepOrder, built};
+use crate::config::{Graft, Refresh, StepOrder};
 use crate::triangular::upper_times_flops;
-use crate::{Config, Estimator, Layout, Mode, Scalar, portions};
+use crate::{Config, Estimator, Format, Layout, Mode, Scalar, portions};
 
 /// Floating-point operations of products and factorisations; elementwise passes, of order N each, are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Layout {
                 least = larger(least, larger(moves, portions::largest_unit(d)));
                 most = most.saturating_add(portions::polish_flops(d));
                 let turn = match config.refresh.built() {
-                    _ if built::PORTIONS && self.parts().portions => portions::flops(d),
+                    _ if self.is_portioned() => portions::flops(d),
                     Refresh::Qr => {
                         times(2, cholesky(d)).saturating_add(times(2, upper_times_flops(d))).saturating_add(cube(d)).saturating_add(square)
                     }
@@ -122,7 +122,12 @@ impl Layout {
                         eigh(d).saturating_add(times(4, square)).saturating_add(times(2, triangle)).saturating_add(rotate_factor)
                     }
                 };
-                refresh = refresh.saturating_add(turn).saturating_add(moves);
+                // Two steps of Newton and Schulz, the rotation between two rounded bases, and the factor turned by it.
+                let rounding = match self.parts().factor_format.of_factors() {
+                    Format::Native => 0,
+                    Format::Bf16 | Format::F16 => times(4, square).saturating_add(times(3, triangle)),
+                };
+                refresh = refresh.saturating_add(turn).saturating_add(rounding).saturating_add(moves);
             }
             if matches!(config.estimator.built(), Estimator::FrobeniusFactor) && !matches!(shape.mode(k), Mode::Identity) {
                 // Products with the other modes' factors.
@@ -132,7 +137,7 @@ impl Layout {
             k += 1;
         }
         let graft = if matches!(config.graft.built(), Graft::Adam) { all } else { 0 };
-        let refresh_step = if built::PORTIONS && self.parts().portions {
+        let refresh_step = if self.is_portioned() {
             let (portion, most) = (config.refresh_portion as u64, most.saturating_add(refresh));
             larger(least, if portion < most { portion } else { most })
         } else {

@@ -12,7 +12,7 @@ use crate::shape::MAX_ORDER;
 use crate::staleness::Staleness;
 use crate::step::{SliceError, check, tables};
 use crate::unfold::{Precision, Rotate, Start, rotate};
-use crate::{Config, GradientFault, Layout, Mode, Scalar, Shape, SliceHeader, Tensor, eigenvalues, eigenvectors, packed, portions};
+use crate::{Config, GradientFault, Layout, Mode, Scalar, Shape, SliceHeader, Tensor, eigenvalues, eigenvectors, portions};
 
 /// What there is to say about one mode of a slice.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,14 +112,14 @@ impl<T: Scalar> Optimizer<'_, T> {
         }
         if full {
             let square = &mut scratch.square[..d * d];
-            let kept = (&state[regions.factor[k].clone()], &state[regions.pending]);
-            portions::unpack_factor(shape, k, kept, square, scratch.rotation, scratch.work);
+            let kept = (layout.factor(state, k), &state[regions.pending]);
+            portions::unpack_factor(&layout, k, kept, square, scratch.rotation, scratch.work);
             staleness = Staleness::of(square, d);
             if !layout.has_lambda(k) {
                 // Rounding in a refresh may leave the smallest ones below zero.
                 lambda.iter_mut().zip(square.iter().step_by(d + 1)).for_each(|(lambda, &x)| *lambda = x.max(T::ZERO));
             }
-            let basis = &state[regions.basis[k].clone()];
+            let basis = layout.basis(state, k).dense(scratch.basis[k]);
             orthogonality_error = eigenvectors::orthogonality_error(linalg, d, basis, square)
                 .and_then(|error| error.ok_or(LinAlgError::NotFinite))
                 .map_err(|error| fail(StepErrorKind::Slice(error.into())))?;
@@ -210,7 +210,7 @@ impl<T: Scalar> Reading<'_, T> {
         let regions = self.layout.regions();
         let mut scratch = self.layout.split_scratch(scratch);
         let projected = if shape.is_turned() {
-            let bases = core::array::from_fn(|k| &self.state[regions.basis[k].clone()]);
+            let bases = self.layout.dense_bases(self.state, &mut scratch.basis);
             rotate(linalg, Precision::Full, shape, bases, Rotate::Into, Start::External(grad), [scratch.gradient, scratch.product])?;
             &*scratch.gradient
         } else {
@@ -242,9 +242,8 @@ impl<T: Scalar> Reading<'_, T> {
     /// `lambda^-p`, for the von Neumann direction over its scale.
     fn inverse_roots(&self, p: T, lambda: &[&[T]; MAX_ORDER], out: &mut [&mut [T]; MAX_ORDER]) {
         let shape = self.layout.shape();
-        let regions = self.layout.regions();
         let trace = |k: usize| match shape.mode(k) {
-            Mode::Full => packed::diagonal(&self.state[regions.factor[k].clone()], shape.dim(k)).fold(T::ZERO, |sum, x| sum + x),
+            Mode::Full => self.layout.factor(self.state, k).diagonal().fold(T::ZERO, |sum, x| sum + x),
             Mode::Diagonal | Mode::Identity => eigenvalues::sum(lambda[k], |l| l),
         };
         let scales = match self.config.direction {

@@ -5,8 +5,9 @@ use crate::config::{Divisor, Estimator};
 use crate::layout::State;
 use crate::linalg::LinAlg;
 use crate::magnitude::Norm;
+use crate::resident::Factor;
 use crate::shape::{MAX_ORDER, Shape};
-use crate::{Config, Scalar, SliceHeader};
+use crate::{Config, Format, Scalar, SliceHeader};
 
 /// Lower bound of the eigenvalues of a tensor: 2^-63 for matrices.
 ///
@@ -41,9 +42,14 @@ pub(crate) fn set<T: Scalar>(
 }
 
 /// Bounds eigenvalues that have just been read off a factor: as [`set`], and at least what they cannot be told from, the rounding of the
-/// largest of them. A direction in which there has been no gradient has such a one, and its sign is an accident.
+/// largest of them. A direction in which there has been no gradient has such a one, and its sign is an accident. A factor that is kept in 16
+/// bits may have been rounded when it was far from diagonal, which no bound on its largest eigenvalue tells from rounding in an eigenbasis,
+/// where it does no harm; but it then has a negative eigenvalue, and none that is smaller than this one without its sign means anything.
 pub(crate) fn settle<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: &mut [T], header: &mut SliceHeader) {
-    let noise = T::EPSILON * lambda.iter().fold(T::ZERO, |largest, &l| largest.max(l));
+    let mut noise = T::EPSILON * lambda.iter().fold(T::ZERO, |largest, &l| largest.max(l));
+    if config.factor_format.of_factors() != Format::Native {
+        noise = lambda.iter().fold(noise, |noise, &l| noise.max(-l));
+    }
     set(config, shape, k, lambda, header, |_, value| value.max(noise));
 }
 
@@ -88,8 +94,8 @@ fn mean_log2<T: Scalar>(lambda: &[T], lowest: T) -> Option<i32> {
 }
 
 /// The largest binary exponent of a mode's eigenvalues and factor.
-fn largest_log2<T: Scalar>(lambda: &[T], factor: &[T]) -> i32 {
-    lambda.iter().chain(factor).fold(i32::MIN, |largest, x| largest.max(x.exponent()))
+fn largest_log2<T: Scalar>(lambda: &[T], factor: Factor<'_, T>) -> i32 {
+    lambda.iter().copied().chain(factor.elements()).fold(i32::MIN, |largest, x| largest.max(x.exponent()))
 }
 
 /// Moves powers of two between the mode with the largest and the one with the smallest mean eigenvalue when these are more than 2^2
@@ -108,18 +114,16 @@ pub(crate) fn rebalance<T: Scalar>(config: &Config<T>, shape: &Shape, state: &mu
         return;
     }
     // The mean moves, but the largest must stay in range.
-    let room = T::NORM_LIMIT_LOG2 - 1 - largest_log2(state.lambda[low], state.factor[low]);
+    let room = T::NORM_LIMIT_LOG2 - 1 - largest_log2(state.lambda[low], state.factor(low));
     let shift = (2 * ((high_mean - low_mean + 2) / 4)).min(room & !1);
     if shift <= 0 {
         return;
     }
     header.rebalanced = header.rebalanced.saturating_add(1);
-    for (k, factor) in [(low, T::exp2i(shift)), (high, T::exp2i(-shift))] {
+    for (k, log2) in [(low, shift), (high, -shift)] {
         for l in state.lambda[k].iter_mut() {
-            *l = (*l * factor).max(lowest);
+            *l = (*l * T::exp2i(log2)).max(lowest);
         }
-        for s in state.factor[k].iter_mut() {
-            *s *= factor;
-        }
+        state.factor_mut(k).scale(log2);
     }
 }

@@ -4,7 +4,7 @@
 //! Small eigenvalues, whose inverse roots matter most, have eigenvectors that are several times worse than they need be, and the product
 //! of refreshes is less orthogonal each time. One step of first-order correction and one of Newton-Schulz mend both.
 
-use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
+use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef, work_len};
 use crate::{Scalar, packed};
 
 /// Turns the columns of `q` towards the eigenvectors of `A`. `t` comes in with the lower triangle of `Q^T A Q`, nearly diagonal with a
@@ -45,11 +45,34 @@ pub(crate) fn polish<T: Scalar, L: LinAlg<T>>(
     square: &mut [T],
     out: &mut [T],
 ) -> Result<(), LinAlgError> {
+    newton_schulz_of(linalg, d, q, square)?;
+    linalg.matmul(MatMut::row_major(out, d, d), false, MatRef::row_major(q, d, d), MatRef::row_major(square, d, d))
+}
+
+/// The same in place, a few rows at a time; `work` is as long as factorisations have it.
+pub(crate) fn polish_in_place<T: Scalar, L: LinAlg<T>>(
+    linalg: &mut L,
+    d: usize,
+    q: &mut [T],
+    square: &mut [T],
+    work: &mut [T],
+) -> Result<(), LinAlgError> {
+    newton_schulz_of(linalg, d, q, square)?;
+    for rows in q.chunks_mut(work_len(d)) {
+        let (out, count) = (&mut work[..rows.len()], rows.len() / d);
+        linalg.matmul(MatMut::row_major(out, count, d), false, MatRef::row_major(rows, count, d), MatRef::row_major(square, d, d))?;
+        rows.copy_from_slice(out);
+    }
+    Ok(())
+}
+
+/// `(3 I - Q^T Q) / 2` into `square`.
+fn newton_schulz_of<T: Scalar, L: LinAlg<T>>(linalg: &mut L, d: usize, q: &[T], square: &mut [T]) -> Result<(), LinAlgError> {
     let q = MatRef::row_major(q, d, d);
     linalg.matmul_lower(MatMut::row_major(square, d, d), false, T::ONE, q.t(), q)?;
     packed::mirror_up(square, d);
     newton_schulz(square, d);
-    linalg.matmul(MatMut::row_major(out, d, d), false, q, MatRef::row_major(square, d, d))
+    Ok(())
 }
 
 /// `(3 I - A) / 2` in the place of `A`.

@@ -9,7 +9,7 @@ use crate::rows::{scale, sums_of_products, sums_of_squares};
 use crate::shape::MAX_ORDER;
 use crate::step::{SliceStep, tables};
 use crate::unfold::{Precision, Rotate, Start, rotate, unfolded_product};
-use crate::{Estimator, Mode, Scalar, eigenvalues, packed};
+use crate::{Estimator, Mode, Scalar, eigenvalues};
 
 /// The weights of one mode. F-Shampoo's are of unit norm, which `c_k` makes up for.
 fn weigh<T: Scalar>(linalg: &impl LinAlg<T>, estimator: Estimator, lambda: &[T], weight: &mut [T]) {
@@ -28,9 +28,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let (shape, config) = (self.layout.shape(), self.config);
         self.weigh_all();
         if config.estimator.built() == Estimator::FrobeniusFactor {
-            // The bases' place is free until the refresh.
+            // The bases' place is not in use until the direction or the refresh.
             for k in (0..shape.order()).filter(|&k| shape.is_full(k)) {
-                packed::unpack_normalised(self.state.factor[k], self.scratch.basis[k], shape.dim(k));
+                self.state.factor(k).unpack_normalised(self.scratch.basis[k]);
             }
         }
         let mixed = built::HIGH_ORDER && config.estimate_order.built() == EstimateOrder::ReferenceKl && shape.order() == 3;
@@ -48,6 +48,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             } else {
                 self.set_eigenvalues(k);
             }
+        }
+        if config.estimator == Estimator::FrobeniusFactor {
+            self.widen_bases();
         }
         Ok(())
     }
@@ -76,9 +79,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             let divisor = match (shape.mode(j), config.estimator.divisor()) {
                 // Its weight is 1, not normalised.
                 (Mode::Identity, _) => T::from_usize(shape.dim(j)),
-                (Mode::Full, _) if config.estimator.built() == Estimator::FrobeniusFactor => {
-                    packed::norm(self.state.factor[j], shape.dim(j))
-                }
+                (Mode::Full, _) if config.estimator.built() == Estimator::FrobeniusFactor => self.state.factor(j).norm(),
                 (_, Divisor::Sum) => eigenvalues::sum(self.state.lambda[j], |l| l),
                 (_, _) => eigenvalues::norm(self.state.lambda[j]),
             };
@@ -168,7 +169,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             Eigenvalues::AtRefresh if full && !self.starting => new.copy_from_slice(old),
             Eigenvalues::AtRefresh | Eigenvalues::Instantaneous | Eigenvalues::InstantaneousAfterRefresh if full => {
                 let correction = Correction::new(config, header).factor;
-                let mut diagonal = packed::diagonal(self.state.factor[k], shape.dim(k));
+                let mut diagonal = self.state.factor(k).diagonal();
                 let deltas = self.scratch.delta[k].iter().step_by(shape.dim(k) + 1);
                 for (new, (&delta, s)) in new.iter_mut().zip(deltas.zip(&mut diagonal)) {
                     *new = (kept * s + fresh * delta) * correction;

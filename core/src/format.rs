@@ -1,9 +1,9 @@
-//! Formats of the caller's numbers, and how a parameter is rounded to one of 16 bits.
+//! Formats of numbers, and how one is rounded to 16 bits.
 
 use crate::Scalar;
 use crate::config::built;
 
-/// How the numbers of a caller's buffer are stored.
+/// How the numbers of a caller's buffer are stored, or the factors and bases of a state ([`crate::Config::factor_format`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// The element type of the arithmetic.
@@ -11,8 +11,19 @@ pub enum Format {
     Native,
     /// bfloat16: the upper half of an `f32`.
     Bf16,
-    /// IEEE binary16. Gradients only.
+    /// IEEE binary16. No parameters.
     F16,
+}
+
+impl Format {
+    /// How far rounding to the nearest moves a number at most, relative to it; 0 for [`Self::Native`].
+    pub(crate) fn rounding_error<T: Scalar>(self) -> T {
+        match self {
+            Self::Native => T::ZERO,
+            Self::Bf16 => T::exp2i(-8),
+            Self::F16 => T::exp2i(-11),
+        }
+    }
 }
 
 /// How a parameter is rounded to bf16.
@@ -35,34 +46,110 @@ pub(crate) const fn from_bf16(bits: u16) -> f32 {
     f32::from_bits((bits as u32) << 16)
 }
 
-/// The number that a binary16 stands for. Works on integers, so that it is right where denormals are flushed.
+/// The number that a binary16 stands for. No operand is a denormal, so that it is right where these are flushed.
 #[inline(always)]
 pub(crate) const fn from_f16(bits: u16) -> f32 {
-    let (sign, exponent, mantissa) = ((bits as u32 & 0x8000) << 16, (bits as u32 >> 10) & 0x1f, bits as u32 & 0x3ff);
-    // A denormal is a whole number of 2^-24.
-    let denormal = mantissa as f32 * (1.0 / 16_777_216.0);
-    let rebiased = if exponent == 0x1f { 0xff } else { exponent + (127 - 15) };
-    f32::from_bits(sign | if exponent == 0 { denormal.to_bits() } else { rebiased << 23 | mantissa << 13 })
+    const SMALLEST_NORMAL: u32 = (127 - 14) << 23;
+    let (sign, magnitude) = ((bits as u32 & 0x8000) << 16, (bits as u32 & 0x7fff) << 13);
+    // A denormal has the smallest exponent, but not the one in front of the point that belongs to it.
+    let denormal = f32::from_bits(magnitude + SMALLEST_NORMAL) - f32::from_bits(SMALLEST_NORMAL);
+    let rebiased = magnitude + if magnitude >= 0x1f << 23 { (255 - 31) << 23 } else { (127 - 15) << 23 };
+    f32::from_bits(sign | if magnitude < 1 << 23 { denormal.to_bits() } else { rebiased })
+}
+
+/// The number that 16 bits of an `f32` without its sign stand for: 8 of the exponent, 8 of the mantissa.
+#[inline(always)]
+pub(crate) const fn from_positive(bits: u16) -> f32 {
+    f32::from_bits((bits as u32) << 15)
 }
 
 /// The largest finite bf16.
-const LARGEST: u32 = 0x7f7f;
+const LARGEST_BF16: u32 = 0x7f7f;
 
-/// Rounds the magnitude of a number whose lower half gets `addend` added; what would become infinite stays finite, and what is not finite
-/// stays that.
-#[inline(always)]
-const fn to_bf16(x: f32, addend: u32) -> u16 {
-    let bits = x.to_bits();
-    if bits & 0x7f80_0000 == 0x7f80_0000 {
-        // A NaN keeps a bit of its mantissa.
-        return (bits >> 16) as u16 | if bits & 0x007f_ffff == 0 { 0 } else { 0x40 };
-    }
-    let (sign, magnitude) = (bits >> 16 & 0x8000, (bits & 0x7fff_ffff) + addend);
-    let rounded = magnitude >> 16;
-    (sign | if rounded > LARGEST { LARGEST } else { rounded }) as u16
+/// The largest finite binary16.
+const LARGEST_F16: u32 = 0x7bff;
+
+/// The largest of [`from_positive`] with an exponent two below that of infinity, so that halves of two exponents add up to a finite one's.
+const LARGEST_POSITIVE: u32 = 0xfdff;
+
+/// The bits of an `f32` that is infinite; those of NaN are larger.
+const INFINITE: u32 = 0x7f80_0000;
+
+const fn at_most(bits: u32, largest: u32) -> u32 {
+    if bits > largest { largest } else { bits }
 }
 
-/// Rounding of one slice's parameter in one step.
+/// How one number is rounded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Choice {
+    /// To the nearest, ties to even.
+    Nearest,
+    /// Up if what is dropped is larger than 2^16 less this number, in 2^-16 of the last bit that stays.
+    Random(u16),
+}
+
+impl Choice {
+    /// `magnitude` without its last `dropped` bits, 1 to 25 of them.
+    #[inline(always)]
+    const fn drop_bits(self, magnitude: u32, dropped: u32) -> u32 {
+        let addend = match self {
+            Self::Nearest => (1 << (dropped - 1)) - 1 + (magnitude >> dropped & 1),
+            Self::Random(number) => (number as u32) << 9 >> (25 - dropped),
+        };
+        (magnitude + addend) >> dropped
+    }
+
+    /// The bf16. What would become infinite stays finite, and what is not finite stays that.
+    #[inline(always)]
+    pub(crate) const fn bf16(self, x: f32) -> u16 {
+        let (sign, magnitude) = (x.to_bits() >> 16 & 0x8000, x.to_bits() & !(1 << 31));
+        if magnitude >= INFINITE {
+            // A NaN keeps a bit of its mantissa.
+            return (sign | magnitude >> 16 | if magnitude > INFINITE { 0x40 } else { 0 }) as u16;
+        }
+        (sign | at_most(self.drop_bits(magnitude, 16), LARGEST_BF16)) as u16
+    }
+
+    /// The binary16, likewise.
+    #[inline(always)]
+    pub(crate) const fn f16(self, x: f32) -> u16 {
+        let (sign, magnitude) = (x.to_bits() >> 16 & 0x8000, x.to_bits() & !(1 << 31));
+        if magnitude >= INFINITE {
+            return (sign | 0x7c00 | if magnitude > INFINITE { 0x200 } else { 0 }) as u16;
+        }
+        // A denormal, a whole number of 2^-24, drops as many bits more as its exponent is below that of the smallest normal number; what is
+        // below a quarter of 2^-24 is brought there in its place. No branches: such numbers come without a pattern.
+        let below = (127u32 - 14).saturating_sub(magnitude >> 23);
+        let normal = magnitude.wrapping_sub((127 - 15) << 23);
+        let denormal = (magnitude & 0x007f_ffff | 0x0080_0000) >> at_most(below.saturating_sub(12), 31);
+        let rounded = self.drop_bits(if below == 0 { normal } else { denormal }, 13 + at_most(below, 12));
+        (sign | at_most(rounded, LARGEST_F16)) as u16
+    }
+
+    /// The number of [`from_positive`]; zero for what is negative, and the largest number for what is not finite.
+    #[inline(always)]
+    pub(crate) const fn positive(self, x: f32) -> u16 {
+        if x.to_bits() >> 31 != 0 { 0 } else { at_most(self.drop_bits(x.to_bits(), 15), LARGEST_POSITIVE) as u16 }
+    }
+}
+
+/// Choices one after another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choices {
+    stochastic: bool,
+    state: u32,
+}
+
+impl Choices {
+    #[inline(always)]
+    pub(crate) const fn next(&mut self) -> Choice {
+        // A linear congruential generator (Numerical Recipes), whose upper half is the better one: two instructions.
+        self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if self.stochastic { Choice::Random((self.state >> 16) as u16) } else { Choice::Nearest }
+    }
+}
+
+/// Rounding of one slice's numbers in one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounder {
     stochastic: bool,
@@ -76,29 +163,60 @@ const fn mix(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+impl Format {
+    /// The same, of factors: what this build does not have does not occur.
+    #[inline(always)]
+    pub(crate) const fn of_factors(self) -> Self {
+        if built::FACTOR_FORMATS { self } else { Self::Native }
+    }
+}
+
 impl Rounder {
+    /// To the nearest, ties to even.
+    pub(crate) const NEAREST: Self = Self { stochastic: false, key: 0 };
+
     /// The rounding of step `step` of a slice (piece) of a tensor.
     pub(crate) const fn new(rounding: Rounding, tensor: usize, slice: usize, step: u64) -> Self {
         match rounding {
-            Rounding::Stochastic { seed } if built::STORAGE => {
+            Rounding::Stochastic { seed } if built::STORAGE || built::FACTOR_FORMATS => {
                 Self { stochastic: true, key: mix(mix(mix(mix(seed) ^ tensor as u64) ^ slice as u64) ^ step) }
             }
-            Rounding::Stochastic { .. } | Rounding::Nearest => Self { stochastic: false, key: 0 },
+            Rounding::Stochastic { .. } | Rounding::Nearest => Self::NEAREST,
         }
     }
 
-    /// Rounds element `index` of the slice (piece).
+    /// The same rounding of another array of numbers, which shares none of its choices.
+    pub(crate) const fn of_part(self, part: usize) -> Self {
+        Self { key: mix(self.key ^ part as u64), ..self }
+    }
+
+    /// The choice of element `index`.
+    #[inline(always)]
+    const fn choice(self, index: usize) -> Choice {
+        if !self.stochastic {
+            return Choice::Nearest;
+        }
+        // 32-bit multiplications, which every SIMD level has; the constants are those of a published search for small bias ("lowbias32").
+        let x = (index as u32) ^ (index as u64 >> 32) as u32 ^ self.key as u32;
+        let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d).wrapping_add((self.key >> 32) as u32);
+        let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+        Choice::Random((x ^ (x >> 16)) as u16)
+    }
+
+    /// The choices of the elements of row `row`.
+    #[inline(always)]
+    pub(crate) const fn row(self, row: usize) -> Choices {
+        let state = match self.choice(row) {
+            Choice::Random(number) => (number as u32) << 16 ^ (self.key >> 32) as u32 ^ (row as u32).wrapping_mul(0x9e37_79b9),
+            Choice::Nearest => 0,
+        };
+        Choices { stochastic: self.stochastic, state }
+    }
+
+    /// Rounds element `index` of the slice (piece). What would become infinite stays finite, and what is not finite stays that.
     #[inline(always)]
     pub const fn bf16(self, x: f32, index: usize) -> u16 {
-        if self.stochastic {
-            // 32-bit multiplications, which every SIMD level has; the constants are those of a published search for small bias ("lowbias32").
-            let x32 = (index as u32) ^ (index as u64 >> 32) as u32 ^ self.key as u32;
-            let x32 = (x32 ^ (x32 >> 16)).wrapping_mul(0x7feb_352d).wrapping_add((self.key >> 32) as u32);
-            let x32 = (x32 ^ (x32 >> 15)).wrapping_mul(0x846c_a68b);
-            to_bf16(x, (x32 ^ (x32 >> 16)) & 0xffff)
-        } else {
-            to_bf16(x, 0x7fff + (x.to_bits() >> 16 & 1))
-        }
+        self.choice(index).bf16(x)
     }
 }
 
@@ -150,6 +268,37 @@ mod tests {
         }
     }
 
+    /// Against the definition: the nearest of all binary16 numbers, the even one of two.
+    #[test]
+    fn binary16_is_the_nearest() {
+        let nearest = |x: f32| Choice::Nearest.f16(x);
+        for bits in 0..LARGEST_F16 as u16 {
+            let (low, high) = (from_f16(bits), from_f16(bits + 1));
+            let middle = low + (high - low) / 2.0;
+            let even = bits + (bits & 1);
+            let expected = [(low, bits), (middle.next_down(), bits), (middle, even), (middle.next_up(), bits + 1), (high, bits + 1)];
+            for (x, bits) in expected {
+                assert_eq!(nearest(x), bits, "{x:e}");
+                assert_eq!(nearest(-x), 0x8000 | bits, "-{x:e}");
+            }
+        }
+        assert_eq!([1e6, f32::MAX, 65519.99, f32::from_bits(1)].map(nearest), [0x7bff, 0x7bff, 0x7bff, 0]);
+        assert_eq!([f32::INFINITY, f32::NEG_INFINITY].map(nearest), [0x7c00, 0xfc00]);
+        assert!(from_f16(nearest(f32::NAN)).is_nan());
+    }
+
+    #[test]
+    fn positive_numbers_have_nine_bits_and_the_range_of_an_f32() {
+        let nearest = |x: f32| Choice::Nearest.positive(x);
+        for x in [1.0f32, 1.996, 3.2e-38, 1e-40, 7.7e37, 0.0] {
+            let kept = from_positive(nearest(x));
+            assert!((kept - x).abs() <= (x / 512.0).max(f32::from_bits(1 << 14)), "{x:e} {kept:e}");
+            assert_eq!(from_positive(nearest(kept)), kept);
+        }
+        assert_eq!([-1.0, -0.0, -1e-40].map(nearest), [0; 3]);
+        assert!(from_positive(nearest(f32::MAX)) > 1e38 && from_positive(nearest(f32::MAX)).is_finite());
+    }
+
     /// The mean of many roundings is the number, and numbers that are bf16 already stay.
     #[test]
     fn stochastic_rounding_has_the_right_mean() {
@@ -170,5 +319,42 @@ mod tests {
         };
         let all = [bits(0, 0, 1), bits(1, 0, 1), bits(0, 1, 1), bits(0, 0, 2)];
         assert!((0..4).all(|i| (0..i).all(|j| all[i] != all[j])));
+    }
+
+    /// The same of numbers that are rounded row by row, in all formats: neither the row, nor the column, nor the step shows in the mean.
+    #[test]
+    fn rows_have_the_right_mean() {
+        let (rows, columns, steps) = (20, 20, 200);
+        let seed = Rounding::Stochastic { seed: 3 };
+        for x in [1.001_f32, 0.372_2, 3.3e-6] {
+            let kept: [(fn(Choice, f32) -> f32, f64); 3] = [
+                (|choice, x| from_bf16(choice.bf16(x)), f64::from(x) / 128.0),
+                // Normal and denormal.
+                (|choice, x| -from_f16(choice.f16(-x)), (f64::from(x) / 1024.0).max(2f64.powi(-24))),
+                (|choice, x| from_positive(choice.positive(x)), f64::from(x) / 256.0),
+            ];
+            for (kept, gap) in kept {
+                let (mut of_rows, mut of_columns, mut of_steps) = ([0.0; 20], [0.0; 20], [0.0; 200]);
+                for (step, of_step) in of_steps.iter_mut().enumerate() {
+                    let rounder = Rounder::new(seed, 1, 2, step as u64).of_part(3);
+                    for (row, of_row) in of_rows.iter_mut().enumerate() {
+                        let mut choices = rounder.row(row);
+                        for of_column in &mut of_columns {
+                            let error = f64::from(kept(choices.next(), x)) - f64::from(x);
+                            assert!(error.abs() <= gap);
+                            [&mut *of_row, of_column, of_step].into_iter().for_each(|sum| *sum += error);
+                        }
+                    }
+                }
+                let within = |sums: &[f64], count: usize| {
+                    // The largest of up to 200 means of choices between neighbours: five standard deviations.
+                    let most = 5.0 * gap / 2.0 * (count as f64).sqrt();
+                    assert!(sums.iter().all(|sum| sum.abs() < most), "{x}: {sums:?} {most}");
+                };
+                within(&of_rows, columns * steps);
+                within(&of_columns, rows * steps);
+                within(&of_steps, rows * columns);
+            }
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Reading a slice's state in the caller's coordinates, and setting its eigenbasis from outside.
 
+use crate::format::Rounder;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
 use crate::optimizer::Optimizer;
 use crate::report::{StepError, StepErrorKind};
-use crate::shape::MAX_ORDER;
+use crate::resident::round_basis;
 use crate::step::SliceError;
 use crate::unfold::{Precision, Rotate, Start, mode_product, rotate};
 use crate::{Layout, Scalar, SliceHeader, eigenvectors, packed, portions};
@@ -87,17 +88,17 @@ impl<T: Scalar> Optimizer<'_, T> {
             return Err(fail(StepErrorKind::ScratchTooShort));
         }
         let regions = layout.regions();
-        let scratch = layout.split_scratch(scratch);
+        let mut scratch = layout.split_scratch(scratch);
         let linalg_error = |error: LinAlgError| fail(StepErrorKind::Slice(SliceError::LinAlg(error)));
         let turned = layout.shape().is_turned() && header.started != 0;
         match part {
-            StatePart::Basis(k) => out.copy_from_slice(&state[regions.basis[k].clone()]),
+            StatePart::Basis(k) => out.copy_from_slice(layout.basis(state, k).dense(scratch.basis[k])),
             StatePart::Eigenvalues(k) => out.copy_from_slice(&state[regions.lambda[k].clone()]),
             StatePart::SecondMoment => out.copy_from_slice(&state[regions.second_moment]),
             StatePart::Master => out.copy_from_slice(&state[regions.master]),
             StatePart::GraftMoment => out.copy_from_slice(&state[regions.graft_moment]),
             StatePart::Momentum if turned => {
-                let bases: [&[T]; MAX_ORDER] = core::array::from_fn(|k| &state[regions.basis[k].clone()]);
+                let bases = layout.dense_bases(state, &mut scratch.basis);
                 let momentum = Start::External(&state[regions.momentum]);
                 rotate(linalg, Precision::Full, layout.shape(), bases, Rotate::OutOf, momentum, [out, scratch.product])
                     .map_err(linalg_error)?;
@@ -105,9 +106,9 @@ impl<T: Scalar> Optimizer<'_, T> {
             StatePart::Momentum => out.copy_from_slice(&state[regions.momentum]),
             StatePart::Factor(k) => {
                 let d = layout.shape().dim(k);
-                let kept = (&state[regions.factor[k].clone()], &state[regions.pending]);
-                portions::unpack_factor(layout.shape(), k, kept, out, scratch.square, scratch.work);
-                conjugate(linalg, d, &state[regions.basis[k].clone()], out, scratch.square).map_err(linalg_error)?;
+                let kept = (layout.factor(state, k), &state[regions.pending]);
+                portions::unpack_factor(layout, k, kept, out, scratch.square, scratch.work);
+                conjugate(linalg, d, layout.basis(state, k).dense(scratch.basis[k]), out, scratch.square).map_err(linalg_error)?;
                 packed::mirror_up(out, d);
             }
         }
@@ -118,10 +119,11 @@ impl<T: Scalar> Optimizer<'_, T> {
     ///
     /// A second moment per element cannot be transformed: it stays, which is right for a basis that differs by signs of its columns
     /// or before it has taken shape, right after the first step. Eigenvalues stay too. What has been made of a refresh in portions of this
-    /// mode is given up.
+    /// mode is given up. Where bases are kept in 16 bits, what is kept is the rounded one, and the rest is transformed with that.
     ///
     /// # Errors
-    /// [`StepErrorKind::NotOrthogonal`] when an element of `Q^T Q - I` exceeds the square root of the machine epsilon,
+    /// [`StepErrorKind::NotOrthogonal`] when an element of `Q^T Q - I` exceeds the square root of the machine epsilon (in bf16 2^-6 and in
+    /// binary16 2^-9, so that a basis which has been read can be set),
     /// [`StepErrorKind::NotStarted`] before the first non-zero gradient, and others; the state is then as before.
     pub fn set_basis<L: LinAlg<T>>(
         &mut self,
@@ -147,25 +149,34 @@ impl<T: Scalar> Optimizer<'_, T> {
         }
         let linalg_error = |error: LinAlgError| fail(StepErrorKind::Slice(SliceError::LinAlg(error)));
         let d = layout.shape().dim(k);
-        let state = layout.split_state(state);
+        let mut state = layout.split_state(state);
         let scratch = layout.split_scratch(scratch);
-        let (rotation, factor) = (&mut scratch.rotation[..d * d], &mut *scratch.delta[k]);
-        if eigenvectors::orthogonality_error(linalg, d, basis, rotation).map_err(linalg_error)?.is_none_or(|e| e > T::EPSILON.sqrt()) {
+        let (rotation, factor, square) = (&mut scratch.rotation[..d * d], &mut *scratch.delta[k], &mut scratch.square[..d * d]);
+        let format = layout.parts().factor_format;
+        let most = T::EPSILON.sqrt().max(format.rounding_error::<T>() * T::exp2i(2));
+        if eigenvectors::orthogonality_error(linalg, d, basis, rotation).map_err(linalg_error)?.is_none_or(|error| error > most) {
             return Err(fail(StepErrorKind::NotOrthogonal));
         }
         // B = Q_new^T Q_old takes the old eigenbasis' coordinates to the new one's.
-        let (new, old) = (MatRef::row_major(basis, d, d), MatRef::row_major(state.basis[k], d, d));
+        square.copy_from_slice(basis);
+        round_basis(format, square);
+        let (new, old) = (MatRef::row_major(square, d, d), MatRef::row_major(state.basis(k).dense(scratch.basis[k]), d, d));
         linalg.matmul(MatMut::row_major(rotation, d, d), false, new.t(), old).map_err(linalg_error)?;
-        portions::unpack_factor(layout.shape(), k, (state.factor[k], state.pending), factor, scratch.square, scratch.work);
-        conjugate(linalg, d, rotation, factor, scratch.square).map_err(linalg_error)?;
+        if state.widens() {
+            // Rounding has left neither of them orthogonal, and that is not to scale the factor.
+            eigenvectors::polish(linalg, d, rotation, square, scratch.basis[k]).map_err(linalg_error)?;
+            rotation.copy_from_slice(scratch.basis[k]);
+        }
+        portions::unpack_factor(layout, k, (state.factor(k), state.pending), factor, square, scratch.work);
+        conjugate(linalg, d, rotation, factor, square).map_err(linalg_error)?;
         if !state.momentum.is_empty() {
             let rotation = MatRef::row_major(rotation, d, d);
             mode_product(linalg, Precision::Full, layout.shape(), k, rotation, state.momentum, scratch.product).map_err(linalg_error)?;
             state.momentum.copy_from_slice(scratch.product);
         }
-        packed::pack(state.factor[k], factor, d);
-        state.basis[k].copy_from_slice(basis);
-        portions::cancel(state.pending, layout.shape(), k);
+        state.keep_factor(k, factor, Rounder::NEAREST);
+        state.keep_basis(k, basis);
+        portions::cancel(layout, state.pending, k);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use crate::plan::{Piece, Plan};
 use crate::report::{StepError, StepErrorKind, StepReport};
 use crate::step::{RefreshTurn, Slice, SliceError, check, overdue, step};
 use crate::stream::{BLOCK, GradStream, ParamStream, read_scaled};
-use crate::{BadGradient, Config, Scalar, SliceHeader, Storage, Tensor, portions};
+use crate::{BadGradient, Config, Scalar, SliceHeader, Storage, Tensor, portions, resident};
 
 /// The work on one slice in one step. Jobs of one step touch disjoint memory and may run in any order, on any thread.
 pub struct Job<'a, T> {
@@ -122,7 +122,17 @@ impl<T: Scalar> Job<'_, T> {
             *state = rest;
             let rounder = Rounder::new(entry.storage().rounding, tensor, first + i, header.step + 1);
             let failures = header.refresh_failures;
-            let mut work = Slice { layout: &piece.layout, config, header: &mut *header, state: own, phase, refresh, portion_flops: 0 };
+            let factor_rounder = resident::rounder(piece.layout.parts().factor_format, tensor, first + i, header.step + 1);
+            let mut work = Slice {
+                layout: &piece.layout,
+                config,
+                header: &mut *header,
+                state: own,
+                phase,
+                refresh,
+                portion_flops: 0,
+                rounder: factor_rounder,
+            };
             let stepped = step_piece(&mut work, (entry.plan(), piece, rounder), &mut buffers, lr, scratch, linalg);
             report.portion_flops = report.portion_flops.saturating_add(work.portion_flops);
             report.refresh_failures += header.refresh_failures.saturating_sub(failures) as usize;

@@ -2,18 +2,22 @@
 
 use core::ops::Range;
 
+use crate::Scalar;
 use crate::config::{Parts, built};
+use crate::format::{Format, Rounder};
 use crate::linalg::work_len;
 use crate::packed::triangle_len;
 use crate::portions::region_len;
+use crate::resident::{Basis, Factor, FactorMut, dense_bases, keep_basis, kept_len};
 use crate::shape::{MAX_ORDER, Mode, Shape, ShapeError};
 
 /// Sizes of the state and of the scratch of one tensor slice, in elements.
 ///
 /// State, in this order: `Q_k` (d x d, row-major, columns are eigenvectors) of the full modes, packed lower triangles of `S~_k` of the
-/// full modes, and where the method has them (see [`Parts`]) `lambda_k` of the preconditioned modes, the momentum `M~` (N), the second
-/// moment `D` (N), the grafted method's second moment `v` (N), the native copy of a parameter of 16 bits (N), and, where refreshes are
-/// made in portions, what these keep: 2 d^2 + 3 d + 5 of the longest full mode.
+/// full modes, both in the format in which factors are kept and rounded up to whole elements, and where the method has them (see
+/// [`Parts`]) `lambda_k` of the preconditioned modes, the momentum `M~` (N), the second moment `D` (N), the grafted method's second moment
+/// `v` (N), the native copy of a parameter of 16 bits (N), and, where refreshes are made in portions, what these keep: 2 d^2 + 3 d + 5 of
+/// the longest full mode.
 ///
 /// Tensors without a full mode need no N-sized scratch here: their step is elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +43,55 @@ pub(crate) struct Regions {
 
 /// One slice's state, split.
 pub(crate) struct State<'a, T> {
-    pub basis: [&'a mut [T]; MAX_ORDER],
-    pub factor: [&'a mut [T]; MAX_ORDER],
+    /// What it was split by.
+    layout: &'a Layout,
+    /// [`Self::basis`] as it is kept.
+    pub kept_basis: [&'a mut [T]; MAX_ORDER],
+    /// [`Self::factor`] as it is kept.
+    pub kept_factor: [&'a mut [T]; MAX_ORDER],
     pub lambda: [&'a mut [T]; MAX_ORDER],
     pub momentum: &'a mut [T],
     pub second_moment: &'a mut [T],
     pub graft_moment: &'a mut [T],
     pub master: &'a mut [T],
     pub pending: &'a mut [T],
+}
+
+impl<T: Scalar> State<'_, T> {
+    /// `Q_k`; empty of a mode that has none.
+    pub fn basis(&self, k: usize) -> Basis<'_, T> {
+        Basis { format: self.layout.parts.factor_format, words: self.kept_basis[k] }
+    }
+
+    /// `Q_k` of all modes as matrices: where they lie, or widened into the rooms.
+    pub fn dense_bases<'a>(&'a self, rooms: &'a mut [&mut [T]; MAX_ORDER]) -> [&'a [T]; MAX_ORDER] {
+        dense_bases(core::array::from_fn(|k| self.basis(k)), rooms)
+    }
+
+    /// Whether products have to see bases elsewhere than where they are kept.
+    pub fn widens(&self) -> bool {
+        self.layout.parts.factor_format.of_factors() != Format::Native
+    }
+
+    /// Keeps `Q_k`.
+    pub fn keep_basis(&mut self, k: usize, basis: &[T]) {
+        keep_basis(self.layout.parts.factor_format, self.kept_basis[k], basis);
+    }
+
+    /// `S~_k`; empty of a mode that has none.
+    pub fn factor(&self, k: usize) -> Factor<'_, T> {
+        Factor { format: self.layout.parts.factor_format, words: self.kept_factor[k], d: self.layout.shape.full_dim(k) }
+    }
+
+    /// The same, to write.
+    pub fn factor_mut(&mut self, k: usize) -> FactorMut<'_, T> {
+        FactorMut { format: self.layout.parts.factor_format, words: self.kept_factor[k], d: self.layout.shape.full_dim(k) }
+    }
+
+    /// Keeps `S~_k`, of which the lower triangle is in a square.
+    pub fn keep_factor(&mut self, k: usize, square: &[T], rounder: Rounder) {
+        self.factor_mut(k).keep(square, rounder.of_part(k));
+    }
 }
 
 /// The scratch of one step, split. A step writes only here until it commits. The N-sized parts are empty for tensors
@@ -66,7 +111,7 @@ pub(crate) struct Scratch<'a, T> {
     pub aside: &'a mut [T],
     /// d x d per full mode: `Delta~_k` (lower triangle), then, in a refresh, the new `S~_k`.
     pub delta: [&'a mut [T]; MAX_ORDER],
-    /// d x d per full mode: the refreshed basis.
+    /// d x d per full mode: the refreshed basis; before that, of bases kept in 16 bits, the one in force.
     pub basis: [&'a mut [T]; MAX_ORDER],
     /// d per preconditioned mode: the eigenvalues of after this step.
     pub lambda: [&'a mut [T]; MAX_ORDER],
@@ -110,8 +155,8 @@ impl Layout {
         while k < shape.order() {
             let d = shape.dim(k);
             if shape.is_full(k) {
-                let Some(triangle) = triangle_len(d) else { return Err(ShapeError::Overflow) };
-                state = plus(plus(state, d, d), 1, triangle);
+                let (Some(square), Some(triangle)) = (d.checked_mul(d), triangle_len(d)) else { return Err(ShapeError::Overflow) };
+                state = plus(plus(state, 1, kept_len(parts.factor_format, square)), 1, kept_len(parts.factor_format, triangle));
                 scratch = plus(plus(scratch, d, d), d, d);
                 if d > largest {
                     largest = d;
@@ -159,7 +204,7 @@ impl Layout {
         self.largest_full_dim
     }
 
-    fn square_len(&self, k: usize) -> usize {
+    pub(crate) fn square_len(&self, k: usize) -> usize {
         if self.shape.is_full(k) { self.shape.dim(k) * self.shape.dim(k) } else { 0 }
     }
 
@@ -177,13 +222,18 @@ impl Layout {
     }
 
     /// Elements of the packed triangle of mode `k`.
-    fn triangle_len(&self, k: usize) -> usize {
+    pub(crate) fn triangle_len(&self, k: usize) -> usize {
         if self.shape.is_full(k) { self.shape.dim(k) * (self.shape.dim(k) + 1) / 2 } else { 0 }
     }
 
     /// What a slice keeps.
     pub const fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// Whether refreshes are made in portions.
+    pub(crate) const fn is_portioned(&self) -> bool {
+        built::PORTIONS && self.parts.portions
     }
 
     /// Whether mode `k` has eigenvalues.
@@ -200,8 +250,8 @@ impl Layout {
             start..at
         };
         Regions {
-            basis: core::array::from_fn(|k| next(self.square_len(k))),
-            factor: core::array::from_fn(|k| next(self.triangle_len(k))),
+            basis: core::array::from_fn(|k| next(kept_len(self.parts.factor_format, self.square_len(k)))),
+            factor: core::array::from_fn(|k| next(kept_len(self.parts.factor_format, self.triangle_len(k)))),
             lambda: core::array::from_fn(|k| next(self.lambda_len(k))),
             momentum: next(self.elements_if(self.parts.momentum)),
             second_moment: next(self.elements_if(self.parts.second_moment)),
@@ -219,15 +269,31 @@ impl Layout {
 
     /// Elements that refreshes in portions keep.
     fn pending_len(&self) -> usize {
-        if built::PORTIONS && self.parts.portions { region_len(self.largest_full_dim).unwrap_or(0) } else { 0 }
+        if self.is_portioned() { region_len(self.largest_full_dim).unwrap_or(0) } else { 0 }
+    }
+
+    /// `Q_k` in a slice's state.
+    pub(crate) fn basis<'a, T>(&self, state: &'a [T], k: usize) -> Basis<'a, T> {
+        Basis { format: self.parts.factor_format, words: &state[self.regions().basis[k].clone()] }
+    }
+
+    /// `S~_k` in a slice's state.
+    pub(crate) fn factor<'a, T>(&self, state: &'a [T], k: usize) -> Factor<'a, T> {
+        Factor { format: self.parts.factor_format, words: &state[self.regions().factor[k].clone()], d: self.shape.full_dim(k) }
+    }
+
+    /// `Q_k` of all modes in a slice's state as matrices: where they lie, or widened into the rooms.
+    pub(crate) fn dense_bases<'a, T: Scalar>(&self, state: &'a [T], rooms: &'a mut [&mut [T]; MAX_ORDER]) -> [&'a [T]; MAX_ORDER] {
+        dense_bases(core::array::from_fn(|k| self.basis(state, k)), rooms)
     }
 
     /// Splits one slice's state, in the order of [`Self::regions`], of exactly [`Self::state_len`] elements.
-    pub(crate) fn split_state<'a, T>(&self, state: &'a mut [T]) -> State<'a, T> {
+    pub(crate) fn split_state<'a, T>(&'a self, state: &'a mut [T]) -> State<'a, T> {
         let mut rest = Carver(state);
         State {
-            basis: core::array::from_fn(|k| rest.take(self.square_len(k))),
-            factor: core::array::from_fn(|k| rest.take(self.triangle_len(k))),
+            layout: self,
+            kept_basis: core::array::from_fn(|k| rest.take(kept_len(self.parts.factor_format, self.square_len(k)))),
+            kept_factor: core::array::from_fn(|k| rest.take(kept_len(self.parts.factor_format, self.triangle_len(k)))),
             lambda: core::array::from_fn(|k| rest.take(self.lambda_len(k))),
             momentum: rest.take(self.elements_if(self.parts.momentum)),
             second_moment: rest.take(self.elements_if(self.parts.second_moment)),

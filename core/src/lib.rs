@@ -63,6 +63,7 @@ mod plan;
 mod portions;
 mod refresh;
 mod report;
+mod resident;
 mod rows;
 mod scalar;
 mod shape;

@@ -70,11 +70,6 @@ pub(crate) fn pack<T: Scalar>(packed: &mut [T], square: &[T], d: usize) {
     }
 }
 
-/// The diagonal of a triangle.
-pub(crate) fn diagonal<T: Scalar>(packed: &[T], d: usize) -> impl Iterator<Item = T> + '_ {
-    (0..d).map(|i| packed[i * (i + 3) / 2])
-}
-
 /// `||S||_F` from one triangle, whatever the size of the numbers.
 pub(crate) fn norm<T: Scalar>(packed: &[T], d: usize) -> T {
     let Ok(magnitude) = Magnitude::of(packed) else { return T::ZERO };
@@ -91,10 +86,9 @@ pub(crate) fn norm<T: Scalar>(packed: &[T], d: usize) -> T {
     sum.sqrt() / scale
 }
 
-/// `S / ||S||_F` as a square; `I / sqrt(d)` of a factor of zero.
-pub(crate) fn unpack_normalised<T: Scalar>(packed: &[T], square: &mut [T], d: usize) {
-    unpack(packed, square, d);
-    let magnitude = Magnitude::of(packed).ok().filter(|magnitude| !magnitude.is_zero());
+/// `S <- S / ||S||_F`; `I / sqrt(d)` of a factor of zero.
+pub(crate) fn normalise<T: Scalar>(square: &mut [T], d: usize) {
+    let magnitude = Magnitude::of(square).ok().filter(|magnitude| !magnitude.is_zero());
     let Some(magnitude) = magnitude else {
         square.fill(T::ZERO);
         square.iter_mut().step_by(d + 1).for_each(|x| *x = T::ONE / T::from_usize(d).sqrt());

@@ -113,6 +113,11 @@ impl Shape {
         matches!(self.mode(k), Mode::Full)
     }
 
+    /// Length of mode `k` if it has a factor and a basis, else 0.
+    pub(crate) const fn full_dim(&self, k: usize) -> usize {
+        if self.is_full(k) { self.dims[k] } else { 0 }
+    }
+
     /// Whether mode `k` is full or diagonal.
     pub const fn is_preconditioned(&self, k: usize) -> bool {
         !matches!(self.mode(k), Mode::Identity)

@@ -8,7 +8,7 @@ use crate::magnitude::Magnitude;
 use crate::shape::Shape;
 use crate::step::SliceStep;
 use crate::unfold::{Precision, mode_product, unfolded_product};
-use crate::{Config, Scalar, eigenvalues, eigenvectors, packed};
+use crate::{Config, Scalar, eigenvalues, eigenvectors};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// Sets `Q_k`, `lambda_k` and, by convention, `S~_k` from the gradient (ALGORITHMS section 4, "Q after step 1", "S_0", "lambda_0").
@@ -35,11 +35,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             }
             let d = shape.dim(k);
             if config.first_step.built() == FirstStep::Full && config.factor_init.built() == FactorInit::Lambda {
-                scaled_identity(state.factor[k], d, lambda);
+                diagonal_matrix(scratch.delta[k], d, |_| lambda);
+                state.keep_factor(k, scratch.delta[k], self.rounder);
             }
-            let (basis, values) = (&mut *state.basis[k], &mut scratch.values[..d]);
+            let (basis, values) = (&mut *scratch.basis[k], &mut scratch.values[..d]);
             if config.first_basis.built() == FirstBasis::Identity {
-                identity(basis, d);
+                diagonal_matrix(basis, d, |_| T::ONE);
+                state.keep_basis(k, basis);
                 continue;
             }
             let x = &*scratch.product;
@@ -57,15 +59,17 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
                 eigenvectors::refine(self.linalg, d, basis, scratch.delta[k], &mut scratch.square[..d * d])?;
             } else {
                 self.header.refresh_failures = self.header.refresh_failures.saturating_add(1);
-                identity(basis, d);
+                diagonal_matrix(basis, d, |_| T::ONE);
             }
+            state.keep_basis(k, basis);
             if config.first_step.built() == FirstStep::FactorsOnly {
                 let weight = (T::ONE - config.beta2) * first_scale(config, shape, k, lambda) / normaliser / normaliser;
                 if !(weight * T::from_usize(shape.elements())).is_finite_bits() {
                     return Err(LinAlgError::NotFinite);
                 }
                 if decomposed {
-                    diagonal_factor(state.factor[k], values, weight);
+                    // Rounding may have left the smallest ones below zero.
+                    diagonal_matrix(scratch.delta[k], d, |i| (values[i] * weight).max(T::ZERO));
                     if config.eigenvalues.built() != Eigenvalues::Average && self.layout.has_lambda(k) {
                         let correction = Correction::new(config, &self.header).factor;
                         for (lambda, &value) in state.lambda[k].iter_mut().zip(&*values) {
@@ -75,8 +79,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
                     }
                 } else {
                     unfolded_product(self.linalg, Precision::Full, shape, k, weight, (x, x), scratch.delta[k])?;
-                    packed::pack(state.factor[k], scratch.delta[k], d);
                 }
+                state.keep_factor(k, scratch.delta[k], self.rounder);
             }
         }
         Ok(())
@@ -119,28 +123,10 @@ fn first_scale<T: Scalar>(config: &Config<T>, shape: &Shape, k: usize, lambda: T
     (0..shape.order()).filter(|&j| j != k).fold(scale, |scale, j| scale / divisor(j))
 }
 
-/// `S~ = diag(weight values)`; rounding may have left the smallest ones below zero.
-fn diagonal_factor<T: Scalar>(factor: &mut [T], values: &[T], weight: T) {
-    factor.fill(T::ZERO);
-    let mut at = 0;
-    for (i, &value) in values.iter().enumerate() {
-        factor[at] = (value * weight).max(T::ZERO);
-        at += i + 2;
-    }
-}
-
-/// `S~ = lambda I`.
-fn scaled_identity<T: Scalar>(factor: &mut [T], d: usize, lambda: T) {
-    factor.fill(T::ZERO);
-    for i in 0..d {
-        factor[i * (i + 3) / 2] = lambda;
-    }
-}
-
-/// The identity matrix.
-fn identity<T: Scalar>(square: &mut [T], d: usize) {
+/// A matrix of zeros but for its diagonal.
+fn diagonal_matrix<T: Scalar>(square: &mut [T], d: usize, value: impl Fn(usize) -> T) {
     square.fill(T::ZERO);
     for row in 0..d {
-        square[row * d + row] = T::ONE;
+        square[row * d + row] = value(row);
     }
 }

@@ -7,6 +7,7 @@ use crate::config::built;
 use crate::config::{Divisor, Estimator, FirstStep, LambdaInit, StepOrder};
 use crate::direction::Decay;
 use crate::elements::{Elements, ElementsMut};
+use crate::format::Rounder;
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
 use crate::magnitude::{GradientFault, Magnitude, Visit};
@@ -15,7 +16,7 @@ use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::stream::{GradStream, ParamStream};
 use crate::unfold::{Precision, Rotate, Start, rotate};
-use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, packed, portions};
+use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, portions};
 
 /// Why a slice was not stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub(crate) struct Slice<'a, T> {
     pub refresh: RefreshTurn,
     /// Out: operations of the step's portion of a refresh.
     pub portion_flops: u64,
+    /// How its factors are rounded.
+    pub rounder: Rounder,
 }
 
 /// Whether a slice may refresh in this step.
@@ -102,16 +105,15 @@ pub(crate) fn check<T: Scalar>(
     if header.started != 0 {
         let regions = layout.regions();
         for k in (0..shape.order()).filter(|&k| layout.has_lambda(k)) {
-            let extreme = |range: core::ops::Range<usize>, fold: fn(i32, i32) -> i32, start| {
-                state[range].iter().fold(start, |extreme, x| fold(extreme, x.exponent()))
-            };
-            let lambda = regions.lambda[k].clone();
+            let exponents = || state[regions.lambda[k].clone()].iter().map(|x| x.exponent());
             meet(match (config.estimator.built(), config.estimator.divisor()) {
-                (Estimator::KullbackLeibler, _) => -extreme(lambda, i32::min, i32::MAX),
+                (Estimator::KullbackLeibler, _) => -exponents().fold(i32::MAX, i32::min),
                 (_, Divisor::None) => 0,
                 // Over its norm: that of its largest element, or the floor.
-                (Estimator::FrobeniusFactor, _) if shape.is_full(k) => -extreme(regions.factor[k].clone(), i32::max, lowest.exponent()),
-                (_, Divisor::Sum | Divisor::SumOfSquares) => -extreme(lambda, i32::max, lowest.exponent()),
+                (Estimator::FrobeniusFactor, _) if shape.is_full(k) => {
+                    -layout.factor(state, k).elements().fold(lowest.exponent(), |largest, x| largest.max(x.exponent()))
+                }
+                (_, Divisor::Sum | Divisor::SumOfSquares) => -exponents().fold(lowest.exponent(), i32::max),
             });
         }
     } else if let LambdaInit::Constant(lambda) = config.lambda_init {
@@ -137,7 +139,7 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
     linalg: &'s mut L,
     run: impl FnOnce(&mut SliceStep<'_, '_, T, L>) -> Result<(), SliceError>,
 ) -> Result<(), SliceError> {
-    let Slice { layout, config, header, state, phase, refresh, portion_flops } = slice;
+    let Slice { layout, config, header, state, phase, refresh, portion_flops, rounder } = slice;
     let (layout, config, phase, refresh) = (*layout, *config, *phase, *refresh);
     let starting = header.started == 0 && layout.shape().preconditioned_modes() > 0;
     let waits = if starting { None } else { overdue(config, header, phase, portions::is_under_way(layout, state)) };
@@ -145,7 +147,7 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
         // The basis has just been set: one that is ahead of its time waits for the next.
         _ if starting => config.refresh_due(header.step + 1, header.last_refresh, 0),
         // What becomes due is queued, and its portions wait for their turn.
-        _ if layout.parts().portions => config.refresh_due(header.step + 1, header.last_refresh, phase),
+        _ if layout.is_portioned() => config.refresh_due(header.step + 1, header.last_refresh, phase),
         RefreshTurn::OnTime => config.refresh_due(header.step + 1, header.last_refresh, phase),
         RefreshTurn::Granted => waits.is_some(),
         RefreshTurn::Postponed => false,
@@ -164,6 +166,7 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
         state: &mut parts,
         scratch: &mut scratch,
         linalg,
+        rounder: *rounder,
         starting,
         due,
         has_turn: refresh != RefreshTurn::Postponed,
@@ -190,6 +193,8 @@ pub(crate) struct SliceStep<'s, 'a, T, L> {
     pub state: &'s mut State<'a, T>,
     pub scratch: &'s mut Scratch<'a, T>,
     pub linalg: &'s mut L,
+    /// How factors are rounded.
+    pub rounder: Rounder,
     /// Whether this is the step that sets the basis.
     pub starting: bool,
     /// Whether a refresh is due in this step.
@@ -277,7 +282,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         if order == StepOrder::ApplyFirst {
             self.direct(grad, lr, rests)?;
         }
-        if turned && self.refreshes_in_portions() {
+        if turned && self.layout.is_portioned() {
             self.turn();
         } else if turned && self.due {
             self.refresh();
@@ -323,9 +328,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// `G~ = G x_k Q_k^T`, once.
     #[inline(never)]
     fn project(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
-        let bases = core::array::from_fn(|k| &*self.state.basis[k]);
-        let Scratch { gradient, product, .. } = &mut self.scratch;
+        let Scratch { gradient, product, basis, .. } = &mut self.scratch;
+        let bases = self.state.dense_bases(basis);
         rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])
+    }
+
+    /// Brings bases that are kept in 16 bits to their place in scratch again, after something else has been there.
+    pub(crate) fn widen_bases(&mut self) {
+        self.state.dense_bases(&mut self.scratch.basis);
     }
 
     /// Writes everything that the step computed: the only place that does, and it cannot fail.
@@ -361,22 +371,24 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             if self.layout.has_lambda(k) {
                 state.lambda[k].copy_from_slice(scratch.lambda[k]);
             }
-            let d = shape.dim(k);
             if self.refreshed.modes[k] {
-                state.basis[k].copy_from_slice(scratch.basis[k]);
+                state.keep_basis(k, scratch.basis[k]);
             }
             match (shape.is_full(k), self.refreshed.tried) {
                 (false, _) => {}
                 // A refresh leaves the factor of after this step in the square, also when it fails or is not needed.
-                (true, true) => packed::pack(state.factor[k], scratch.delta[k], d),
-                (true, false) => linalg.vectorise(|_| packed::average(state.factor[k], scratch.delta[k], d, self.config.beta2)),
+                (true, true) => state.keep_factor(k, scratch.delta[k], self.rounder),
+                (true, false) => {
+                    let rounder = self.rounder.of_part(k);
+                    linalg.vectorise(|_| state.factor_mut(k).average(scratch.delta[k], self.config.beta2, rounder));
+                }
             }
         }
-        if self.refreshes_in_portions() {
+        if self.layout.is_portioned() {
             self.make_portion();
         }
         // A factor that is not all in its place is not scaled: a few steps later is as good.
-        if !portions::takes_factor_aside(self.state.pending, shape) {
+        if !portions::has_factor_aside(self.layout, self.state.pending) {
             eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
         }
     }

@@ -345,7 +345,7 @@ impl Tensor {
         let total = table.last().map_or(0, |last| last.cost_up_to_here().refresh);
         let slice_flops = |tensor: &Self, slice: usize| {
             let config = tensor.config(groups);
-            let refreshes = match tensor.layout().parts().portions {
+            let refreshes = match tensor.layout().is_portioned() {
                 true => t > u64::from(config.refresh_offset),
                 false => config.refresh_due_in(t, tensor.phase(slice, &config, total)),
             };

@@ -2,13 +2,14 @@
 
 use klshampoo::{
     BadGradient, BiasCorrection, Config, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit, FirstBasis, FirstStep,
-    Graft, LambdaInit, Momentum, Refresh, StepOrder, WeightDecay,
+    Format, Graft, LambdaInit, Momentum, Refresh, StepOrder, WeightDecay,
 };
 
 use crate::config_v0_1::ConfigV01;
 use crate::error::{Failure, Locate};
 use crate::status::*;
-use crate::versioned::{FromC, Versioned, extend};
+use crate::tensor::{KLS_FORMAT_BF16, KLS_FORMAT_F16, KLS_FORMAT_F32};
+use crate::versioned::{FromC, Versioned, extend, write_start};
 
 /// No Kronecker factors: an elementwise method.
 pub const KLS_ESTIMATOR_NONE: i32 = 0;
@@ -210,11 +211,12 @@ pub struct kls_config {
     /// For loops with a deadline: floating-point operations of a refresh that a step of a slice (or piece of one) spends at most. The
     /// refresh is then made in portions over many steps, by Householder reflections, and takes 2 d^2 + 3 d + 5 elements of state more, d
     /// the longest full dim. kls_optimizer_plan says what a step then takes at most, and how many steps a refresh does. 0 (the default): a
-    /// refresh is made in one step. For QR refreshes with KLS_EIGENVALUES_AVERAGE, but not with KLS_ESTIMATOR_FROBENIUS_FACTOR or
-    /// KLS_DIRECTION_TRACE_SCALED.
+    /// refresh is made in one step. For QR refreshes with KLS_EIGENVALUES_AVERAGE, but not with KLS_ESTIMATOR_FROBENIUS_FACTOR,
+    /// KLS_DIRECTION_TRACE_SCALED or factors in 16 bits.
     pub refresh_portion: u32,
-    /// 0.
-    pub reserved: u32,
+    /// KLS_FORMAT_*: how Kronecker factors and eigenbases are kept between steps. In 16 bits they take half the memory and a step has the
+    /// same scratch; arithmetic stays that of f32, as do momentum, eigenvalues and second moments. Default KLS_FORMAT_F32.
+    pub factor_format: i32,
 }
 
 macro_rules! pairs {
@@ -331,8 +333,17 @@ pairs!(
     KLS_BAD_GRADIENT_SKIP = BadGradient::Skip
 );
 
-// The first header's struct is another one, which is converted; from the second on, versions are starts of the next. A library without a host
-// is linked into the program that was compiled with its header, and knows no other.
+pairs!(
+    factor_format_to_c,
+    factor_format,
+    Format,
+    KLS_FORMAT_F32 = Format::Native,
+    KLS_FORMAT_BF16 = Format::Bf16,
+    KLS_FORMAT_F16 = Format::F16
+);
+
+// The first header's struct is another one, which is converted; from the second on, versions are starts of the next, and the second one ended
+// before the portions of a refresh. A library without a host is linked into the program that was compiled with its header, and knows no other.
 impl Versioned for kls_config {
     const SIZES: &'static [usize] = if cfg!(feature = "host") {
         &[size_of::<ConfigV01>(), core::mem::offset_of!(Self, refresh_portion), size_of::<Self>()]
@@ -341,13 +352,12 @@ impl Versioned for kls_config {
     };
 
     unsafe fn write(self, to: *mut u8, size: usize) {
-        // SAFETY: the size tells which struct is there; both are aligned as the caller's pointer is.
+        // SAFETY: the size tells which struct is there; all are aligned as the caller's pointer is.
         unsafe {
             if cfg!(feature = "host") && size == size_of::<ConfigV01>() {
                 to.cast::<ConfigV01>().write(ConfigV01::from_current(&self));
             } else {
-                core::ptr::copy_nonoverlapping((&raw const self).cast(), to, size);
-                to.cast::<u32>().write(size as u32);
+                write_start(&self, to, size);
             }
         }
     }
@@ -422,7 +432,7 @@ impl kls_config {
             measure: i32::from(config.measure),
             lr_scale: config.lr_scale,
             refresh_portion: config.refresh_portion,
-            reserved: 0,
+            factor_format: factor_format_to_c(config.factor_format),
         }
     }
 
@@ -431,9 +441,6 @@ impl kls_config {
         // Any number but a plain zero is a bound, NaN included: the core refuses what is none.
         let bound = |x: f32| if x.to_bits() << 1 == 0 { None } else { Some(x) };
         let length = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        if self.reserved != 0 {
-            return Err(KLS_ERROR_RESERVED).of_field("reserved");
-        }
         let config = Config {
             estimator: estimator(self.estimator)?,
             estimate_order: estimate_order(self.estimate_order)?,
@@ -481,6 +488,7 @@ impl kls_config {
             max_dim: length(self.max_dim),
             block_size: length(self.block_size),
             merge_dims: length(self.merge_dims),
+            factor_format: factor_format(self.factor_format)?,
         };
         config.validate().map_err(from_config)?;
         Ok(config)

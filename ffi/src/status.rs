@@ -146,7 +146,7 @@ pub const KLS_ERROR_CHECKPOINT_VERSION: kls_status = 81;
 pub const KLS_ERROR_CHECKPOINT_TRUNCATED: kls_status = 82;
 /// The checkpoint's bytes are not those that were saved.
 pub const KLS_ERROR_CHECKPOINT_CHECKSUM: kls_status = 83;
-/// The checkpoint's numbers are of another element type.
+/// The checkpoint's numbers, or its factors and bases (factor_format), are of another type.
 pub const KLS_ERROR_CHECKPOINT_ELEMENT: kls_status = 84;
 /// The checkpoint is of other tensors: their number, dims, slices or pieces.
 pub const KLS_ERROR_CHECKPOINT_SHAPES: kls_status = 85;
@@ -242,7 +242,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_CHECKPOINT_VERSION => c"A later version of the library wrote the checkpoint.",
         KLS_ERROR_CHECKPOINT_TRUNCATED => c"The checkpoint is not as long as it says: it was cut off.",
         KLS_ERROR_CHECKPOINT_CHECKSUM => c"The checkpoint's bytes are not those that were saved.",
-        KLS_ERROR_CHECKPOINT_ELEMENT => c"The checkpoint's numbers are of another element type.",
+        KLS_ERROR_CHECKPOINT_ELEMENT => c"The checkpoint's numbers, or its factors and bases (factor_format), are of another type.",
         KLS_ERROR_CHECKPOINT_SHAPES => c"The checkpoint is of other tensors: their number, dims, slices or pieces.",
         KLS_ERROR_CHECKPOINT_METHOD => c"The checkpoint is of another method, whose state means something else.",
         KLS_ERROR_CHECKPOINT_MALFORMED => c"The checkpoint contradicts itself: something else than this library wrote it.",
@@ -281,6 +281,8 @@ pub(crate) const fn from_config(error: ConfigError) -> kls_status {
         ConfigError::Gauge => KLS_ERROR_GAUGE,
         ConfigError::EstimateOrder => KLS_ERROR_ESTIMATE_ORDER,
         ConfigError::NotBuilt => KLS_ERROR_NOT_BUILT,
+        // C's arithmetic is in f32.
+        ConfigError::FactorFormat => KLS_ERROR_FORMAT,
     }
 }
 

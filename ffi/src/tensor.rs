@@ -38,7 +38,7 @@ pub const KLS_MODE_IDENTITY: i32 = 3;
 pub const KLS_FORMAT_F32: i32 = 0;
 /// bfloat16, the upper half of an f32.
 pub const KLS_FORMAT_BF16: i32 = 1;
-/// IEEE binary16. Gradients only.
+/// IEEE binary16. No parameters.
 pub const KLS_FORMAT_F16: i32 = 2;
 
 /// To the nearest, ties to even.

@@ -20,12 +20,21 @@ pub(crate) trait Versioned: Copy {
     /// # Safety
     /// `to` is aligned and has `size` writable bytes, and `size` is one of [`Self::SIZES`].
     unsafe fn write(self, to: *mut u8, size: usize) {
-        // SAFETY: `size` is at most that of the struct, and where that is said its first field is a u32.
-        unsafe {
-            core::ptr::copy_nonoverlapping((&raw const self).cast(), to, size);
-            if Self::SELF_SIZED {
-                to.cast::<u32>().write(size as u32);
-            }
+        // SAFETY: by the caller's word.
+        unsafe { write_start(&self, to, size) };
+    }
+}
+
+/// Writes the first `size` bytes of a struct, `struct_size` among them.
+///
+/// # Safety
+/// As [`Versioned::write`]; the version of that size is the start of the struct.
+pub(crate) unsafe fn write_start<T: Versioned>(value: &T, to: *mut u8, size: usize) {
+    // SAFETY: `size` is at most that of the struct, and where that is said its first field is a u32.
+    unsafe {
+        core::ptr::copy_nonoverlapping((&raw const *value).cast(), to, size);
+        if T::SELF_SIZED {
+            to.cast::<u32>().write(size as u32);
         }
     }
 }

@@ -34,6 +34,8 @@ const char *test_methods(void);
 const char *test_pieces(void);
 const char *test_formats(void);
 const char *test_formats_resume(void);
+const char *test_factor_formats(void);
+const char *test_config_of_the_second_header(void);
 const char *test_step_with(void);
 const char *test_step_with_errors(void);
 const char *test_error_texts(void);

@@ -91,9 +91,10 @@ const char *test_config_errors(void) {
     REFUSED(momentum, 42, KLS_ERROR_UNKNOWN_VALUE);
     REFUSED(bias_correction, 42, KLS_ERROR_UNKNOWN_VALUE);
     REFUSED(damping, 42, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(factor_format, 3, KLS_ERROR_UNKNOWN_VALUE);
+    REFUSED(factor_format, -1, KLS_ERROR_UNKNOWN_VALUE);
     REFUSED(staleness, -1.0f, KLS_ERROR_STALENESS);
     REFUSED(staleness, NAN, KLS_ERROR_STALENESS);
-    REFUSED(reserved, 1, KLS_ERROR_RESERVED);
     before.refresh_portion = 1;
     REFUSED(refresh, KLS_REFRESH_EIGENDECOMPOSITION, KLS_ERROR_REFRESH_PORTION);
     REFUSED(eigenvalues, KLS_EIGENVALUES_AT_REFRESH, KLS_ERROR_REFRESH_PORTION);

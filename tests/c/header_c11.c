@@ -2,7 +2,8 @@
 #include "check.h"
 
 _Static_assert(sizeof(kls_config) == 168, "kls_config");
-_Static_assert(offsetof(kls_config, max_dim) == 8 && offsetof(kls_config, lr_scale) == 156 && offsetof(kls_config, refresh_portion) == 160, "kls_config");
+_Static_assert(offsetof(kls_config, max_dim) == 8 && offsetof(kls_config, lr_scale) == 156, "kls_config");
+_Static_assert(offsetof(kls_config, refresh_portion) == 160 && offsetof(kls_config, factor_format) == 164, "kls_config");
 _Static_assert(sizeof(kls_tensor) == 256 && offsetof(kls_tensor, name) == 168, "kls_tensor");
 _Static_assert(sizeof(kls_step) == 16 + 5 * sizeof(size_t), "kls_step");
 _Static_assert(sizeof(kls_plan) == 216 && offsetof(kls_plan, refresh_step_flops) == 200, "kls_plan");

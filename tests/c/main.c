@@ -24,6 +24,8 @@ int main(void) {
         {"pieces", test_pieces},
         {"formats", test_formats},
         {"formats, resumed", test_formats_resume},
+        {"formats of factors", test_factor_formats},
+        {"configurations of the second header", test_config_of_the_second_header},
         {"steps with everything", test_step_with},
         {"errors of steps with everything", test_step_with_errors},
         {"texts of errors", test_error_texts},

@@ -11,7 +11,7 @@ typedef struct {
 } sizes;
 
 /* What the library asks for; 0 if anything fails. */
-static size_t query(int method, size_t m, size_t n, uint64_t slices, uint32_t portion) {
+static size_t query(int method, size_t m, size_t n, uint64_t slices, uint32_t portion, int32_t format) {
     const uint64_t dims[2] = {m, n};
     size_t size = 0, alignment = 0;
     kls_config config;
@@ -20,6 +20,7 @@ static size_t query(int method, size_t m, size_t n, uint64_t slices, uint32_t po
     if (kls_tensor_init(&tensor, sizeof tensor, 2, dims) != KLS_OK) return 0;
     tensor.slices = slices;
     config.refresh_portion = portion;
+    config.factor_format = format;
     if (kls_optimizer_query(&config, 1, &tensor, 1, &size, &alignment) != KLS_OK) return 0;
     return alignment == KLS_MEMORY_ALIGNMENT ? size : 0;
 }
@@ -43,9 +44,15 @@ const char *test_static_sizes(void) {
             };
             for (size_t k = 0; k < sizeof all / sizeof *all; k++)
                 for (uint64_t slices = 1; slices <= 3; slices += 2)
-                    CHECK(query(all[k].method, m, n, slices, 0) == KLS_MEMORY_BYTES(1, 1, slices, slices * all[k].state, all[k].scratch));
+                    CHECK(query(all[k].method, m, n, slices, 0, KLS_FORMAT_F32) == KLS_MEMORY_BYTES(1, 1, slices, slices * all[k].state, all[k].scratch));
             const size_t in_portions = KLS_KL_SHAMPOO_STATE(m, n) + KLS_PORTIONS_STATE(m, n);
-            CHECK(query(KLS_METHOD_KL_SHAMPOO, m, n, 1, 1) == KLS_MEMORY_BYTES(1, 1, 1, in_portions, KLS_KL_SHAMPOO_SCRATCH(m, n)));
+            CHECK(query(KLS_METHOD_KL_SHAMPOO, m, n, 1, 1, KLS_FORMAT_F32) == KLS_MEMORY_BYTES(1, 1, 1, in_portions, KLS_KL_SHAMPOO_SCRATCH(m, n)));
+            CHECK(query(KLS_METHOD_SOAP, m, n, 1, 0, KLS_FORMAT_F16) ==
+                  KLS_MEMORY_BYTES(1, 1, 1, KLS_SOAP_STATE_16(m, n), KLS_SOAP_SCRATCH(m, n)));
+            CHECK(query(KLS_METHOD_KL_SOAP, m, n, 1, 0, KLS_FORMAT_F16) ==
+                  KLS_MEMORY_BYTES(1, 1, 1, KLS_KL_SOAP_STATE_16(m, n), KLS_KL_SOAP_SCRATCH(m, n)));
+            CHECK(query(KLS_METHOD_KL_SHAMPOO, m, n, 1, 0, KLS_FORMAT_BF16) ==
+                  KLS_MEMORY_BYTES(1, 1, 1, KLS_KL_SHAMPOO_STATE_16(m, n), KLS_KL_SHAMPOO_SCRATCH(m, n)));
         }
 
     /* It is enough, and a byte less is not. */

@@ -159,14 +159,15 @@ TEST(test_cpp_values) {
                                    .set(kls::bias_correction::moments)
                                    .set(kls::damping::factor)
                                    .set(kls::weight_decay_kind::independent)
-                                   .set(kls::bad_gradient::skip);
+                                   .set(kls::bad_gradient::skip)
+                                   .set_factor_format(kls::format::f16);
     const kls_config &c = config;
     CHECK(c.estimator == KLS_ESTIMATOR_VON_NEUMANN && c.estimate_order == KLS_ESTIMATE_REFERENCE_KL && c.eigenvalues == KLS_EIGENVALUES_AT_REFRESH);
     CHECK(c.refresh == KLS_REFRESH_HOUSEHOLDER_QR && c.direction == KLS_DIRECTION_TRACE_SCALED && c.graft == KLS_GRAFT_ADAGRAD);
     CHECK(c.step_order == KLS_ORDER_APPLY_FIRST && c.first_step == KLS_FIRST_STEP_FACTORS_ONLY && c.first_basis == KLS_FIRST_BASIS_IDENTITY);
     CHECK(c.factor_init == KLS_FACTOR_LAMBDA && c.lambda_init == KLS_LAMBDA_SCALE_FREE && c.momentum == KLS_MOMENTUM_NESTEROV);
     CHECK(c.bias_correction == KLS_BIAS_CORRECTION_MOMENTS && c.damping == KLS_DAMPING_FACTOR && c.bad_gradient == KLS_BAD_GRADIENT_SKIP);
-    CHECK(c.weight_decay_kind == KLS_WEIGHT_DECAY_INDEPENDENT && c.struct_size == sizeof c);
+    CHECK(c.weight_decay_kind == KLS_WEIGHT_DECAY_INDEPENDENT && c.factor_format == KLS_FORMAT_F16 && c.struct_size == sizeof c);
     const auto options = kls::options().set_threads(3).set(kls::backend::portable).set(kls::products::bf16);
     CHECK(options.num_threads == 3 && options.kls_options::backend == KLS_BACKEND_PORTABLE && options.kls_options::products == KLS_PRODUCTS_BF16);
     REFUSED(kls::status::unsupported, "portable backend", kls::optimizer::create(kls::config(), kls::tensor(4), options));

@@ -210,7 +210,8 @@ fn family<T: Number>(hyper: &golden::Hyper, base: Config<T>) -> Config<T> {
     }
 }
 
-fn modes(case: &Case) -> Vec<Option<Mode>> {
+/// The case's modes in the library's terms.
+pub fn modes(case: &Case) -> Vec<Option<Mode>> {
     let mode = |name: &String| match name.as_str() {
         "Full" => Mode::Full,
         "Diagonal" => Mode::Diagonal,

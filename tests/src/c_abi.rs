@@ -2,7 +2,7 @@
 
 use klshampoo::{
     BadGradient, BiasCorrection, Config, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit, FirstBasis, FirstStep,
-    Graft, LambdaInit, Mode, Momentum, Refresh, StatePart, StepOrder, WeightDecay,
+    Format, Graft, LambdaInit, Mode, Momentum, Refresh, StatePart, StepOrder, WeightDecay,
 };
 use klshampoo_ffi::*;
 
@@ -175,6 +175,11 @@ pub fn config_to_c(config: &Config<f32>) -> kls_config {
     c.max_dim = config.max_dim as u64;
     c.block_size = config.block_size as u64;
     c.merge_dims = config.merge_dims as u64;
+    c.factor_format = match config.factor_format {
+        Format::Native => KLS_FORMAT_F32,
+        Format::Bf16 => KLS_FORMAT_BF16,
+        Format::F16 => KLS_FORMAT_F16,
+    };
     c
 }
 

@@ -24,7 +24,7 @@ macro_rules! c_tests {
 }
 
 c_tests!("kls_c99_tests": test_config_errors, test_table_errors, test_tensors_of_the_second_header, test_memory_errors, test_memory_report, test_step_errors, test_inspection_errors,
-    test_host_errors, test_freezing_and_groups, test_refresh_budget, test_refresh_portions, test_static_sizes, test_methods, test_pieces, test_diagnostics, test_window_similarity,
+    test_host_errors, test_freezing_and_groups, test_refresh_budget, test_refresh_portions, test_static_sizes, test_factor_formats, test_config_of_the_second_header, test_methods, test_pieces, test_diagnostics, test_window_similarity,
     test_error_texts, test_log, test_parallel_for, test_sgemm, test_add_tensors, test_formats, test_formats_resume, test_step_with,
     test_step_with_errors, test_checkpoint, test_checkpoint_files, test_malformed_checkpoint);
 c_tests!("kls_abi_tests": test_abi_v0_1);

@@ -3,8 +3,8 @@
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, work_len};
 use klshampoo::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, EstimateOrder, Estimator, FirstBasis, FirstStep,
-    FixedOptimizer, GradientFault, Graft, LambdaInit, Mode, Optimizer, Refresh, Scalar, ShapeError, SliceError, SliceHeader, StatePart,
-    StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
+    FixedOptimizer, Format, GradientFault, Graft, LambdaInit, Mode, Optimizer, Refresh, Scalar, ShapeError, SliceError, SliceHeader,
+    StatePart, StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, Xorshift};
 use klshampoo_tests::harness::{Core, Driver, Make, converted};
@@ -350,11 +350,19 @@ fn every_option_has_its_range() {
         |c| (c.estimator, c.first_step) = (Estimator::FrobeniusFactor, FirstStep::FactorsOnly),
         |c| (c.refresh_growth, c.staleness, c.rms_cap) = (1 << 20, 0.5, Some(1.0)),
         |c| c.refresh_portion = u32::MAX,
+        |c| c.factor_format = Format::Bf16,
+        |c| c.factor_format = Format::F16,
+        |c| (c.estimator, c.direction, c.gauge, c.factor_format) = (Estimator::None, Direction::Momentum, false, Format::F16),
     ];
     for change in accepted {
         let mut config = Config::<f32>::kl_shampoo();
         change(&mut config);
         assert_eq!(config.validate(), Ok(()));
+    }
+    for (factor_format, expected) in
+        [(Format::Native, Ok(())), (Format::Bf16, Err(ConfigError::FactorFormat)), (Format::F16, Err(ConfigError::FactorFormat))]
+    {
+        assert_eq!(Config { factor_format, ..Config::<f64>::kl_shampoo() }.validate(), expected);
     }
 }
 
@@ -735,9 +743,18 @@ fn a_failing_backend_costs_a_step_or_a_refresh_and_nothing_else() {
     let figure13 = Config { refresh_period: 2, weight_decay: 0.1, ..Config::<f32>::kl_shampoo() };
     let reference = Config { refresh_period: 2, weight_decay: 0.1, ..Config::<f32>::kl_shampoo_reference() };
     let every_step = Config { refresh_period: 1, ..figure13 };
+    let halves = |factor_format, config| Config { factor_format, ..config };
+    let by_factors = Config { refresh_period: 2, ..Config::<f32>::f_shampoo_1() };
     let (mut errors, mut survived) = (0, 0);
-    for (config, dims, steps) in [(figure13, &[4, 3][..], 5), (reference, &[4, 3], 6), (figure13, &[2, 3, 4], 5), (every_step, &[4, 3], 33)]
-    {
+    for (config, dims, steps) in [
+        (figure13, &[4, 3][..], 5),
+        (reference, &[4, 3], 6),
+        (figure13, &[2, 3, 4], 5),
+        (every_step, &[4, 3], 33),
+        (halves(Format::Bf16, figure13), &[4, 3], 5),
+        (halves(Format::F16, reference), &[3, 5], 6),
+        (halves(Format::F16, by_factors), &[2, 3, 4], 5),
+    ] {
         let problem = Gradients::LowRankDrift.make(dims, steps);
         let mut core = failing(config, dims, &vec![None; dims.len()]);
         let mut p: Vec<f32> = converted(&problem.p0);
@@ -768,7 +785,8 @@ fn a_failing_backend_costs_a_step_or_a_refresh_and_nothing_else() {
                         // Losing the polish of a refresh is no failure of the refresh.
                         assert!(lost == 1 || config.refresh_period == 1 && header.step == 32, "call {fail_at}");
                         assert!(header.step == 1 || header.refreshes + lost == planned.refreshes, "call {fail_at}");
-                        assert!(tried.state.iter().chain(&tried_p).all(|x| x.is_finite()), "call {fail_at}");
+                        let finite = |numbers: &[f32]| numbers.iter().all(|x| x.is_finite());
+                        assert!(finite(&tried_p) && (config.factor_format != Format::Native || finite(&tried.state)), "call {fail_at}");
                         step_failing(&mut tried, &mut tried_p, &grad, None).0.unwrap();
                     }
                 }
@@ -784,7 +802,14 @@ fn a_failing_backend_costs_a_step_or_a_refresh_and_nothing_else() {
 fn a_failed_refresh_is_no_refresh() {
     let dims = [4, 3];
     let problem = Gradients::LowRankDrift.make(&dims, 8);
-    for preset in [Config::<f32>::kl_shampoo(), Config::<f32>::kl_shampoo_reference()] {
+    let presets = [
+        Config::<f32>::kl_shampoo(),
+        Config::<f32>::kl_shampoo_reference(),
+        Config { factor_format: Format::Bf16, ..Config::<f32>::kl_shampoo() },
+        Config { factor_format: Format::F16, ..Config::<f32>::kl_shampoo_reference() },
+        Config { factor_format: Format::F16, ..Config::<f32>::f_shampoo_1() },
+    ];
+    for preset in presets {
         for modes in [[Some(Mode::Full), Some(Mode::Identity)], [Some(Mode::Diagonal), Some(Mode::Full)]] {
             let mut never = failing(Config { refresh_period: 1000, ..preset }, &dims, &modes);
             let mut often = failing(Config { refresh_period: 3, ..preset }, &dims, &modes);
@@ -860,24 +885,26 @@ fn a_failed_start_is_the_identity() {
 #[test]
 fn a_failing_backend_does_not_spoil_a_basis_that_is_set() {
     let problem = Gradients::LowRankDrift.make(&[4, 3], 3);
-    let mut core = failing(Config::<f32>::kl_shampoo(), &[4, 3], &[None; 2]);
-    let mut p: Vec<f32> = converted(&problem.p0);
-    for grad in &problem.grads {
-        step_failing(&mut core, &mut p, &converted::<f32>(grad), None).0.unwrap();
-    }
-    let identity: Vec<f32> = (0..16).map(|at| if at % 5 == 0 { 1.0 } else { 0.0 }).collect();
-    let before = snapshot(&core, std::slice::from_ref(&p));
-    let set = |core: &mut FailingCore, fail_at| {
-        core.linalg = Failing { fail_at, ..Failing::default() };
-        let (mut optimizer, scratch, linalg) = core.view();
-        (optimizer.set_basis(0, 0, 0, &identity, scratch, linalg), core.linalg.calls)
-    };
-    let calls = set(&mut core.clone(), None).1;
-    assert!(calls >= 5);
-    for fail_at in 0..calls {
-        let error = set(&mut core, Some(fail_at)).0.unwrap_err();
-        assert_eq!(error.kind, StepErrorKind::Slice(SliceError::LinAlg(LinAlgError::Backend)));
-        assert_eq!(snapshot(&core, std::slice::from_ref(&p)), before);
+    for factor_format in [Format::Native, Format::Bf16, Format::F16] {
+        let mut core = failing(Config { factor_format, ..Config::<f32>::kl_shampoo() }, &[4, 3], &[None; 2]);
+        let mut p: Vec<f32> = converted(&problem.p0);
+        for grad in &problem.grads {
+            step_failing(&mut core, &mut p, &converted::<f32>(grad), None).0.unwrap();
+        }
+        let identity: Vec<f32> = (0..16).map(|at| if at % 5 == 0 { 1.0 } else { 0.0 }).collect();
+        let before = snapshot(&core, std::slice::from_ref(&p));
+        let set = |core: &mut FailingCore, fail_at| {
+            core.linalg = Failing { fail_at, ..Failing::default() };
+            let (mut optimizer, scratch, linalg) = core.view();
+            (optimizer.set_basis(0, 0, 0, &identity, scratch, linalg), core.linalg.calls)
+        };
+        let calls = set(&mut core.clone(), None).1;
+        assert!(calls >= if factor_format == Format::Native { 5 } else { 7 });
+        for fail_at in 0..calls {
+            let error = set(&mut core, Some(fail_at)).0.unwrap_err();
+            assert_eq!(error.kind, StepErrorKind::Slice(SliceError::LinAlg(LinAlgError::Backend)));
+            assert_eq!(snapshot(&core, std::slice::from_ref(&p)), before);
+        }
     }
 }
 

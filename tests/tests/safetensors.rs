@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::Path;
 
 use klshampoo::linalg::Portable;
-use klshampoo::{Config, Mode, TensorSpec};
+use klshampoo::{Config, Format, Mode, TensorSpec};
 use klshampoo_ffi::host::{from_safetensors, to_safetensors};
 use klshampoo_ffi::*;
 use klshampoo_tests::c_abi::{config_to_c, tensor_to_c};
@@ -70,6 +70,47 @@ fn both_ways_are_without_loss() {
     core.state[3] = f32::NAN;
     let bytes = checkpoint(&mut core);
     assert!(from_safetensors(&file(&bytes, |i| i.to_string()).unwrap()).unwrap() == bytes);
+}
+
+/// Parts of 16 bits keep their type; a number of them that is odd leaves no trace.
+#[test]
+fn numbers_of_16_bits_stay_what_they_are() {
+    for (factor_format, basis_type, factor_type) in [
+        (Format::Bf16, safetensors::Dtype::BF16, safetensors::Dtype::BF16),
+        (Format::F16, safetensors::Dtype::F16, safetensors::Dtype::U16),
+    ] {
+        let config = Config { factor_format, ..f32::kl_shampoo() };
+        let specs = [TensorSpec::new(&[5, 2]).unwrap(), TensorSpec::new(&[3, 3]).unwrap().slices(2)];
+        let mut core = Core::<f32, Portable>::table(&[config], &specs);
+        let mut random = klshampoo_tests::cases::Xorshift::for_shape(&[5]);
+        let mut params = [vec![0.0; 10], vec![0.0; 18]];
+        for _ in 0..12 {
+            let grads: Vec<_> = params.iter().map(|p| Some(p.iter().map(|_| random.normal() as f32).collect())).collect();
+            core.try_step(&mut params, &grads, 0.01).unwrap();
+        }
+        let bytes = checkpoint(&mut core);
+        let file = file(&bytes, |i| i.to_string()).unwrap();
+        assert!(from_safetensors(&file).unwrap() == bytes);
+        let parsed = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let basis = parsed.tensor("0.0.0.basis.0").unwrap();
+        assert_eq!((basis.dtype(), basis.shape()), (basis_type, &[5, 5][..]));
+        let factor = parsed.tensor("1.1.0.factor.1").unwrap();
+        assert_eq!((factor.dtype(), factor.shape()), (factor_type, &[6][..]));
+        let q = core.read_slice(0, 0, klshampoo::StatePart::Basis(0));
+        let numbers = basis.data().chunks_exact(2).map(|bytes| u16::from_le_bytes(bytes.try_into().unwrap()));
+        let widen = |bits| match factor_format {
+            Format::Bf16 => half::bf16::from_bits(bits).to_f32(),
+            _ => half::f16::from_bits(bits).to_f32(),
+        };
+        assert_eq!(numbers.map(widen).collect::<Vec<f32>>(), q);
+        // What rounds an odd number up is zero, or the file would lose it.
+        let mut spoilt = core.clone();
+        let end = 5 * 5 / 2;
+        assert_eq!(spoilt.state[end].to_bits() >> 16, 0);
+        spoilt.state[end] = f32::from_bits(spoilt.state[end].to_bits() | 1 << 20);
+        let spoilt = checkpoint(&mut spoilt);
+        assert_eq!(to_safetensors(&spoilt, |i| i.to_string()).unwrap_err(), KLS_ERROR_CHECKPOINT_MALFORMED);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub enum CheckpointError {
     Truncated,
     /// Its bytes are not those that were written.
     Checksum,
-    /// Its numbers are of the other element type.
+    /// Its numbers are of the other element type, or its factors and bases are kept in another format.
     Element,
     /// It is of other tensors: their number, dims, slices, or how they are cut and preconditioned.
     Shapes,
@@ -34,7 +34,7 @@ impl core::fmt::Display for CheckpointError {
             Self::Version => "a later version of the library wrote the checkpoint",
             Self::Truncated => "the checkpoint ends before the length that it says",
             Self::Checksum => "the checkpoint's bytes are not those that were written",
-            Self::Element => "the checkpoint's numbers are of the other element type",
+            Self::Element => "the checkpoint's numbers are of another type",
             Self::Shapes => "the checkpoint is of other tensors",
             Self::Method => "the checkpoint is of another method",
             Self::Malformed => "the checkpoint contradicts itself",

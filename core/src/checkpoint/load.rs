@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::parts::parts;
-use super::{CheckpointError, GroupRecord, PartRecord, PieceRecord, Prelude, Reader, Source, TensorRecord};
+use super::{CheckpointError, GroupRecord, PartKind, PartRecord, PieceRecord, Prelude, Reader, Source, TensorRecord};
 use crate::{Config, Optimizer, Scalar, SliceHeader, Tensor};
 
 /// Steps that no optimizer makes: beyond them the counters' arithmetic could overflow.
@@ -23,10 +23,16 @@ fn compare(found: &TensorRecord, own: &TensorRecord) -> Result<(), CheckpointErr
     if (found.method, found.rounding, found.rounding_seed) != (own.method, own.rounding, own.rounding_seed) {
         return Err(CheckpointError::Method);
     }
-    if (found.pieces, found.state_len) != (own.pieces, own.state_len) {
-        return Err(CheckpointError::Shapes);
-    }
-    Ok(())
+    // The parts of each piece, which are compared too, say more than the state's length does: whether only its format is another.
+    if found.pieces == own.pieces { Ok(()) } else { Err(CheckpointError::Shapes) }
+}
+
+/// What a part that is not the table's is.
+fn mismatch(found: &PartRecord, own: &PartRecord) -> CheckpointError {
+    let same_but_for_format = found.part != own.part
+        && (found.mode, found.len) == (own.mode, own.len)
+        && PartKind::from_code(found.part).zip(PartKind::from_code(own.part)).is_some_and(|(found, own)| found.is_format_of(own));
+    if same_but_for_format { CheckpointError::Element } else { CheckpointError::Shapes }
 }
 
 /// Reads everything between the prelude and the last seal and compares it with the table. `piece` is given the reader in front of the
@@ -58,8 +64,9 @@ fn walk<T: Scalar, S: Source>(
                     return Err(CheckpointError::Shapes);
                 }
                 for part in parts(&own.layout) {
-                    if reader.record::<PartRecord>()? != part {
-                        return Err(CheckpointError::Shapes);
+                    let found: PartRecord = reader.record()?;
+                    if found != part {
+                        return Err(mismatch(&found, &part));
                     }
                 }
                 if !is_possible(&counters) {

@@ -167,7 +167,7 @@ record! {
         part: u32,
         /// Of which mode, where it is of one; else 0.
         mode: u32,
-        /// How many numbers.
+        /// How many numbers; see [`super::PartKind::elements`].
         len: u64,
     }
 }
@@ -335,6 +335,8 @@ impl GroupRecord {
             max_dim,
             block_size,
             merge_dims,
+            // The parts say it.
+            factor_format: _,
         } = *config;
         let (direction, power) = codes::direction(direction);
         let (lambda_init, lambda_0) = codes::lambda_init(lambda_init);

@@ -6,7 +6,7 @@ use super::{
     BiasCorrection, Config, Damping, Direction, Eigenvalues, EstimateOrder, Estimator, FactorInit, FirstBasis, FirstStep, Graft, Refresh,
     StepOrder, WeightDecay,
 };
-use crate::Scalar;
+use crate::{Format, Scalar};
 
 const KL: bool = cfg!(any(feature = "kl-shampoo", feature = "kl-soap"));
 const ONE_SIDED: bool = cfg!(feature = "one-sided");
@@ -47,6 +47,8 @@ const CONVENTIONS: bool = cfg!(feature = "conventions");
 pub(crate) const BUDGET: bool = cfg!(feature = "refresh-budget");
 /// Refreshes in portions.
 pub(crate) const PORTIONS: bool = cfg!(feature = "portions");
+/// Factors and bases in 16 bits.
+pub(crate) const FACTOR_FORMATS: bool = cfg!(feature = "factor-formats");
 /// The measures of an update.
 pub(crate) const MEASURE: bool = cfg!(feature = "measure");
 /// An order of the eigenvectors.
@@ -192,6 +194,7 @@ impl<T: Scalar> Config<T> {
             && (GRAFTING || self.rms_cap.is_none())
             && (MEASURE || !self.measure)
             && (PORTIONS || self.refresh_portion == 0)
+            && (FACTOR_FORMATS || self.factor_format == Format::Native)
             && (STORAGE || self.weight_decay_kind != WeightDecay::L2)
     }
 }

@@ -42,6 +42,8 @@ pub enum ConfigError {
     StepSizeCorrection,
     /// An identity basis until the first refresh needs a full first step and a Kronecker direction.
     FirstBasis,
+    /// Factors and bases are kept in 16 bits beside arithmetic in `f32` only: `f64` has a range that 16 bits have not.
+    FactorFormat,
     /// A clamp and gauge rebalancing exclude each other: the clamp is an absolute scale.
     ClampWithGauge,
     /// The scale of these factors is not free to be rebalanced (estimators `Shampoo` and `OneSided`, damping of each factor).
@@ -72,6 +74,7 @@ impl core::fmt::Display for ConfigError {
             Self::ZeroFactors => "F-Shampoo variant 1 cannot start from factors of zero",
             Self::StepSizeCorrection => "the step-size form of bias correction needs a direction by second moments",
             Self::FirstBasis => "an identity basis at the start needs a full first step and a Kronecker direction",
+            Self::FactorFormat => "factors and bases in 16 bits need arithmetic in f32",
             Self::ClampWithGauge => "a clamp and gauge rebalancing exclude each other",
             Self::Gauge => "the scale of these factors is not free to be rebalanced",
             Self::NotBuilt => "this build leaves out what the configuration needs",

@@ -9,7 +9,7 @@ pub use axes::*;
 pub use error::ConfigError;
 
 use crate::linalg::LinAlg;
-use crate::{Mode, Scalar, Shape};
+use crate::{Format, Mode, Scalar, Shape};
 
 impl Estimator {
     /// `w(lambda)`: the weight that another mode's eigenvalue puts on the projected gradient.
@@ -163,6 +163,9 @@ pub struct Config<T> {
     pub block_size: usize,
     /// Neighbouring dims are merged while their product is at most this; 0: none are. [`crate::Tensor`] says what was merged.
     pub merge_dims: usize,
+    /// How Kronecker factors and eigenbases are kept between steps: as `f32`, or in 16 bits, which halves them. Arithmetic stays that of
+    /// `f32`; momentum, eigenvalues and second moments are always kept so. Of `f32` only.
+    pub factor_format: Format,
 }
 
 /// What a slice keeps, and what a step needs room for, by method.
@@ -182,6 +185,8 @@ pub struct Parts {
     pub(crate) aside: bool,
     /// The native copy of a parameter of 16 bits, N: the tensor's choice, not the method's.
     pub master: bool,
+    /// How factors and bases are kept; native where there are none.
+    pub factor_format: Format,
     /// Scratch: the gradient of loss and penalty.
     pub(crate) penalised: bool,
     /// What a refresh in portions keeps from one step to the next: 2 d^2 + 3 d + 5 of the longest full mode.
@@ -232,6 +237,7 @@ impl<T: Scalar> Config<T> {
             ),
             (self.bias_correction != BiasCorrection::StepSize || second_moment, ConfigError::StepSizeCorrection),
             (self.first_basis == FirstBasis::Gradient || (self.first_step == FirstStep::Full && !second_moment), ConfigError::FirstBasis),
+            (self.factor_format == Format::Native || T::ELEMENT == f32::ELEMENT, ConfigError::FactorFormat),
             (!(self.gauge && self.clamp_limit.is_some()), ConfigError::ClampWithGauge),
             (!self.gauge || (self.estimator.gauge_invariant() && self.damping == Damping::Denominator), ConfigError::Gauge),
         ];
@@ -248,6 +254,7 @@ impl<T: Scalar> Config<T> {
             && self.eigenvalues == Eigenvalues::Average
             && self.estimator != Estimator::FrobeniusFactor
             && self.direction != Direction::TraceScaled
+            && self.factor_format == Format::Native
     }
 
     /// The mode that `Auto` stands for: `Full` up to `max_dim`, `Diagonal` beyond, `Identity` without factors.
@@ -295,6 +302,7 @@ impl<T: Scalar> Config<T> {
             keeps_gradient: second_moment || nesterov,
             aside: matches!(self.estimator.built(), Estimator::FrobeniusFactor),
             master: false,
+            factor_format: if factors { self.factor_format } else { Format::Native },
             penalised: matches!(self.weight_decay_kind, WeightDecay::L2),
             portions: built::PORTIONS && factors && self.refresh_portion > 0,
         }

@@ -47,6 +47,7 @@ macro_rules! presets {
                     max_dim: 8192,
                     block_size: 0,
                     merge_dims: 0,
+                    factor_format: Format::Native,
                 }
             }
 

@@ -26,7 +26,7 @@ mod progress;
 mod schedule;
 mod work;
 
-pub(crate) use progress::{is_under_way, region_len, takes_factor_aside};
+pub(crate) use progress::{has_factor_aside, is_under_way, region_len};
 pub(crate) use schedule::{flops, largest_unit, polish_flops};
 pub(crate) use work::{cancel, unpack_factor};
 
@@ -34,21 +34,17 @@ use progress::{Progress, Region, Stage};
 use schedule::Budget;
 use work::Work;
 
-use crate::config::{StepOrder, built};
+use crate::Scalar;
+use crate::config::StepOrder;
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, MatRef};
 use crate::refresh::{move_along, polishes};
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
-use crate::{Scalar, packed};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
-    /// Whether this slice's refreshes are made in portions.
-    pub(crate) fn refreshes_in_portions(&self) -> bool {
-        built::PORTIONS && self.layout.parts().portions
-    }
-
-    /// Turns basis and moments of the mode that is ready, in scratch, as [`Self::refresh`] does: the factor is turned in later portions.
+    /// In place of [`Self::refresh`] where that is made in portions: turns basis and moments of the mode that is ready, in scratch. The factor is
+    /// turned in later portions.
     pub(crate) fn turn(&mut self) {
         let shape = self.layout.shape();
         let progress = Progress::read(self.state.pending, shape);
@@ -123,7 +119,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let (config, k) = (self.config, progress.mode);
         let d = self.layout.shape().dim(k);
         let square = &mut self.scratch.square[..d * d];
-        packed::unpack(self.state.factor[k], square, d);
+        self.state.factor(k).unpack(square);
         if config.staleness > T::ZERO && Staleness::of(square, d).mean <= config.staleness {
             self.header.refreshes_skipped = self.header.refreshes_skipped.saturating_add(1);
             return progress.next_mode(self.layout.shape());
@@ -172,8 +168,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         Work {
             d,
             region: Region::split(self.state.pending, d),
-            basis: self.state.basis[k],
-            factor: self.state.factor[k],
+            basis: self.state.kept_basis[k],
+            factor: self.state.kept_factor[k],
             temporary: &mut square[..d * d],
         }
     }

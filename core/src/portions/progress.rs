@@ -1,6 +1,5 @@
 //! How far a refresh in portions has come, and where it keeps what it has: a region of the slice's state.
 
-use crate::config::built;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::{Layout, Scalar};
 
@@ -165,13 +164,13 @@ impl<T: Scalar> Progress<T> {
 
 /// Whether a refresh is under way in a piece's state, or waits for that.
 pub(crate) fn is_under_way<T: Scalar>(layout: &Layout, state: &[T]) -> bool {
-    built::PORTIONS && layout.parts().portions && {
+    layout.is_portioned() && {
         let progress = Progress::read(&state[layout.regions().pending], layout.shape());
         progress.stage != Stage::Idle || progress.queued
     }
 }
 
 /// Whether a factor has been taken out of the state in part.
-pub(crate) fn takes_factor_aside<T: Scalar>(pending: &[T], shape: &Shape) -> bool {
-    built::PORTIONS && Progress::read(pending, shape).stage.has_factor_aside()
+pub(crate) fn has_factor_aside<T: Scalar>(layout: &Layout, pending: &[T]) -> bool {
+    layout.is_portioned() && Progress::read(pending, layout.shape()).stage.has_factor_aside()
 }

@@ -66,26 +66,26 @@ impl Budget {
     }
 }
 
-/// A product of 64-bit numbers that is at most what the type holds.
-const fn product(a: u64, b: u64, c: u64) -> u64 {
-    a.saturating_mul(b).saturating_mul(c)
-}
+/// Lengths whose cubes, several times, 64 bits hold.
+const MAX_LENGTH: u64 = 1 << 20;
 
 /// Floating-point operations of a mode's stages up to the turned factor; without the moments.
 pub(crate) const fn flops(d: u64) -> u64 {
+    if d > MAX_LENGTH {
+        return u64::MAX;
+    }
     // Sums of squares, twice, and two products and a symmetric one.
-    let reflections = product(4, d, product(d + 1, 2 * d + 1, 1)) / 3;
-    reflections.saturating_add(product(4 * d, d, d)).saturating_add(product(d, d, d + 1))
+    4 * d * (d + 1) * (2 * d + 1) / 3 + 4 * d * d * d + d * d * (d + 1)
 }
 
 /// Of the polish of a basis.
 pub(crate) const fn polish_flops(d: u64) -> u64 {
-    product(2 * d, d, d).saturating_add(product(d, d, d + 1))
+    if d > MAX_LENGTH { u64::MAX } else { 2 * d * d * d + d * d * (d + 1) }
 }
 
 /// Of the largest unit, which a portion makes in any case.
 pub(crate) const fn largest_unit(d: u64) -> u64 {
-    product(4, d, d)
+    if d > MAX_LENGTH { u64::MAX } else { 4 * d * d }
 }
 
 /// A refresh as it will go, without the numbers.
@@ -120,7 +120,7 @@ impl Layout {
     pub const fn refresh_steps<T: Scalar>(&self, config: &Config<T>) -> u64 {
         let (shape, portion) = (self.shape(), config.refresh_portion);
         let mut course = Course { budget: Budget::new(portion), steps: 0 };
-        if !self.parts().portions {
+        if !self.is_portioned() {
             return 0;
         }
         let (mut k, mut left) = (0, shape.full_modes());
@@ -159,7 +159,8 @@ mod tests {
                 refresh.into_iter().chain([Stage::Gram, Stage::Polish]).flat_map(|stage| (0..d).map(move |unit| stage.flops(d, unit)));
             assert_eq!(largest.max(), Some(largest_unit(d as u64)));
         }
-        assert_eq!(flops(u64::from(u32::MAX)), u64::MAX);
+        assert!(flops(MAX_LENGTH) / 7 > MAX_LENGTH.pow(3), "no overflow");
+        assert_eq!(flops(MAX_LENGTH + 1), u64::MAX);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use core::ops::Range;
 
-use super::progress::{Progress, Region, Stage};
+use super::progress::{Progress, Region, Stage, has_factor_aside};
 use crate::linalg::{LinAlgError, MatMut, MatRef, Reflections, matmul};
 use crate::refresh::rank;
-use crate::shape::Shape;
-use crate::{Scalar, eigenvectors, packed};
+use crate::resident::Factor;
+use crate::{Layout, Scalar, eigenvectors, packed};
 
 /// Rows of a triangle that are made at once: those of a register tile.
 const GROUP: usize = 4;
@@ -56,13 +56,13 @@ impl<T: Scalar> Work<'_, T> {
             Stage::Rotate => rotate(d, units, rotation, square, temporary),
             Stage::Add => {
                 let (rotation, square) = (MatRef::row_major(rotation, d, d), MatRef::row_major(square, d, d));
-                lower_rows(units, rotation, square, temporary, |i, row| {
+                lower_rows(units, rotation, square, temporary, &mut |i, row| {
                     factor[i * (i + 1) / 2..].iter_mut().zip(row).for_each(|(s, &x)| *s += kept * x);
                 });
             }
             Stage::Gram => {
                 let basis = MatRef::row_major(basis, d, d);
-                lower_rows(units, basis.t(), basis, temporary, |i, row| square[i * d..][..=i].copy_from_slice(row));
+                lower_rows(units, basis.t(), basis, temporary, &mut |i, row| square[i * d..][..=i].copy_from_slice(row));
             }
             Stage::Polish => multiply(d, units, basis, MatRef::row_major(square, d, d), rotation),
         }
@@ -113,7 +113,7 @@ fn rotate<T: Scalar>(d: usize, rows: Range<usize>, rotation: &[T], x: &mut [T], 
 }
 
 /// Calls `f(i, row)` for rows of the lower triangle of a symmetric product `a b`.
-fn lower_rows<T: Scalar>(rows: Range<usize>, a: MatRef<'_, T>, b: MatRef<'_, T>, temporary: &mut [T], mut f: impl FnMut(usize, &[T])) {
+fn lower_rows<T: Scalar>(rows: Range<usize>, a: MatRef<'_, T>, b: MatRef<'_, T>, temporary: &mut [T], f: &mut dyn FnMut(usize, &[T])) {
     for first in rows.clone().step_by(GROUP) {
         let end = rows.end.min(first + GROUP);
         let out = &mut temporary[..(end - first) * end];
@@ -127,16 +127,20 @@ fn lower_rows<T: Scalar>(rows: Range<usize>, a: MatRef<'_, T>, b: MatRef<'_, T>,
 /// All of the factor of mode `k` in its basis, as a square: what the state has of it, and what portions are still to add. `spare` is d x d,
 /// `rows` has room for a few of its rows ([`crate::linalg::work_len`]).
 pub(crate) fn unpack_factor<T: Scalar>(
-    shape: &Shape,
+    layout: &Layout,
     k: usize,
-    (factor, pending): (&[T], &[T]),
+    (factor, pending): (Factor<'_, T>, &[T]),
     square: &mut [T],
     spare: &mut [T],
     rows: &mut [T],
 ) {
-    let (d, progress) = (shape.dim(k), Progress::read(pending, shape));
-    packed::unpack(factor, square, d);
-    if progress.mode != k || !progress.stage.has_factor_aside() {
+    let d = layout.shape().dim(k);
+    factor.unpack(square);
+    if !has_factor_aside(layout, pending) {
+        return;
+    }
+    let progress = Progress::read(pending, layout.shape());
+    if progress.mode != k {
         return;
     }
     let (aside, rotation) = Region::squares(pending, d);
@@ -146,17 +150,20 @@ pub(crate) fn unpack_factor<T: Scalar>(
     for row in to_rotate {
         rotate(d, row..row + 1, rotation, spare, rows);
     }
-    lower_rows(to_add, MatRef::row_major(rotation, d, d), MatRef::row_major(spare, d, d), rows, |i, row| {
+    lower_rows(to_add, MatRef::row_major(rotation, d, d), MatRef::row_major(spare, d, d), rows, &mut |i, row| {
         square[i * d..].iter_mut().zip(row).for_each(|(s, &x)| *s += progress.kept * x);
     });
     packed::mirror_up(square, d);
 }
 
 /// Ends what is under way of mode `k`, whose basis has been set.
-pub(crate) fn cancel<T: Scalar>(pending: &mut [T], shape: &Shape, k: usize) {
-    let mut progress = Progress::<T>::read(pending, shape);
+pub(crate) fn cancel<T: Scalar>(layout: &Layout, pending: &mut [T], k: usize) {
+    if !layout.is_portioned() {
+        return;
+    }
+    let mut progress = Progress::<T>::read(pending, layout.shape());
     if progress.mode == k && !matches!(progress.stage, Stage::Idle | Stage::Snapshot) {
-        progress.next_mode(shape);
+        progress.next_mode(layout.shape());
         progress.write(pending);
     }
 }

@@ -1,7 +1,8 @@
 //! Checkpoints as safetensors files, both ways and without loss.
 //!
 //! Each part of a piece's state is a tensor, `<tensor>.<slice>.<piece>.<part>`, with `.<mode>` behind it where it is of one: `0.0.0.basis.1`,
-//! `0.0.0.momentum`. Factors are triangles, one row after another. Everything else is JSON in the metadata's one entry, `klshampoo`: the
+//! `0.0.0.momentum`. Factors are triangles, one row after another. Parts of 16 bits are `BF16` and `F16` ([`PartKind`] says what their
+//! triangles are; one whose numbers are no binary16 alone is `U16`), without what rounds them up to whole elements. Everything else is JSON in the metadata's one entry, `klshampoo`: the
 //! records of the checkpoint by name (`prelude`, `groups`, `tensors`, `pieces`) and its `checksum`.
 
 use std::collections::{HashMap, HashSet};
@@ -52,13 +53,31 @@ fn element(code: u32) -> Option<(Dtype, u64)> {
     }
 }
 
+/// Type and bytes per number of a part in a file, and its bytes there and, at least as many, in a checkpoint.
+fn stored(part: &PartRecord, element: (Dtype, u64)) -> Option<(Dtype, u64, u64)> {
+    let kind = PartKind::from_code(part.part)?;
+    // Two numbers of 16 bits share an element, which is one of 32.
+    if kind.has_16_bits() && element.1 != 4 {
+        return None;
+    }
+    let (dtype, size) = match kind {
+        PartKind::BasisBf16 | PartKind::FactorBf16 => (Dtype::BF16, 2),
+        PartKind::BasisF16 => (Dtype::F16, 2),
+        PartKind::FactorF16 => (Dtype::U16, 2),
+        _ => element,
+    };
+    Some((dtype, part.len.checked_mul(size)?, kind.elements(part.len).checked_mul(element.1)?))
+}
+
 /// The shape of a part in a file.
 fn shape(piece: &PieceRecord, part: &PartRecord) -> Option<Vec<usize>> {
     let length = |n: u64| usize::try_from(n).ok();
     let dims = piece.dims.get(..piece.order as usize)?;
     let shape = match PartKind::from_code(part.part)? {
-        PartKind::Basis => vec![length(*dims.get(part.mode as usize)?)?; 2],
-        PartKind::Factor | PartKind::Eigenvalues | PartKind::Pending => vec![length(part.len)?],
+        PartKind::Basis | PartKind::BasisBf16 | PartKind::BasisF16 => vec![length(*dims.get(part.mode as usize)?)?; 2],
+        PartKind::Factor | PartKind::FactorBf16 | PartKind::FactorF16 | PartKind::Eigenvalues | PartKind::Pending => {
+            vec![length(part.len)?]
+        }
         PartKind::Momentum | PartKind::SecondMoment | PartKind::GraftMoment | PartKind::Master => {
             dims.iter().map(|&d| length(d)).collect::<Option<_>>()?
         }
@@ -93,7 +112,7 @@ pub fn to_safetensors(checkpoint: &[u8], name: impl Fn(usize) -> String) -> Resu
     let mut source = checkpoint;
     let mut reader = Reader::new(&mut source);
     let prelude = reader.open(None).map_err(from_checkpoint)?;
-    let (dtype, size) = element(prelude.element).ok_or(KLS_ERROR_CHECKPOINT_MALFORMED)?;
+    let element = element(prelude.element).ok_or(KLS_ERROR_CHECKPOINT_MALFORMED)?;
     let mut groups = Vec::new();
     for _ in 0..prelude.groups {
         groups.push(Value::Object(to_json(reader.record::<GroupRecord>().map_err(from_checkpoint)?)));
@@ -112,10 +131,13 @@ pub fn to_safetensors(checkpoint: &[u8], name: impl Fn(usize) -> String) -> Resu
             }
             for part in &parts {
                 let shape = shape(&piece, part).ok_or(KLS_ERROR_CHECKPOINT_MALFORMED)?;
-                let len = part.len.checked_mul(size).ok_or(KLS_ERROR_CHECKPOINT_MALFORMED)?;
+                let (dtype, len, whole) = stored(part, element).ok_or(KLS_ERROR_CHECKPOINT_MALFORMED)?;
                 let start = reader.position() as usize;
-                reader.skip(len).map_err(from_checkpoint)?;
-                let bytes = &checkpoint[start..start + len as usize];
+                reader.skip(whole).map_err(from_checkpoint)?;
+                let (bytes, rest) = checkpoint[start..start + whole as usize].split_at(len as usize);
+                if rest.iter().any(|&byte| byte != 0) {
+                    return Err(KLS_ERROR_CHECKPOINT_MALFORMED);
+                }
                 let name = part_name(tensor_name, slice, index, part).ok_or(KLS_ERROR_CHECKPOINT_MALFORMED)?;
                 infos.push((name, TensorInfo { dtype, shape, data_offsets: (end, end + bytes.len()) }));
                 end += bytes.len();
@@ -203,10 +225,10 @@ pub fn from_safetensors(file: &[u8]) -> Result<Vec<u8>, kls_status> {
     if prelude.version > VERSION {
         return Err(KLS_ERROR_CHECKPOINT_VERSION);
     }
-    let (dtype, _) = element(prelude.element).ok_or(KLS_ERROR_SAFETENSORS)?;
+    let element = element(prelude.element).ok_or(KLS_ERROR_SAFETENSORS)?;
 
     let mut checkpoint = Growing(Vec::new());
-    // Every record is shorter than its text.
+    // Every record is shorter than its text, that of a part by more than what rounds its numbers up.
     checkpoint.0.try_reserve_exact(file.len()).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
     let mut writer = Writer::new(&mut checkpoint);
     writer.record(prelude).and_then(|()| writer.seal()).map_err(from_checkpoint)?;
@@ -229,8 +251,10 @@ pub fn from_safetensors(file: &[u8]) -> Result<Vec<u8>, kls_status> {
             parts.iter().try_for_each(|&part| writer.record(part)).map_err(from_checkpoint)?;
             for part in &parts {
                 let name = part_name(tensor_name, slice, index, part).ok_or(KLS_ERROR_SAFETENSORS)?;
+                let (dtype, len, whole) = stored(part, element).ok_or(KLS_ERROR_SAFETENSORS)?;
                 let range = range(&metadata, dtype, &name, &piece, part).ok_or(KLS_ERROR_SAFETENSORS)?;
                 writer.bytes(&data[range]).map_err(from_checkpoint)?;
+                writer.bytes(&[0; 2][..(whole - len) as usize]).map_err(from_checkpoint)?;
                 parts_used += 1;
             }
         }

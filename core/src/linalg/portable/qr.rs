@@ -71,7 +71,6 @@ impl<'a, T: Scalar> Reflections<'a, T> {
     }
 
     /// Reflects column `j` onto the axis and the columns after it alike; leaves the reflector's `v` in its place.
-    #[inline]
     pub(crate) fn reflect(&mut self, j: usize) {
         let d = self.columns.d();
         let (mut done, mut rest) = self.columns.split(j + 1);
@@ -94,7 +93,6 @@ impl<'a, T: Scalar> Reflections<'a, T> {
         self.apply(j, &mut Square::dense(q_columns, self.columns.d()));
     }
 
-    #[inline]
     fn apply(&self, j: usize, q_columns: &mut Square<'_, T>) {
         // Rows before j are still those of D, and columns before j are zero in the others.
         reflect_rows(q_columns, j, self.columns.d(), j, &self.columns.row(j)[j..], self.taus[j]);
