@@ -26,6 +26,16 @@ def host(package: str) -> Path:
     return TARGET / "host" / "release" / package
 
 
+def bare(package: str) -> Path:
+    """A program of this workspace for x86-64 Linux that links no library, and computes without SSE."""
+    target = "x86_64-unknown-none"
+    options, environment = toolchain.rust(target)
+    # Where the program lies is fixed: nobody would relocate it.
+    environment |= {"RUSTFLAGS": "-Clinker=ld -Crelocation-model=static -Ccode-model=small", "CARGO_TARGET_DIR": str(TARGET / "bare")}
+    run(["cargo", "build", "--quiet", "--release", "--locked", "-p", package, "--target", target, *options], cwd=EMBEDDED, env=environment)
+    return TARGET / "bare" / target / "release" / package
+
+
 def wasm(package: str) -> Path:
     """A library of this workspace as a WebAssembly module."""
     target = "wasm32-unknown-unknown"
