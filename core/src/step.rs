@@ -389,7 +389,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         }
         // A factor that is not all in its place is not scaled: a few steps later is as good.
         if !portions::has_factor_aside(self.layout, self.state.pending) {
-            eigenvalues::rebalance(self.config, shape, &mut self.state, &mut self.header);
+            eigenvalues::rebalance(self.config, shape, self.state, &mut self.header);
         }
     }
 }

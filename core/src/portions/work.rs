@@ -43,7 +43,7 @@ impl<T: Scalar> Work<'_, T> {
     pub(super) fn make(&mut self, stage: Stage, units: Range<usize>, kept: T) {
         let Self { d, region, format, basis, factor, temporary } = self;
         let Region { taus, signs, square, rotation, spare, .. } = region;
-        let (d, basis) = (*d, Basis { format: *format, words: &**basis });
+        let (d, basis) = (*d, Basis { format: *format, words: basis });
         match stage {
             Stage::Idle | Stage::Snapshot | Stage::Ready => {}
             Stage::Reflect => {
@@ -103,7 +103,7 @@ impl<T: Scalar> Work<'_, T> {
     /// Of a factor in 16 bits: adds to it what the average has `kept` of the one that was taken aside, which has been turned.
     pub(super) fn add_factor(&mut self, kept: T, rounder: Rounder) {
         let Self { d, format, factor, temporary, .. } = self;
-        Factor { format: *format, words: &**factor, d: *d }.unpack(temporary);
+        Factor { format: *format, words: factor, d: *d }.unpack(temporary);
         temporary.iter_mut().zip(&*self.region.spare).for_each(|(s, &x)| *s += kept * x);
         FactorMut { format: *format, words: factor, d: *d }.keep(temporary, rounder);
     }
