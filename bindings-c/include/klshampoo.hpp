@@ -79,6 +79,7 @@ enum class [[nodiscard]] status : kls_status {
     reserved = KLS_ERROR_RESERVED,
     unsupported = KLS_ERROR_UNSUPPORTED,
     parallel_for = KLS_ERROR_PARALLEL_FOR,
+    not_built = KLS_ERROR_NOT_BUILT,
     beta = KLS_ERROR_BETA,
     eps = KLS_ERROR_EPS,
     weight_decay = KLS_ERROR_WEIGHT_DECAY,

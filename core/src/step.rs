@@ -84,6 +84,7 @@ pub(crate) struct Refreshed {
 }
 
 /// Checks one piece's gradient, which `visit` shows run by run, against its state, reading only (section 5, first pass).
+#[inline(never)]
 pub(crate) fn check<T: Scalar>(
     layout: &Layout,
     config: &Config<T>,

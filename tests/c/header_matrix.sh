@@ -9,6 +9,10 @@ for tool in gcc g++ clang clang++; do
 done
 
 strict=(-Wall -Wextra -Wpedantic -Werror -fsyntax-only -Iinclude -Ibindings-c/include)
+static='#include <klshampoo_static.h>
+KLS_STATIC_MEMORY(memory, KLS_MEMORY_BYTES(1, 1, 1, KLS_SOAP_STATE_16(3, 5), KLS_SOAP_SCRATCH(3, 5)));
+void *where(void);
+void *where(void) { return memory; }'
 count=0
 
 accepts() { # accepts COMMAND...: the compiler takes what comes in
@@ -20,11 +24,13 @@ for host in '' -DKLS_NO_HOST; do
     for compiler in gcc clang; do
         for standard in c99 c11 c17; do
             accepts "$compiler" -std="$standard" -x c $host "${strict[@]}" - <<<'#include <klshampoo.h>'
+            accepts "$compiler" -std="$standard" -x c $host "${strict[@]}" - <<<"$static"
         done
     done
     for compiler in g++ clang++; do
         for standard in c++11 c++17 c++20; do
             accepts "$compiler" -std="$standard" -x c++ $host "${strict[@]}" - <<<'#include <klshampoo.h>'
+            accepts "$compiler" -std="$standard" -x c++ $host "${strict[@]}" - <<<"$static"
         done
         for standard in c++17 c++20; do
             accepts "$compiler" -std="$standard" -x c++ $host "${strict[@]}" - <<<'#include <klshampoo.hpp>'

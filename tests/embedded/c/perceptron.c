@@ -12,7 +12,7 @@ void perceptron_start(perceptron *model, random_source *random) {
     fill(model->output, CLASSES * HIDDEN, 0.4f, random);
 }
 
-/* e^x for x <= 0, within 2 units in the last place: a polynomial, so that no mathematics library can make a difference. */
+/* e^x for x <= 0, to about 2 units in the last place: a polynomial, so that no mathematics library can make a difference. */
 static float exponential(float x) {
     if (x < -87.0f) return 0;
     const int32_t exponent = (int32_t)(x * 1.44269504088896340736f - 0.5f);

@@ -1,5 +1,6 @@
 """Compiling: Rust programs, the C library, C programs."""
 
+import shutil
 from pathlib import Path
 
 from . import toolchain
@@ -25,6 +26,16 @@ def host(package: str) -> Path:
     return TARGET / "host" / "release" / package
 
 
+def bare(package: str) -> Path:
+    """A program of this workspace for x86-64 Linux that links no library, and computes without SSE."""
+    target = "x86_64-unknown-none"
+    options, environment = toolchain.rust(target)
+    # Where the program lies is fixed: nobody would relocate it.
+    environment |= {"RUSTFLAGS": "-Clinker=ld -Crelocation-model=static -Ccode-model=small", "CARGO_TARGET_DIR": str(TARGET / "bare")}
+    run(["cargo", "build", "--quiet", "--release", "--locked", "-p", package, "--target", target, *options], cwd=EMBEDDED, env=environment)
+    return TARGET / "bare" / target / "release" / package
+
+
 def wasm(package: str) -> Path:
     """A library of this workspace as a WebAssembly module."""
     target = "wasm32-unknown-unknown"
@@ -43,12 +54,16 @@ IMMEDIATE_ABORT = "-Zunstable-options -Cpanic=immediate-abort"
 def library(target: str, features: tuple[str, ...] = FEATURES) -> Path:
     """The C library without a host, as a firmware links it."""
     options, environment = toolchain.rust(target, IMMEDIATE_ABORT)
-    folder = TARGET / "library" / "+".join(features)
+    folder = TARGET / "library"
     # A staticlib alone: the others of the package are not for such targets.
     command = ["cargo", "rustc", "--quiet", "--profile", "embedded", "--locked", "-p", "klshampoo-ffi", "--lib", "--crate-type", "staticlib"]
     command += ["--no-default-features", "--features", ",".join(features), "--target", target, *options]
     run(command, cwd=ROOT, env=environment | {"CARGO_TARGET_DIR": str(folder)})
-    return folder / target / "embedded" / "libklshampoo_ffi.a"
+    # One folder, so that core is compiled once for a target; a place of its own for each archive.
+    archive = folder / "archives" / target / "+".join(features) / "libklshampoo_ffi.a"
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(folder / target / "embedded" / "libklshampoo_ffi.a", archive)
+    return archive
 
 
 def c_units(board: Board) -> list[Path]:

@@ -8,13 +8,29 @@ unsafe extern "C" {
     static _stack_start: u32;
 }
 
-/// Bytes of stack that the program has used at most so far.
-pub fn most_used() -> usize {
+/// How much of the stack a program has used at most so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    /// Bytes.
+    pub most: usize,
+    /// Bytes that there are. The statics are below them: a program that has used all has written over those.
+    pub of: usize,
+}
+
+impl Used {
+    /// Whether the stack stayed what it is: at least a few words were never touched.
+    pub const fn is_enough(&self) -> bool {
+        self.of - self.most >= 64
+    }
+}
+
+/// See [`Used`].
+pub fn used() -> Used {
     let (end, start) = (&raw const _stack_end, &raw const _stack_start);
     let mut at = end;
     // SAFETY: the words from the stack's end to its start are RAM, and this function only looks at them.
     while at < start && unsafe { at.read_volatile() } == STACK_PAINT_VALUE {
         at = at.wrapping_add(1);
     }
-    start.addr() - at.addr()
+    Used { most: start.addr() - at.addr(), of: start.addr() - end.addr() }
 }

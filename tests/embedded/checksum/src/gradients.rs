@@ -39,7 +39,7 @@ impl Gradients {
                     2 => -66,
                     _ => -24 * i as i32,
                 };
-                let zero = tensor == 0 && self.next() % 10 == 0;
+                let zero = tensor == 0 && self.next().is_multiple_of(10);
                 grads[at] = if zero { 0.0 } else { scaled(self.uniform(), exponent) };
                 at += 1;
             }

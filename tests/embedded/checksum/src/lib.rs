@@ -31,28 +31,44 @@ pub struct Outcome {
     pub denormals: u32,
 }
 
+/// What a run works in.
+#[derive(Debug)]
+pub struct Memory {
+    optimizer: Owner,
+    params: [f32; ELEMENTS],
+    grads: [f32; ELEMENTS],
+}
+
+impl Memory {
+    /// Nothing but zeros.
+    #[allow(clippy::new_without_default, reason = "a default would be made on the stack")]
+    pub const fn new() -> Self {
+        Self { optimizer: Owner::new(Portable), params: [0.0; ELEMENTS], grads: [0.0; ELEMENTS] }
+    }
+}
+
 /// 100 steps of a method.
-pub fn run(config: &Config<f32>) -> Outcome {
-    let mut optimizer = Owner::new(Portable);
+pub fn run(config: &Config<f32>, memory: &mut Memory) -> Outcome {
+    *memory = const { Memory::new() };
+    let Memory { optimizer, params, grads } = memory;
     optimizer.add_group(*config).expect("a good configuration");
     for spec in &SPECS {
         optimizer.add_tensor(spec).expect("memory of the right size");
     }
     let mut gradients = Gradients::new();
-    let (mut params, mut grads) = ([0.0; ELEMENTS], [0.0; ELEMENTS]);
-    gradients.start(&mut params);
+    gradients.start(params);
     for step in 0..STEPS {
-        gradients.fill(step, &mut grads);
+        gradients.fill(step, grads);
         let mut rest = &mut params[..];
         let mut params = LEN.map(|len| rest.split_off_mut(..len).expect("of the same lengths"));
-        optimizer.step(&mut params, &split(&grads).map(Some), 0.01).expect("a step");
+        optimizer.step(&mut params, &split(grads).map(Some), 0.01).expect("a step");
     }
     let mut hash = Hash::new();
     optimizer.save(&mut hash).expect("a hash takes everything");
     params.iter().for_each(|param| hash.word(param.to_bits()));
 
     let denormal = |numbers: &[f32]| numbers.iter().filter(|x| x.is_subnormal()).count() as u32;
-    let mut denormals = denormal(&params);
+    let mut denormals = denormal(params);
     for part in [StatePart::Momentum, StatePart::SecondMoment, StatePart::GraftMoment] {
         for (tensor, len) in LEN.into_iter().enumerate() {
             if optimizer.read(tensor, 0, part, &mut grads[..len]).is_ok() {

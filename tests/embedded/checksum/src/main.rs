@@ -1,27 +1,32 @@
-//! Prints the checksums: of a Cortex-M by semihosting, of a host on its standard output.
-#![cfg_attr(target_arch = "arm", no_std, no_main)]
+//! Prints the checksums: of a Cortex-M by semihosting, of x86-64 without any library by system calls, of a host on its standard output.
+#![cfg_attr(target_os = "none", no_std, no_main)]
 
-use checksum::{CASES, run};
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+mod bare;
 
-/// Prints a line for each method with `$println`.
-macro_rules! report {
-    ($println:path) => {
-        for (name, config) in &CASES {
-            let outcome = run(config);
-            $println!("{}: {:016x}, denormals: {}", name, outcome.checksum, outcome.denormals);
-        }
-    };
+#[cfg(all(target_os = "none", target_arch = "x86_64"))]
+use bare::println;
+#[cfg(target_arch = "arm")]
+use board::println;
+use checksum::{CASES, Memory, run};
+
+/// A line for each method.
+fn report(memory: &mut Memory) {
+    for (name, config) in &CASES {
+        let outcome = run(config, memory);
+        println!("{}: {:016x}, denormals: {}", name, outcome.checksum, outcome.denormals);
+    }
 }
 
 #[cfg(target_arch = "arm")]
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    report!(board::println);
-    board::println!("stack: {} bytes at most", board::stack::most_used());
+    static MEMORY: static_cell::ConstStaticCell<Memory> = static_cell::ConstStaticCell::new(Memory::new());
+    report(MEMORY.take());
     board::exit(true)
 }
 
 #[cfg(not(target_arch = "arm"))]
 fn main() {
-    report!(std::println);
+    report(&mut Memory::new());
 }

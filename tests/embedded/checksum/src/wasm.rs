@@ -1,6 +1,6 @@
 //! What `checksum/wasm.js` calls.
 
-use crate::{CASES, run};
+use crate::{CASES, Memory, run};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -22,11 +22,11 @@ extern "C" fn name_byte(case: usize, at: usize) -> u32 {
 /// See [`crate::Outcome`].
 #[unsafe(no_mangle)]
 extern "C" fn checksum(case: usize) -> u64 {
-    run(&CASES[case].1).checksum
+    run(&CASES[case].1, &mut Memory::new()).checksum
 }
 
 /// See [`crate::Outcome`].
 #[unsafe(no_mangle)]
 extern "C" fn denormals(case: usize) -> u32 {
-    run(&CASES[case].1).denormals
+    run(&CASES[case].1, &mut Memory::new()).denormals
 }

@@ -1,6 +1,6 @@
 """What is run: a module each, with a function `run` that raises Failure."""
 
-from . import checksum, library, microbit, train, train_c
+from . import checksum, footprint, library, microbit, train, train_c
 
 ALL = {
     "train": train,
@@ -8,4 +8,5 @@ ALL = {
     "microbit": microbit,
     "checksum": checksum,
     "library": library,
+    "footprint": footprint,
 }

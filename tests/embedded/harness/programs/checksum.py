@@ -22,6 +22,10 @@ def run() -> None:
         raise Failure("a method is missing, or has met no denormal number")
     for board in (boards.M0, boards.M4F, boards.M7, boards.M33):
         _compare(f"{board.target} ({board.name})", qemu.run(board, build.rust(board, "checksum"), quiet=True), expected)
+    if platform.machine() == "x86_64" and platform.system() == "Linux":
+        _compare("x86_64-unknown-none (no library, no SSE)", execute([build.bare("checksum")]), expected)
+    else:
+        print("NOT RUN: x86_64-unknown-none, since this is no x86-64 Linux")
     _compare("wasm32 (node)", execute(["node", EMBEDDED / "checksum" / "wasm.js", build.wasm("checksum")]), expected)
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import boards, build, memory, qemu
+from ..boards import Board
 from ..failure import Failure
 from . import train
 
 POWER_FAILED = 75  # Exit code.
 BOARD = boards.M4F
+OTHER_BOARDS = (boards.M7, boards.M33)
 # Of the disturbed runs: a save every 20 steps.
 STEPS = 120
 ERASURES = 16  # Of a save, before everything else.
@@ -21,18 +23,19 @@ ERASURES = 16  # Of a save, before everything else.
 class Device:
     """A board with its flash, which outlives the starts."""
 
+    board: Board
     program: Path
     folder: Path
 
     def start(self, *arguments: str, code: int = 0) -> str:
-        return qemu.run(BOARD, self.program, arguments, cwd=self.folder, code=code)
+        return qemu.run(self.board, self.program, arguments, cwd=self.folder, code=code)
 
     def start_until_the_power_fails(self, *arguments: str) -> None:
         self.start(f"steps={STEPS}", *arguments, code=POWER_FAILED)
 
     def start_and_pull_the_plug(self, after: str) -> None:
         """Kills QEMU when the program has said something, wherever it is by then."""
-        line = qemu.command(BOARD, self.program, (f"steps={STEPS}",))
+        line = qemu.command(self.board, self.program, (f"steps={STEPS}",))
         process = subprocess.Popen(line, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         try:
             for said in process.stdout:
@@ -122,17 +125,23 @@ def run() -> None:
     memory.check(program)
     with tempfile.TemporaryDirectory() as name:
 
-        def scene(what: str, story) -> str:
+        def scene(what: str, story, board: Board = BOARD) -> str:
             """Something happens to a device with an empty flash."""
             print(f"-- {what}")
             folder = Path(name) / what.replace(" ", "-")
             folder.mkdir()
-            return story(Device(program, folder))
+            return story(Device(board, program if board is BOARD else build.c(board), folder))
+
+        def shorter(device: Device) -> str:
+            return device.start(f"steps={STEPS}")
 
         whole = scene("the whole training", lambda device: device.start())
         if checksum(whole) != train.kl_shampoo_checksum():
             raise Failure(f"the weights are not those of the program in Rust, {train.kl_shampoo_checksum()}")
-        undisturbed = scene("a shorter one", lambda device: device.start(f"steps={STEPS}"))
+        undisturbed = scene("a shorter one", shorter)
+        for board in OTHER_BOARDS:
+            if checksum(scene(f"on {board.name}", shorter, board)) != checksum(undisturbed):
+                raise Failure(f"other weights on {board.name}")
         save = int(found(r"^step 20 is saved, by (\d+) operations of the flash$", undisturbed))
         stories = disturbances(save)
         for what, story in stories.items():

@@ -107,7 +107,7 @@ fn main() -> ! {
     println!("method       rate     correct  instructions of the optimizer a step");
     println!("             /100                        bytes of state and scratch");
     let [kl_shampoo, adamw, sgd] = METHODS.each_ref().map(|method| train(memory, &counter, method));
-    println!("memory lent: {} bytes, stack: {} bytes at most", size_of::<Memory>(), board::stack::most_used());
+    println!("weights, gradient, state and scratch: {} bytes", size_of::<Memory>());
 
     let good = kl_shampoo * 100 >= 80 * TEST as u32;
     let not_behind = kl_shampoo >= adamw && kl_shampoo >= sgd;

@@ -43,7 +43,6 @@ fn main() -> ! {
     let sgd = course.run::<Sgd, _, _>(methods::SGD.take(), budget);
 
     table::print(&[&kl_shampoo, &adamw, &sgd]);
-    println!("stack: {} bytes at most", board::stack::most_used());
     let good = kl_shampoo.correct * 100 >= 90 * TEST as u32;
     let not_behind = kl_shampoo.correct >= adamw.correct;
     if !good {
