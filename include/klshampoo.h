@@ -573,9 +573,9 @@ typedef struct kls_config {
   float lr_scale;
   // For loops with a deadline: floating-point operations of a refresh that a step of a slice (or piece of one) spends at most. The
   // refresh is then made in portions over many steps, by Householder reflections, and takes 2 d^2 + 3 d + 5 elements of state more, d
-  // the longest full dim. kls_optimizer_plan says what a step then takes at most, and how many steps a refresh does. 0 (the default): a
-  // refresh is made in one step. For QR refreshes with KLS_EIGENVALUES_AVERAGE, but not with KLS_ESTIMATOR_FROBENIUS_FACTOR,
-  // KLS_DIRECTION_TRACE_SCALED or factors in 16 bits.
+  // the longest full dim, and d^2 more with factors in 16 bits. kls_optimizer_plan says what a step then takes at most, and how many
+  // steps a refresh does. 0 (the default): a refresh is made in one step. For QR refreshes with KLS_EIGENVALUES_AVERAGE, but not with
+  // KLS_ESTIMATOR_FROBENIUS_FACTOR or KLS_DIRECTION_TRACE_SCALED.
   uint32_t refresh_portion;
   // KLS_FORMAT_*: how Kronecker factors and eigenbases are kept between steps. In 16 bits they take half the memory and a step has the
   // same scratch; arithmetic stays that of f32, as do momentum, eigenvalues and second moments. Default KLS_FORMAT_F32.

@@ -2,7 +2,7 @@
 
 use crate::config::{Graft, Refresh, StepOrder};
 use crate::triangular::upper_times_flops;
-use crate::{Config, Estimator, Format, Layout, Mode, Scalar, portions};
+use crate::{Config, Estimator, Layout, Mode, Scalar, portions};
 
 /// Floating-point operations of products and factorisations; elementwise passes, of order N each, are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl Layout {
                 let rotate_factor = square.saturating_add(triangle);
                 let moves = self.moving_flops(config, k);
                 least = larger(least, larger(moves, portions::largest_unit(d)));
-                most = most.saturating_add(portions::polish_flops(d));
+                most = most.saturating_add(if self.widens() { 0 } else { portions::polish_flops(d) });
                 let turn = match config.refresh.built() {
                     _ if self.is_portioned() => portions::flops(d),
                     Refresh::Qr => {
@@ -122,10 +122,12 @@ impl Layout {
                         eigh(d).saturating_add(times(4, square)).saturating_add(times(2, triangle)).saturating_add(rotate_factor)
                     }
                 };
-                // Two steps of Newton and Schulz, the rotation between two rounded bases, and the factor turned by it.
-                let rounding = match self.parts().factor_format.of_factors() {
-                    Format::Native => 0,
-                    Format::Bf16 | Format::F16 => times(4, square).saturating_add(times(3, triangle)),
+                let rounding = match (self.widens(), self.is_portioned()) {
+                    (false, _) => 0,
+                    // Two steps of Newton and Schulz, and the rotation between two rounded bases.
+                    (true, true) => portions::rounding_flops(d),
+                    // And the factor turned by it, which has been turned by Qhat.
+                    (true, false) => times(4, square).saturating_add(times(3, triangle)),
                 };
                 refresh = refresh.saturating_add(turn).saturating_add(rounding).saturating_add(moves);
             }

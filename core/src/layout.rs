@@ -17,7 +17,7 @@ use crate::shape::{MAX_ORDER, Mode, Shape, ShapeError};
 /// full modes, both in the format in which factors are kept and rounded up to whole elements, and where the method has them (see
 /// [`Parts`]) `lambda_k` of the preconditioned modes, the momentum `M~` (N), the second moment `D` (N), the grafted method's second moment
 /// `v` (N), the native copy of a parameter of 16 bits (N), and, where refreshes are made in portions, what these keep: 2 d^2 + 3 d + 5 of
-/// the longest full mode.
+/// the longest full mode, and d^2 more with factors in 16 bits.
 ///
 /// Tensors without a full mode need no N-sized scratch here: their step is elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl<T: Scalar> State<'_, T> {
 
     /// Whether products have to see bases elsewhere than where they are kept.
     pub fn widens(&self) -> bool {
-        self.layout.parts.factor_format.of_factors() != Format::Native
+        self.layout.widens()
     }
 
     /// Keeps `Q_k`.
@@ -171,7 +171,7 @@ impl Layout {
             }
             k += 1;
         }
-        state = match region_len(if built::PORTIONS && parts.portions { largest } else { 0 }) {
+        state = match region_len(if built::PORTIONS && parts.portions { largest } else { 0 }, parts.factor_format) {
             Some(len) => plus(state, 1, len),
             None => None,
         };
@@ -231,6 +231,11 @@ impl Layout {
         &self.parts
     }
 
+    /// Whether bases and factors are kept in 16 bits.
+    pub(crate) const fn widens(&self) -> bool {
+        !matches!(self.parts.factor_format.of_factors(), Format::Native)
+    }
+
     /// Whether refreshes are made in portions.
     pub(crate) const fn is_portioned(&self) -> bool {
         built::PORTIONS && self.parts.portions
@@ -269,7 +274,7 @@ impl Layout {
 
     /// Elements that refreshes in portions keep.
     fn pending_len(&self) -> usize {
-        if self.is_portioned() { region_len(self.largest_full_dim).unwrap_or(0) } else { 0 }
+        if self.is_portioned() { region_len(self.largest_full_dim, self.parts.factor_format).unwrap_or(0) } else { 0 }
     }
 
     /// `Q_k` in a slice's state.

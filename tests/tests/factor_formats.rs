@@ -542,6 +542,92 @@ fn rounding_depends_on_the_place_alone() {
     }
 }
 
+/// Steps with refreshes in portions, and what a slice has of a factor after each; `resumed` saves and loads after each.
+fn in_portions(factor_format: Format, portion: u32, steps: usize, resumed: bool) -> (Updates, Vec<Vec<f32>>, Vec<u32>) {
+    let graded = Graded::new([6, 9], 1e3, 0.0);
+    let config = Config { factor_format, refresh_portion: portion, refresh_period: 80, ..Config::<f32>::kl_shampoo() };
+    let mut core = F32::new(&config, &graded.dims, &[None, None]);
+    let (mut gradients, mut updates, mut factors, mut stages) = (graded.clone(), vec![], vec![], vec![]);
+    for _ in 0..steps {
+        let mut p = vec![0f32; 54];
+        core.step(&mut p, &gradients.next(), 1.0);
+        updates.push(p);
+        factors.push([0, 1].map(|k| core.read(StatePart::Factor(k))).concat());
+        // What portions keep is the last part, and its first number says where they stand.
+        let squares = if factor_format == Format::Native { 2 } else { 3 };
+        stages.push(core.state[core.state.len() - (squares * 81 + 3 * 9 + 5)] as u32);
+        if resumed {
+            let view = core.view().0;
+            let mut bytes = vec![0; view.save_len() as usize];
+            view.save(&mut bytes.as_mut_slice()).unwrap();
+            core = F32::new(&config, &graded.dims, &[None, None]);
+            core.view().0.load(&mut bytes.as_slice()).unwrap();
+        }
+    }
+    (Updates { core, updates }, factors, stages)
+}
+
+/// Both savings at once: a refresh in portions of bases and factors in 16 bits.
+#[test]
+fn refreshes_in_portions() {
+    for portion in [500, 4000, u32::MAX] {
+        let (reference, reference_factors, _) = in_portions(Format::Native, portion, 400, false);
+        for (format, most) in [(Format::Bf16, 5e-3), (Format::F16, 1e-3)] {
+            let (own, factors, stages) = in_portions(format, portion, 400, false);
+            let what = format!("{format:?}, portion {portion}");
+            let [header, expected] = [&own, &reference].map(|run| run.core.headers[0]);
+            assert_eq!((header.refresh_failures, expected.refresh_failures), (0, 0));
+            assert!(header.refreshes >= 6 && header.refreshes.abs_diff(expected.refreshes) <= 2, "{what}: {header:?}");
+            if portion == 500 {
+                let all: std::collections::BTreeSet<u32> = stages.iter().copied().collect();
+                assert!(all.into_iter().eq([0, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14]));
+            }
+            // Bases are turned a few steps later, and eigenvalues are seen in them; but what is read of a factor in the parameter's
+            // coordinates is near that of `f32` in every stage, and so are updates before the next refresh.
+            let (smallest, _) = cosines(&own, &reference, 390);
+            let factor = factors.iter().zip(&reference_factors).map(|(a, b)| compare(a, b).0).skip(1).fold(1.0, f64::min);
+            println!("{what}: 1 - cosine {:.1e} of updates, {:.1e} of factors", 1.0 - smallest, 1.0 - factor);
+            let (most, most_of_factor) = if portion == u32::MAX { (most, most) } else { (5e-3, 0.02) };
+            assert!(1.0 - smallest < most && 1.0 - factor < most_of_factor, "{what}");
+            assert!(orthogonality_error(&mut own.core.clone()) < 2.0 * unit(format), "{what}");
+            let (resumed, _, _) = in_portions(format, portion, 400, true);
+            assert_eq!((bits(&resumed.core.state), &resumed.updates), (bits(&own.core.state), &own.updates), "{what}");
+        }
+    }
+}
+
+/// What is predicted of them is what they take, in operations, steps and memory.
+#[test]
+fn predictions_of_portions() {
+    for format in HALVES {
+        let config = Config { factor_format: format, refresh_portion: 6000, refresh_period: 200, ..Config::<f32>::kl_shampoo() };
+        for dims in [[16, 32], [7, 5]] {
+            let graded = Graded::new(dims, 1e2, 1e-3);
+            let needs = spec(&dims).needs(&config).unwrap();
+            let uncut = spec(&dims).needs(&Config { refresh_portion: 0, ..config }).unwrap();
+            let longest = dims[0].max(dims[1]);
+            assert_eq!(needs.state_len, uncut.state_len + 3 * longest * longest + 3 * longest + 5);
+            assert_eq!((needs.scratch_len, needs.cost.step), (uncut.scratch_len, uncut.cost.step));
+            let mut core = F32::table(&[config], &[spec(&dims)]);
+            let (mut gradients, mut p, mut sum, mut last) = (graded.clone(), vec![0f32; dims[0] * dims[1]], 0, 0);
+            for t in 1..=399 {
+                let grad = gradients.next();
+                let before = core.headers[0].refreshes;
+                let (mut optimizer, scratch, linalg) = core.view();
+                let report = optimizer.step_tensor(0, &mut p, &grad, 0.01, scratch, linalg).unwrap();
+                assert!(report.portion_flops <= needs.cost.refresh_step);
+                sum += report.portion_flops;
+                if core.headers[0].refreshes > before {
+                    last = t;
+                }
+            }
+            assert_eq!(core.headers[0].refreshes, 2);
+            assert_eq!(sum, needs.cost.refresh, "{dims:?}");
+            assert_eq!(last, 200 + spec(&dims).layout(&config).unwrap().refresh_steps(&config), "{dims:?}");
+        }
+    }
+}
+
 /// Diagnostics read what is kept.
 #[test]
 fn diagnostics_see_the_kept_numbers() {

@@ -634,8 +634,19 @@ fn a_failure_gives_the_mode_up() {
 #[test]
 fn what_contradicts_itself_is_no_refresh() {
     let config = in_portions(f32::kl_shampoo(), 300, 40);
-    let in_factorisation: Vec<(usize, f32)> =
-        vec![(0, 77.0), (0, 2.5), (0, -1.0), (0, f32::NAN), (1, 2.0), (1, 1e9), (2, 9.0), (2, f32::INFINITY), (3, 2.0)];
+    let in_factorisation: Vec<(usize, f32)> = vec![
+        (0, 77.0),
+        (0, 10.0),
+        (0, 14.0),
+        (0, 2.5),
+        (0, -1.0),
+        (0, f32::NAN),
+        (1, 2.0),
+        (1, 1e9),
+        (2, 9.0),
+        (2, f32::INFINITY),
+        (3, 2.0),
+    ];
     let in_rotation = [1.5, -0.5, f32::NAN, f32::INFINITY].map(|kept| (4, kept));
     for (at, value) in in_factorisation.into_iter().chain(in_rotation) {
         let mut core = one::<f32, Portable>(&config, &[6, 9]);

@@ -24,7 +24,8 @@ pub enum PartKind {
     GraftMoment,
     /// The native copy of a parameter of 16 bits, one number per element.
     Master,
-    /// What a refresh in portions keeps from one step to the next: 2 d^2 + 3 d + 5 numbers of the longest full mode's length d.
+    /// What a refresh in portions keeps from one step to the next: 2 d^2 + 3 d + 5 numbers of the longest full mode's length d, and d^2 more where
+    /// bases are kept in 16 bits.
     Pending,
     /// [`Self::Basis`] in bf16.
     BasisBf16,

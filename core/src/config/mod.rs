@@ -195,7 +195,8 @@ pub struct Parts {
     pub factor_format: Format,
     /// Scratch: the gradient of loss and penalty.
     pub(crate) penalised: bool,
-    /// What a refresh in portions keeps from one step to the next: 2 d^2 + 3 d + 5 of the longest full mode.
+    /// What a refresh in portions keeps from one step to the next: 2 d^2 + 3 d + 5 of the longest full mode, and
+    /// d^2 more with factors in 16 bits.
     pub portions: bool,
 }
 
@@ -260,7 +261,6 @@ impl<T: Scalar> Config<T> {
             && self.eigenvalues == Eigenvalues::Average
             && self.estimator != Estimator::FrobeniusFactor
             && self.direction != Direction::TraceScaled
-            && self.factor_format == Format::Native
     }
 
     /// The mode that `Auto` stands for: `Full` up to `max_dim`, `Diagonal` beyond, `Identity` without factors.

@@ -15,6 +15,9 @@
 //! polish      Q_k (3 I - Q_k^T Q_k) / 2                              /
 //! ```
 //!
+//! Where bases are kept in 16 bits, each new one is polished and rounded before it is ready, and what turns moments and factor is not `Qhat`
+//! but the rotation that leads from the old rounded one to it, polished too: two more Gram matrices and three more products.
+//!
 //! The factorisation has the bits of the portable backend's: it is the same code. Everything that moves the parameters, which is basis,
 //! moments and eigenvalues, is turned in one step, as a refresh does that is not cut. Only the factor comes later, which nothing reads
 //! before the next snapshot; by the linearity of its average that makes no difference but rounding. Turning it in the same step would
@@ -27,7 +30,7 @@ mod schedule;
 mod work;
 
 pub(crate) use progress::{has_factor_aside, is_under_way, region_len};
-pub(crate) use schedule::{flops, largest_unit, polish_flops};
+pub(crate) use schedule::{flops, largest_unit, polish_flops, rounding_flops};
 pub(crate) use work::{cancel, unpack_factor};
 
 use progress::{Progress, Region, Stage};
@@ -39,6 +42,7 @@ use crate::config::StepOrder;
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, MatRef};
 use crate::refresh::{move_along, polishes};
+use crate::shape::MAX_ORDER;
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
 
@@ -47,12 +51,12 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// turned in later portions.
     pub(crate) fn turn(&mut self) {
         let shape = self.layout.shape();
-        let progress = Progress::read(self.state.pending, shape);
+        let progress = Progress::read(self.state.pending, self.layout);
         if progress.stage != Stage::Ready || !self.has_turn {
             return;
         }
         let (k, d) = (progress.mode, shape.dim(progress.mode));
-        let region = Region::split(self.state.pending, d);
+        let region = Region::split(self.layout, self.state.pending, d);
         let scratch = &mut self.scratch;
         let estimate_first = self.config.step_order.built() == StepOrder::EstimateFirst;
         let (momentum, gradient): (&[T], &[T]) = (scratch.momentum, if estimate_first { scratch.gradient } else { &[] });
@@ -69,7 +73,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
 
     /// The portion of this step, when everything else of it has been written.
     pub(crate) fn make_portion(&mut self) {
-        let mut progress = Progress::read(self.state.pending, self.layout.shape());
+        let mut progress = Progress::read(self.state.pending, self.layout);
         if progress.stage.has_factor_aside() {
             progress.kept = self.config.beta2 * progress.kept;
         }
@@ -139,9 +143,26 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
                 progress.advance_to(Stage::Form);
             }
             Stage::Form => progress.advance_to(Stage::Basis),
-            Stage::Basis if self.work(k).basis_is_finite() => progress.advance_to(Stage::Ready),
-            Stage::Basis => self.give_up(progress),
+            Stage::Basis if self.layout.widens() => progress.advance_to(Stage::RoundGram),
+            Stage::RoundGram => {
+                self.work(k).start_polishing();
+                progress.advance_to(Stage::Round);
+            }
+            Stage::Round => progress.advance_to(Stage::Relate),
+            Stage::Relate => progress.advance_to(Stage::RelateGram),
+            Stage::RelateGram => {
+                self.work(k).start_polishing();
+                progress.advance_to(Stage::RelatePolish);
+            }
+            Stage::Basis | Stage::RelatePolish if self.work(k).basis_is_finite() => progress.advance_to(Stage::Ready),
+            Stage::Basis | Stage::RelatePolish => self.give_up(progress),
             Stage::Rotate => progress.advance_to(Stage::Add),
+            Stage::Add if self.layout.widens() => {
+                // Rounded apart from the average of this step.
+                let rounder = self.rounder.of_part(MAX_ORDER + k);
+                self.work(k).add_factor(progress.kept, rounder);
+                progress.next_mode(shape);
+            }
             Stage::Add if polishes(self.header.refreshes.saturating_sub(1), shape) => progress.advance_to(Stage::Gram),
             Stage::Gram => {
                 self.work(k).start_polishing();
@@ -167,7 +188,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let Scratch { square, .. } = &mut self.scratch;
         Work {
             d,
-            region: Region::split(self.state.pending, d),
+            region: Region::split(self.layout, self.state.pending, d),
+            format: self.layout.parts().factor_format,
             basis: self.state.kept_basis[k],
             factor: self.state.kept_factor[k],
             temporary: &mut square[..d * d],

@@ -1,7 +1,7 @@
 //! How far a refresh in portions has come, and where it keeps what it has: a region of the slice's state.
 
 use crate::shape::{MAX_ORDER, Shape};
-use crate::{Layout, Scalar};
+use crate::{Format, Layout, Scalar};
 
 /// What is done to a mode's factor and basis, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,20 @@ pub(super) enum Stage {
     Gram,
     /// The basis, brought back to orthogonality.
     Polish,
+    /// Where bases are kept in 16 bits: the products of the new basis' columns.
+    RoundGram,
+    /// It is brought to orthogonality and rounded.
+    Round,
+    /// The rotation that leads from the old basis to it.
+    Relate,
+    /// The products of the rotation's columns.
+    RelateGram,
+    /// And the rotation brought to orthogonality.
+    RelatePolish,
 }
 
 impl Stage {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 15] = [
         Self::Idle,
         Self::Snapshot,
         Self::Reflect,
@@ -40,6 +50,11 @@ impl Stage {
         Self::Add,
         Self::Gram,
         Self::Polish,
+        Self::RoundGram,
+        Self::Round,
+        Self::Relate,
+        Self::RelateGram,
+        Self::RelatePolish,
     ];
 
     /// Whether the factor of the state lacks what was averaged before basis and moments were turned.
@@ -48,16 +63,24 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// Whether there is such a stage only where bases are kept in 16 bits.
+    fn rounds(self) -> bool {
+        matches!(self, Self::RoundGram | Self::Round | Self::Relate | Self::RelateGram | Self::RelatePolish)
+    }
+}
+
 /// Numbers that [`Progress`] is kept in.
 const PROGRESS_LEN: usize = 5;
 
-/// Elements of the region of a slice whose longest full mode is `d`; 0 for none.
-pub(crate) const fn region_len(d: usize) -> Option<usize> {
+/// Elements of the region of a slice whose longest full mode is `d`; 0 for none. It has a square more where bases are kept in 16 bits.
+pub(crate) const fn region_len(d: usize, format: Format) -> Option<usize> {
     if d == 0 {
         return Some(0);
     }
+    let squares = if matches!(format.of_factors(), Format::Native) { 2 } else { 3 };
     match d.checked_mul(d) {
-        Some(square) => match (square.checked_mul(2), d.checked_mul(3)) {
+        Some(square) => match (square.checked_mul(squares), d.checked_mul(3)) {
             (Some(squares), Some(tables)) => match squares.checked_add(tables) {
                 Some(len) => len.checked_add(PROGRESS_LEN),
                 None => None,
@@ -81,15 +104,18 @@ pub(super) struct Region<'a, T> {
     pub square: &'a mut [T],
     /// d x d: `Qhat^T`; the polished basis.
     pub rotation: &'a mut [T],
+    /// d x d, or nothing where bases are kept as they are: the products of columns; the old factor in the new basis.
+    pub spare: &'a mut [T],
 }
 
 impl<'a, T> Region<'a, T> {
-    pub(super) fn split(region: &'a mut [T], d: usize) -> Self {
+    pub(super) fn split(layout: &Layout, region: &'a mut [T], d: usize) -> Self {
         let (diagonal, rest) = region[PROGRESS_LEN..].split_at_mut(d);
         let (taus, rest) = rest.split_at_mut(d);
         let (signs, rest) = rest.split_at_mut(d);
         let (square, rest) = rest.split_at_mut(d * d);
-        Self { diagonal, taus, signs, square, rotation: &mut rest[..d * d] }
+        let (rotation, rest) = rest.split_at_mut(d * d);
+        Self { diagonal, taus, signs, square, rotation, spare: &mut rest[..if layout.widens() { d * d } else { 0 }] }
     }
 
     /// The two squares, to read.
@@ -117,12 +143,13 @@ impl<T: Scalar> Progress<T> {
     const NONE: Self = Self { stage: Stage::Idle, mode: 0, unit: 0, queued: false, kept: T::ZERO };
 
     /// From the start of a region. What no step can have written counts as nothing.
-    pub(super) fn read(region: &[T], shape: &Shape) -> Self {
+    pub(super) fn read(region: &[T], layout: &Layout) -> Self {
+        let shape = layout.shape();
         let Some(&[stage, mode, unit, queued, kept]) = region.first_chunk::<PROGRESS_LEN>() else { return Self::NONE };
         // Whole numbers, exact in either type.
         let whole = |x: T| Some(x.to_f32() as usize).filter(|&n| T::from_usize(n) == x);
         let parsed = (|| {
-            let stage = *Stage::ALL.get(whole(stage)?)?;
+            let stage = *Stage::ALL.get(whole(stage)?).filter(|stage| layout.widens() || !stage.rounds())?;
             let mode = whole(mode).filter(|&k| k < MAX_ORDER && (stage == Stage::Idle || shape.is_full(k)))?;
             let unit = whole(unit).filter(|&unit| unit == 0 || unit < stage.units(shape.dim(mode)))?;
             let queued = whole(queued).filter(|&queued| queued <= 1)? == 1;
@@ -165,12 +192,12 @@ impl<T: Scalar> Progress<T> {
 /// Whether a refresh is under way in a piece's state, or waits for that.
 pub(crate) fn is_under_way<T: Scalar>(layout: &Layout, state: &[T]) -> bool {
     layout.is_portioned() && {
-        let progress = Progress::read(&state[layout.regions().pending], layout.shape());
+        let progress = Progress::read(&state[layout.regions().pending], layout);
         progress.stage != Stage::Idle || progress.queued
     }
 }
 
 /// Whether a factor has been taken out of the state in part.
 pub(crate) fn has_factor_aside<T: Scalar>(layout: &Layout, pending: &[T]) -> bool {
-    layout.is_portioned() && Progress::read(pending, layout.shape()).stage.has_factor_aside()
+    layout.is_portioned() && Progress::read(pending, layout).stage.has_factor_aside()
 }

@@ -10,6 +10,7 @@ impl Stage {
         match self {
             Self::Idle | Self::Snapshot | Self::Ready => 0,
             Self::Reflect | Self::Form | Self::Basis | Self::Rotate | Self::Add | Self::Gram | Self::Polish => d,
+            Self::RoundGram | Self::Round | Self::Relate | Self::RelateGram | Self::RelatePolish => d,
         }
     }
 
@@ -21,9 +22,9 @@ impl Stage {
             // A reflection of the columns that are left, the reflected one counted as one of them.
             Self::Reflect => 4 * (d - unit) * (d - unit),
             Self::Form => 4 * (unit + 1) * (unit + 1),
-            Self::Basis | Self::Rotate | Self::Polish => 2 * d * d,
+            Self::Basis | Self::Rotate | Self::Polish | Self::Round | Self::Relate | Self::RelatePolish => 2 * d * d,
             // A row of a triangle.
-            Self::Add | Self::Gram => 2 * d * (unit + 1),
+            Self::Add | Self::Gram | Self::RoundGram | Self::RelateGram => 2 * d * (unit + 1),
         }
     }
 }
@@ -78,6 +79,11 @@ pub(crate) const fn flops(d: u64) -> u64 {
     4 * d * (d + 1) * (2 * d + 1) / 3 + 4 * d * d * d + d * d * (d + 1)
 }
 
+/// Of the stages that there are only with bases in 16 bits.
+pub(crate) const fn rounding_flops(d: u64) -> u64 {
+    if d > MAX_LENGTH { u64::MAX } else { 6 * d * d * d + 2 * d * d * (d + 1) }
+}
+
 /// Of the polish of a basis.
 pub(crate) const fn polish_flops(d: u64) -> u64 {
     if d > MAX_LENGTH { u64::MAX } else { 2 * d * d * d + d * d * (d + 1) }
@@ -130,6 +136,13 @@ impl Layout {
                 course.run(portion, Stage::Reflect, d);
                 course.run(portion, Stage::Form, d);
                 course.run(portion, Stage::Basis, d);
+                if self.widens() {
+                    course.run(portion, Stage::RoundGram, d);
+                    course.run(portion, Stage::Round, d);
+                    course.run(portion, Stage::Relate, d);
+                    course.run(portion, Stage::RelateGram, d);
+                    course.run(portion, Stage::RelatePolish, d);
+                }
                 course.step(portion);
                 course.budget.spend(self.moving_flops(config, k));
                 left -= 1;
@@ -155,8 +168,13 @@ mod tests {
             let refresh = [Stage::Reflect, Stage::Form, Stage::Basis, Stage::Rotate, Stage::Add];
             assert_eq!(refresh.map(sum).iter().sum::<u64>(), flops(d as u64));
             assert_eq!(sum(Stage::Gram) + sum(Stage::Polish), polish_flops(d as u64));
-            let largest =
-                refresh.into_iter().chain([Stage::Gram, Stage::Polish]).flat_map(|stage| (0..d).map(move |unit| stage.flops(d, unit)));
+            let rounding = [Stage::RoundGram, Stage::Round, Stage::Relate, Stage::RelateGram, Stage::RelatePolish];
+            assert_eq!(rounding.map(sum).iter().sum::<u64>(), rounding_flops(d as u64));
+            let largest = refresh
+                .into_iter()
+                .chain(rounding)
+                .chain([Stage::Gram, Stage::Polish])
+                .flat_map(|stage| (0..d).map(move |unit| stage.flops(d, unit)));
             assert_eq!(largest.max(), Some(largest_unit(d as u64)));
         }
         assert!(flops(MAX_LENGTH) / 7 > MAX_LENGTH.pow(3), "no overflow");

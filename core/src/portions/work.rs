@@ -3,10 +3,11 @@
 use core::ops::Range;
 
 use super::progress::{Progress, Region, Stage, has_factor_aside};
+use crate::format::Rounder;
 use crate::linalg::{LinAlgError, MatMut, MatRef, Reflections, matmul};
 use crate::refresh::rank;
-use crate::resident::Factor;
-use crate::{Layout, Scalar, eigenvectors, packed};
+use crate::resident::{Basis, Factor, FactorMut, round_basis};
+use crate::{Format, Layout, Scalar, eigenvectors, packed};
 
 /// Rows of a triangle that are made at once: those of a register tile.
 const GROUP: usize = 4;
@@ -15,8 +16,9 @@ const GROUP: usize = 4;
 pub(super) struct Work<'a, T> {
     pub d: usize,
     pub region: Region<'a, T>,
+    /// How the two that follow are kept.
+    pub format: Format,
     pub basis: &'a mut [T],
-    /// The packed triangle.
     pub factor: &'a mut [T],
     /// d x d. For a snapshot it comes in with both triangles of the factor.
     pub temporary: &'a mut [T],
@@ -39,9 +41,9 @@ impl<T: Scalar> Work<'_, T> {
 
     /// Some units of a stage, when the average has `kept` so much of a factor that was taken aside.
     pub(super) fn make(&mut self, stage: Stage, units: Range<usize>, kept: T) {
-        let Self { d, region, basis, factor, temporary } = self;
-        let Region { taus, signs, square, rotation, .. } = region;
-        let (d, basis) = (*d, &**basis);
+        let Self { d, region, format, basis, factor, temporary } = self;
+        let Region { taus, signs, square, rotation, spare, .. } = region;
+        let (d, basis) = (*d, Basis { format: *format, words: basis });
         match stage {
             Stage::Idle | Stage::Snapshot | Stage::Ready => {}
             Stage::Reflect => {
@@ -52,19 +54,31 @@ impl<T: Scalar> Work<'_, T> {
                 let reflections = Reflections::of(square, taus, signs);
                 units.for_each(|unit| reflections.form(d - 1 - unit, rotation));
             }
-            Stage::Basis => multiply(d, units, basis, MatRef::row_major(rotation, d, d).t(), square),
-            Stage::Rotate => rotate(d, units, rotation, square, temporary),
+            Stage::Basis => multiply(d, units, basis.dense(temporary), MatRef::row_major(rotation, d, d).t(), square),
+            Stage::Rotate => multiply_in_place(d, units, square, MatRef::row_major(rotation, d, d).t(), temporary),
             Stage::Add => {
                 let (rotation, square) = (MatRef::row_major(rotation, d, d), MatRef::row_major(square, d, d));
-                lower_rows(units, rotation, square, temporary, &mut |i, row| {
-                    factor[i * (i + 1) / 2..].iter_mut().zip(row).for_each(|(s, &x)| *s += kept * x);
+                lower_rows(units, rotation, square, temporary, &mut |i, row| match &mut **spare {
+                    [] => factor[i * (i + 1) / 2..].iter_mut().zip(row).for_each(|(s, &x)| *s += kept * x),
+                    // An element in 16 bits is kept in relation to others: all of them are added at once.
+                    spare => spare[i * d..][..=i].copy_from_slice(row),
                 });
             }
-            Stage::Gram => {
-                let basis = MatRef::row_major(basis, d, d);
-                lower_rows(units, basis.t(), basis, temporary, &mut |i, row| square[i * d..][..=i].copy_from_slice(row));
+            Stage::Gram => gram_rows(d, units, basis.words, temporary, square),
+            Stage::Polish => multiply(d, units, basis.words, MatRef::row_major(square, d, d), rotation),
+            Stage::RoundGram => gram_rows(d, units, square, temporary, spare),
+            Stage::Round => {
+                multiply_in_place(d, units.clone(), square, MatRef::row_major(spare, d, d), temporary);
+                round_basis(*format, &mut square[units.start * d..units.end * d]);
             }
-            Stage::Polish => multiply(d, units, basis, MatRef::row_major(square, d, d), rotation),
+            Stage::Relate => {
+                // The transpose of what leads from the old basis to the new one.
+                let (new, old) = (MatRef::row_major(square, d, d).t(), MatRef::row_major(basis.dense(temporary), d, d));
+                let out = MatMut::row_major(&mut rotation[units.start * d..units.end * d], units.len(), d);
+                matmul(out, false, new.part(units, 0..d), old);
+            }
+            Stage::RelateGram => gram_rows(d, units, rotation, temporary, spare),
+            Stage::RelatePolish => multiply_in_place(d, units, rotation, MatRef::row_major(spare, d, d), temporary),
         }
     }
 
@@ -74,21 +88,31 @@ impl<T: Scalar> Work<'_, T> {
         Reflections::of(square, taus, signs).start(rotation);
     }
 
-    /// Whether the new basis is one.
+    /// Whether the new basis is one, and what leads to it.
     pub(super) fn basis_is_finite(&self) -> bool {
-        self.region.square.iter().all(|x| x.is_finite_bits())
+        let Region { square, rotation, .. } = &self.region;
+        square.iter().chain(&**rotation).all(|x| x.is_finite_bits())
     }
 
     /// Leaves the factor's place to what is averaged from now on.
     pub(super) fn take_factor_aside(&mut self) {
-        packed::unpack(self.factor, self.region.square, self.d);
+        Factor { format: self.format, words: &*self.factor, d: self.d }.unpack(self.region.square);
         self.factor.fill(T::ZERO);
     }
 
-    /// After the products of the basis' columns.
+    /// Of a factor in 16 bits: adds to it what the average has `kept` of the one that was taken aside, which has been turned.
+    pub(super) fn add_factor(&mut self, kept: T, rounder: Rounder) {
+        let Self { d, format, factor, temporary, .. } = self;
+        Factor { format: *format, words: factor, d: *d }.unpack(temporary);
+        temporary.iter_mut().zip(&*self.region.spare).for_each(|(s, &x)| *s += kept * x);
+        FactorMut { format: *format, words: factor, d: *d }.keep(temporary, rounder);
+    }
+
+    /// After the products of the columns of a basis, or of a rotation, which are then in the spare square if there is one.
     pub(super) fn start_polishing(&mut self) {
-        packed::mirror_up(self.region.square, self.d);
-        eigenvectors::newton_schulz(self.region.square, self.d);
+        let products = if self.region.spare.is_empty() { &mut *self.region.square } else { &mut *self.region.spare };
+        packed::mirror_up(products, self.d);
+        eigenvectors::newton_schulz(products, self.d);
     }
 
     /// A basis that was good before stays if it comes out not finite.
@@ -105,11 +129,17 @@ fn multiply<T: Scalar>(d: usize, rows: Range<usize>, a: &[T], b: MatRef<'_, T>, 
     matmul(MatMut::row_major(&mut out[at.clone()], count, d), false, MatRef::row_major(&a[at], count, d), b);
 }
 
-/// Rows of `x <- x Qhat`, of which `rotation` is the transpose.
-fn rotate<T: Scalar>(d: usize, rows: Range<usize>, rotation: &[T], x: &mut [T], temporary: &mut [T]) {
+/// Rows of `x <- x b`, row-major.
+fn multiply_in_place<T: Scalar>(d: usize, rows: Range<usize>, x: &mut [T], b: MatRef<'_, T>, temporary: &mut [T]) {
     let (count, old, out) = (rows.len(), &mut temporary[..rows.len() * d], &mut x[rows.start * d..rows.end * d]);
     old.copy_from_slice(out);
-    matmul(MatMut::row_major(out, count, d), false, MatRef::row_major(old, count, d), MatRef::row_major(rotation, d, d).t());
+    matmul(MatMut::row_major(out, count, d), false, MatRef::row_major(old, count, d), b);
+}
+
+/// Rows of the lower triangle of `out = x^T x`.
+fn gram_rows<T: Scalar>(d: usize, rows: Range<usize>, x: &[T], temporary: &mut [T], out: &mut [T]) {
+    let x = MatRef::row_major(x, d, d);
+    lower_rows(rows, x.t(), x, temporary, &mut |i, row| out[i * d..][..=i].copy_from_slice(row));
 }
 
 /// Calls `f(i, row)` for rows of the lower triangle of a symmetric product `a b`.
@@ -139,17 +169,19 @@ pub(crate) fn unpack_factor<T: Scalar>(
     if !has_factor_aside(layout, pending) {
         return;
     }
-    let progress = Progress::read(pending, layout.shape());
+    let progress = Progress::read(pending, layout);
     if progress.mode != k {
         return;
     }
     let (aside, rotation) = Region::squares(pending, d);
     let spare = &mut spare[..d * d];
     spare.copy_from_slice(aside);
-    let (to_rotate, to_add) = if progress.stage == Stage::Rotate { (progress.unit..d, 0..d) } else { (d..d, progress.unit..d) };
+    let (to_rotate, added) = if progress.stage == Stage::Rotate { (progress.unit..d, 0) } else { (d..d, progress.unit) };
     for row in to_rotate {
-        rotate(d, row..row + 1, rotation, spare, rows);
+        multiply_in_place(d, row..row + 1, spare, MatRef::row_major(rotation, d, d).t(), rows);
     }
+    // In 16 bits all is added at the end.
+    let to_add = if layout.widens() { 0..d } else { added..d };
     lower_rows(to_add, MatRef::row_major(rotation, d, d), MatRef::row_major(spare, d, d), rows, &mut |i, row| {
         square[i * d..].iter_mut().zip(row).for_each(|(s, &x)| *s += progress.kept * x);
     });
@@ -161,7 +193,7 @@ pub(crate) fn cancel<T: Scalar>(layout: &Layout, pending: &mut [T], k: usize) {
     if !layout.is_portioned() {
         return;
     }
-    let mut progress = Progress::<T>::read(pending, layout.shape());
+    let mut progress = Progress::<T>::read(pending, layout);
     if progress.mode == k && !matches!(progress.stage, Stage::Idle | Stage::Snapshot) {
         progress.next_mode(layout.shape());
         progress.write(pending);
