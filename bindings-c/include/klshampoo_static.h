@@ -62,8 +62,9 @@
 #define KLS_KL_SOAP_STATE_16(m, n) (2 * KLS_ELEMENTS(m, n) + KLS_FACTORS_16(m, n) + (size_t)(m) + (n))
 #define KLS_SOAP_STATE_16(m, n) (2 * KLS_ELEMENTS(m, n) + KLS_FACTORS_16(m, n))
 #define KLS_SHAMPOO_STATE_16(m, n) KLS_KL_SHAMPOO_STATE_16(m, n)
-/* What refreshes in portions (refresh_portion) add to the state of those with factors in f32. */
+/* What refreshes in portions (refresh_portion) add to the state: with factors in f32, and in 16 bits. */
 #define KLS_PORTIONS_STATE(m, n) (2 * KLS_LONGER(m, n) * KLS_LONGER(m, n) + 3 * KLS_LONGER(m, n) + 5)
+#define KLS_PORTIONS_STATE_16(m, n) (KLS_PORTIONS_STATE(m, n) + KLS_LONGER(m, n) * KLS_LONGER(m, n))
 /* Elementwise methods, of `elements` elements in any shape; they have no scratch. */
 #define KLS_ADAMW_STATE(elements) (2 * (size_t)(elements))
 #define KLS_RMSPROP_STATE(elements) ((size_t)(elements))

@@ -47,6 +47,9 @@ const char *test_static_sizes(void) {
                     CHECK(query(all[k].method, m, n, slices, 0, KLS_FORMAT_F32) == KLS_MEMORY_BYTES(1, 1, slices, slices * all[k].state, all[k].scratch));
             const size_t in_portions = KLS_KL_SHAMPOO_STATE(m, n) + KLS_PORTIONS_STATE(m, n);
             CHECK(query(KLS_METHOD_KL_SHAMPOO, m, n, 1, 1, KLS_FORMAT_F32) == KLS_MEMORY_BYTES(1, 1, 1, in_portions, KLS_KL_SHAMPOO_SCRATCH(m, n)));
+            const size_t in_portions_16 = KLS_KL_SHAMPOO_STATE_16(m, n) + KLS_PORTIONS_STATE_16(m, n);
+            CHECK(query(KLS_METHOD_KL_SHAMPOO, m, n, 1, 1, KLS_FORMAT_BF16) ==
+                  KLS_MEMORY_BYTES(1, 1, 1, in_portions_16, KLS_KL_SHAMPOO_SCRATCH(m, n)));
             CHECK(query(KLS_METHOD_SOAP, m, n, 1, 0, KLS_FORMAT_F16) ==
                   KLS_MEMORY_BYTES(1, 1, 1, KLS_SOAP_STATE_16(m, n), KLS_SOAP_SCRATCH(m, n)));
             CHECK(query(KLS_METHOD_KL_SOAP, m, n, 1, 0, KLS_FORMAT_F16) ==
