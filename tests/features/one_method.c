@@ -1,6 +1,6 @@
 /*
- * A program for two builds of the library: one with KL-Shampoo alone (KL_SHAMPOO_ALONE is defined), which answers KLS_ERROR_NOT_BUILT to
- * everything else, and one with everything. Both print the same bits of a training run.
+ * A program for two builds of the library: one with METHOD alone, and one with everything. Both print the same bits of a training run. With
+ * KL-Shampoo alone (KL_SHAMPOO_ALONE is defined) everything else is tried, and answers KLS_ERROR_NOT_BUILT.
  */
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static union {
 
 static kls_config base(void) {
     kls_config config;
-    EXPECT(kls_config_init(&config, sizeof config, KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13), KLS_OK);
+    EXPECT(kls_config_init(&config, sizeof config, METHOD, KLS_CONVENTION_FIGURE13), KLS_OK);
     return config;
 }
 
