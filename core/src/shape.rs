@@ -100,7 +100,13 @@ impl Shape {
 
     /// Treatment of mode `k`; `Identity` beyond the order.
     pub const fn mode(&self, k: usize) -> Mode {
-        if built::PARTIAL || k >= self.order { self.modes[k] } else { Mode::Full }
+        if !built::FACTORS {
+            Mode::Identity
+        } else if built::PARTIAL || k >= self.order {
+            self.modes[k]
+        } else {
+            Mode::Full
+        }
     }
 
     /// Whether this build can step such a tensor.
@@ -130,7 +136,7 @@ impl Shape {
 
     /// Whether a basis turns the tensor: it has a full mode.
     pub(crate) const fn is_turned(&self) -> bool {
-        !built::ELEMENTWISE || self.full_modes() > 0
+        built::FACTORS && (!built::ELEMENTWISE || self.full_modes() > 0)
     }
 
     /// K', the number of full and diagonal modes.

@@ -28,6 +28,8 @@ const SECOND_MOMENT: bool = cfg!(any(feature = "kl-soap", feature = "soap", feat
 const TRACE_SCALED: bool = cfg!(any(feature = "vn-shampoo", feature = "adafactor"));
 const EIGENDECOMPOSITION: bool = cfg!(any(feature = "shampoo", feature = "idealized"));
 
+/// Methods with factors.
+pub(crate) const FACTORS: bool = KL || ONE_SIDED || SHAMPOO || VON_NEUMANN || FROBENIUS;
 /// Tensors that no factor turns.
 pub(crate) const ELEMENTWISE: bool = NONE || cfg!(feature = "adafactor");
 /// Powers of eigenvalues other than 1/2, 1/4 and 1, powers of betas, roots of higher order.

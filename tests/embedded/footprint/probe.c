@@ -40,8 +40,11 @@ static __attribute__((noinline)) void paint(void) {
 }
 
 static __attribute__((noinline)) uint32_t used(void) {
-    const volatile unsigned char *const end = (unsigned char *)__builtin_frame_address(0), *byte = end - STACK - 64;
-    while (*byte != PAINT) byte++; /* What is below the painted part. */
+    const volatile unsigned char *const end = (unsigned char *)__builtin_frame_address(0), *byte = end - STACK;
+    /* Both ends of a frame may differ a little from paint's; if nothing is left of the mark here, there is no telling. */
+    for (int i = 128; i < 256; i++)
+        if (byte[i] != PAINT) return UINT32_MAX;
+    byte += 128;
     while (*byte == PAINT) byte++;
     return (uint32_t)(end - byte);
 }
@@ -59,7 +62,7 @@ static kls_status run(void) {
     const uint64_t dims[2] = {ROWS, COLUMNS};
     float *params[1] = {weights};
     const float *grads[1] = {gradient};
-    uint32_t most_plain = 0, most_refresh = 0;
+    uint32_t most_other = 0, most_refresh = 0; /* The first step is among the others. */
     size_t size, alignment;
     kls_config config;
     kls_tensor tensor;
@@ -90,11 +93,11 @@ static kls_status run(void) {
         status = kls_optimizer_step(optimizer, params, grads, 1, 0.01f);
         step_ends();
         if (status) return status;
-        uint32_t *const most = step % PERIOD == 0 ? &most_refresh : &most_plain;
+        uint32_t *const most = step % PERIOD == 0 ? &most_refresh : &most_other;
         const uint32_t now = used();
         if (now > *most) *most = now;
     }
-    say_number("stack_plain ", most_plain);
+    say_number("stack_other ", most_other);
     say_number("stack_refresh ", most_refresh);
     return KLS_OK;
 }

@@ -1,12 +1,15 @@
 //! The methods.
 
-use klshampoo::Config;
+use klshampoo::{Config, Format};
 
 type Case = (&'static str, Config<f32>);
 
-/// Every named method, and the conventions whose steps differ most.
-pub const CASES: [Case; 24] = [
+/// Every named method, the conventions whose steps differ most, and what else changes what is computed.
+pub const CASES: [Case; 27] = [
     ("KL-Shampoo", Config::<f32>::kl_shampoo()),
+    ("KL-Shampoo, refreshes in portions", Config { refresh_portion: 400, ..Config::<f32>::kl_shampoo() }),
+    ("KL-Shampoo, factors in bf16", Config { factor_format: Format::Bf16, ..Config::<f32>::kl_shampoo() }),
+    ("KL-Shampoo, factors in f16", Config { factor_format: Format::F16, ..Config::<f32>::kl_shampoo() }),
     ("KL-Shampoo, reference", Config::<f32>::kl_shampoo_reference()),
     ("KL-SOAP", Config::<f32>::kl_soap()),
     ("SOAP", Config::<f32>::soap()),

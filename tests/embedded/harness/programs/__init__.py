@@ -1,8 +1,9 @@
 """What is run: a module each, with a function `run` that raises Failure."""
 
-from . import checksum, footprint, library, microbit, train, train_c
+from . import checksum, footprint, host, library, microbit, train, train_c
 
 ALL = {
+    "host": host,
     "train": train,
     "train-c": train_c,
     "microbit": microbit,
