@@ -79,7 +79,7 @@
 #define KLS_PAIRS(count) (((size_t)(count) + 1) / 2)
 #define KLS_FACTORS_16(m, n)                                                                                                                   \
     (KLS_PAIRS(KLS_ELEMENTS(m, m)) + KLS_PAIRS(KLS_ELEMENTS(n, n)) + KLS_PAIRS(KLS_TRIANGLE(m)) + KLS_PAIRS(KLS_TRIANGLE(n)))
-#define KLS_LONGER(m, n) ((m) < (n) ? (size_t)(n) : (size_t)(m))
+#define KLS_LONGER(m, n) ((size_t)(m) < (size_t)(n) ? (size_t)(n) : (size_t)(m))
 #define KLS_FACTOR_SCRATCH(m, n)                                                                                                               \
     (2 * (KLS_ELEMENTS(m, m) + KLS_ELEMENTS(n, n)) + 2 * ((size_t)(m) + (n)) + 2 * KLS_LONGER(m, n) * KLS_LONGER(m, n) + 5 * KLS_LONGER(m, n))
 

@@ -39,12 +39,12 @@ static kls_tensor of(uint32_t order, const uint64_t *dims) {
 
 static const uint64_t shape[2] = {ROWS, COLUMNS};
 
+#ifdef KL_SHAMPOO_ALONE
 static kls_status query(const kls_config *config, const kls_tensor *tensor) {
     size_t size, alignment;
     return kls_optimizer_query(config, 1, tensor, 1, &size, &alignment);
 }
 
-#ifdef KL_SHAMPOO_ALONE
 static void refuse(void) {
     kls_config config;
     for (int method = KLS_METHOD_KL_SHAMPOO + 1; method <= KLS_METHOD_SGD; method++)
