@@ -10,14 +10,15 @@
  * up to a few hundred bytes less.
  * kls_optimizer_init compares with what it really needs: a buffer that is too short is KLS_ERROR_MEMORY_TOO_SHORT, never written beyond its end.
  * All macros are constant expressions for constant arguments, which may be evaluated several times. They are of matrices that are neither
- * cut, merged nor given modes by hand, and whose storage is the default; ask kls_optimizer_query for others.
+ * cut, merged nor given modes by hand, no longer than max_dim and of the default storage, in the configuration that kls_config_init gives, but for
+ * rates and periods; ask kls_optimizer_query for others.
  */
 #ifndef KLSHAMPOO_STATIC_H
 #define KLSHAMPOO_STATIC_H
 
 #include "klshampoo.h"
 
-/* Memory of at least `bytes` bytes, zero (in .bss) and aligned as kls_optimizer_init wants it. */
+/* Memory of `bytes` bytes, zero (in .bss) and aligned as kls_optimizer_init wants it. In C99 it needs a compiler with GNU attributes. */
 #if defined(__cplusplus)
 #define KLS_STATIC_MEMORY(name, bytes) alignas(KLS_MEMORY_ALIGNMENT) static unsigned char name[bytes]
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
@@ -41,10 +42,12 @@
 #define KLS_OPTIMIZER_BYTES KLS_OPTIMIZER_BYTES_32
 #define KLS_GROUP_BYTES KLS_GROUP_BYTES_32
 #define KLS_TENSOR_BYTES KLS_TENSOR_BYTES_32
-#else
+#elif UINTPTR_MAX == 0xffffffffffffffff
 #define KLS_OPTIMIZER_BYTES KLS_OPTIMIZER_BYTES_64
 #define KLS_GROUP_BYTES KLS_GROUP_BYTES_64
 #define KLS_TENSOR_BYTES KLS_TENSOR_BYTES_64
+#else
+#error "klshampoo knows pointers of 32 and of 64 bits"
 #endif
 
 /* State elements of a slice, an m x n matrix, and scratch elements of its step, by method. */
@@ -54,7 +57,7 @@
 #define KLS_KL_SOAP_SCRATCH(m, n) (5 * KLS_ELEMENTS(m, n) + KLS_FACTOR_SCRATCH(m, n))
 #define KLS_SOAP_STATE(m, n) (2 * KLS_ELEMENTS(m, n) + KLS_FACTORS(m, n))
 #define KLS_SOAP_SCRATCH(m, n) KLS_KL_SOAP_SCRATCH(m, n)
-/* Shampoo without a graft, and VN- and F-Shampoo: as KL-Shampoo. */
+/* Shampoo, and VN- and F-Shampoo (but F-Shampoo 1, which has KLS_ELEMENTS(m, n) of scratch more): as KL-Shampoo. */
 #define KLS_SHAMPOO_STATE(m, n) KLS_KL_SHAMPOO_STATE(m, n)
 #define KLS_SHAMPOO_SCRATCH(m, n) KLS_KL_SHAMPOO_SCRATCH(m, n)
 /* The same with factors and bases in 16 bits (factor_format); the scratch does not change. */
@@ -76,7 +79,7 @@
 #define KLS_PAIRS(count) (((size_t)(count) + 1) / 2)
 #define KLS_FACTORS_16(m, n)                                                                                                                   \
     (KLS_PAIRS(KLS_ELEMENTS(m, m)) + KLS_PAIRS(KLS_ELEMENTS(n, n)) + KLS_PAIRS(KLS_TRIANGLE(m)) + KLS_PAIRS(KLS_TRIANGLE(n)))
-#define KLS_LONGER(m, n) ((m) < (n) ? (size_t)(n) : (size_t)(m))
+#define KLS_LONGER(m, n) ((size_t)(m) < (size_t)(n) ? (size_t)(n) : (size_t)(m))
 #define KLS_FACTOR_SCRATCH(m, n)                                                                                                               \
     (2 * (KLS_ELEMENTS(m, m) + KLS_ELEMENTS(n, n)) + 2 * ((size_t)(m) + (n)) + 2 * KLS_LONGER(m, n) * KLS_LONGER(m, n) + 5 * KLS_LONGER(m, n))
 

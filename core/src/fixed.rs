@@ -156,6 +156,7 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
     }
 
     /// See [`Optimizer::with_refresh_budget`]; `None` for no budget.
+    #[cfg(feature = "refresh-budget")]
     pub fn set_refresh_budget(&mut self, flops: Option<NonZeroU64>) {
         self.refresh_budget = flops;
     }
@@ -163,11 +164,7 @@ impl<T: Scalar, L: LinAlg<T>, const GROUPS: usize, const TENSORS: usize, const S
     /// The view, the scratch and the backend: for [`Optimizer::jobs`], which take what [`Self::step`] does not, such as other formats.
     pub fn parts(&mut self) -> (Optimizer<'_, T>, &mut [T], &mut L) {
         let Self { groups, tensors, headers, state, scratch, linalg, refresh_budget, .. } = self;
-        (
-            Optimizer::over(groups, tensors, headers, state).with_refresh_budget(refresh_budget.map_or(u64::MAX, NonZeroU64::get)),
-            scratch,
-            linalg,
-        )
+        (Optimizer::over(groups, tensors, headers, state).bounded(refresh_budget.map_or(u64::MAX, NonZeroU64::get)), scratch, linalg)
     }
 
     /// See [`Optimizer::step`].

@@ -109,8 +109,13 @@ impl<'a, T: Scalar> Optimizer<'a, T> {
     /// refresh: what would go beyond waits for the next step, the longest waiting first. `u64::MAX` is no budget. A slice's first step,
     /// which sets its basis, is not bounded. The budget is that of a call: of a step of the whole table, or of one tensor. A refresh that is
     /// made in portions waits from one to the next, each taken for the most that it may be.
+    #[cfg(feature = "refresh-budget")]
     #[must_use]
-    pub fn with_refresh_budget(mut self, flops: u64) -> Self {
+    pub fn with_refresh_budget(self, flops: u64) -> Self {
+        self.bounded(flops)
+    }
+
+    pub(crate) fn bounded(mut self, flops: u64) -> Self {
         self.refresh_budget = flops;
         self
     }

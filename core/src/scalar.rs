@@ -96,7 +96,7 @@ pub trait Scalar:
 }
 
 macro_rules! scalar {
-    ($t:ty, $bits:ty, $mantissa:expr, $bias:expr, $exp_mask:expr, $limit:expr, $element:expr, $sqrt:path, $pow:path, $ln:path, $exp:path) => {
+    ($t:ty, $bits:ty, $mantissa:expr, $bias:expr, $exp_mask:expr, $limit:expr, $element:expr, $widen:path, $sqrt:path, $pow:path, $ln:path, $exp:path) => {
         impl Scalar for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -152,7 +152,7 @@ macro_rules! scalar {
             }
             #[inline]
             fn as_f64(self) -> f64 {
-                f64::from(self)
+                $widen(self)
             }
             #[inline]
             fn bits(self) -> u64 {
@@ -166,5 +166,37 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, u32, 23, 127, 0xff, 120, 1, klshampoo_sqrt::sqrtf, libm::powf, libm::logf, libm::expf);
-scalar!(f64, u64, 52, 1023, 0x7ff, 960, 2, libm::sqrt, libm::pow, libm::log, libm::exp);
+scalar!(f32, u32, 23, 127, 0xff, 120, 1, widened, klshampoo_sqrt::sqrtf, libm::powf, libm::logf, libm::expf);
+scalar!(f64, u64, 52, 1023, 0x7ff, 960, 2, core::convert::identity, libm::sqrt, libm::pow, libm::log, libm::exp);
+
+/// `f64::from` in integers. Processors without double precision call a routine for it, and a checkpoint's hyper-parameters are all that
+/// would bring one into a firmware.
+fn widened(x: f32) -> f64 {
+    let (bits, fraction) = (x.to_bits(), x.to_bits() & 0x7f_ffff);
+    let magnitude = match (bits >> 23 & 0xff, fraction) {
+        (0, 0) => 0,
+        (0, _) => {
+            let shift = fraction.leading_zeros() - 8;
+            u64::from(897 - shift) << 52 | u64::from(fraction << shift & 0x7f_ffff) << 29
+        }
+        (0xff, _) => 0x7ff << 52 | u64::from(fraction) << 29,
+        (exponent, _) => u64::from(exponent + 896) << 52 | u64::from(fraction) << 29,
+    };
+    f64::from_bits(u64::from(bits >> 31) << 63 | magnitude)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn widened_is_the_same_number() {
+        let spread = (0..1u32 << 16).map(|i| i.wrapping_mul(0x9e37_79b9)).chain((0..24).map(|i| 1u32 << i)).chain([
+            0,
+            0x8000_0000,
+            0x7f80_0000,
+            0xff80_0000,
+        ]);
+        for x in spread.map(f32::from_bits).filter(|x| !x.is_nan()) {
+            assert_eq!(super::widened(x).to_bits(), f64::from(x).to_bits(), "{x:e}");
+        }
+    }
+}

@@ -178,7 +178,7 @@ pub(crate) fn step<'s, T: Scalar, L: LinAlg<T>>(
     match result {
         Ok(()) => (**header, *portion_flops) = (step.header, step.portion_flops),
         // The start had been written already; a slice that has not started has no basis, and all its averages are zero. The master
-        // weights, the last part, may have moved by weight decay.
+        // weights may have moved by weight decay; no refresh in portions, which is kept behind them, has begun.
         Err(_) if starting => state[..layout.master().start].fill(T::ZERO),
         Err(_) => {}
     }

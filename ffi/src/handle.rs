@@ -258,8 +258,11 @@ impl kls_optimizer {
                 self.array(p.scratch, p.scratch_len),
             )
         };
+        let view = Optimizer::new(groups, tensors, headers, state).map_err(from_table)?;
+        #[cfg(feature = "refresh-budget")]
+        let view = view.with_refresh_budget(self.refresh_budget);
         Ok(Parts {
-            view: Optimizer::new(groups, tensors, headers, state).map_err(from_table)?.with_refresh_budget(self.refresh_budget),
+            view,
             scratch,
             portable: Portable,
             met: &mut self.met,

@@ -1,6 +1,6 @@
 //! The named methods and conventions, and `kls_config_init`, which fills a configuration with them.
 
-use klshampoo::{Config, Convention};
+use klshampoo::{Config, ConfigError, Convention};
 
 use crate::config::kls_config;
 use crate::config_v0_1::ConfigV01;
@@ -115,7 +115,12 @@ pub unsafe extern "C" fn kls_config_init(config: *mut kls_config, struct_size: u
             KLS_CONVENTION_REFERENCE_KL..=KLS_CONVENTION_REFERENCE_META => return Err(KLS_ERROR_NOT_BUILT).of_field("convention"),
             _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("convention"),
         };
-        let value = kls_config::from_core(&if cfg!(feature = "conventions") { preset.in_convention(convention) } else { preset });
+        let preset = if cfg!(feature = "conventions") { preset.in_convention(convention) } else { preset };
+        // A method that needs another feature besides its own.
+        if preset.validate() == Err(ConfigError::NotBuilt) {
+            return Err(KLS_ERROR_NOT_BUILT).of_field("method");
+        }
+        let value = kls_config::from_core(&preset);
         // SAFETY: the caller vouches for the memory; the function checks the pointer and the size.
         unsafe { write_struct(config, struct_size, value) }.of_field("config")
     })

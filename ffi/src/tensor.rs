@@ -190,7 +190,7 @@ impl kls_tensor {
             };
         }
         if cfg!(not(feature = "storage")) {
-            return if self.lies_plainly() { Ok(spec) } else { Err(KLS_ERROR_NOT_BUILT.into()) };
+            return self.lies_plainly().map(|()| spec);
         }
         let mut parts = [0; KLS_MAX_ROW_PARTS];
         let given = self.row_parts.get(..self.row_part_count as usize).ok_or(KLS_ERROR_ROW_PARTS).of_field("row_part_count")?;
@@ -201,11 +201,19 @@ impl kls_tensor {
         Ok(spec.storage(self.storage(order)?))
     }
 
-    /// Whether it has nothing that the feature `storage` is for.
-    fn lies_plainly(&self) -> bool {
-        let numbers = [self.row_part_count, self.reserved];
+    /// Refuses what the feature `storage` is for, in a library without it.
+    fn lies_plainly(&self) -> Result<(), Failure> {
+        if self.reserved != 0 {
+            return Err(KLS_ERROR_RESERVED).of_field("reserved");
+        }
+        let known = |choice: i32, last: i32| (0..=last).contains(&choice);
+        let formats = known(self.grad_format, KLS_FORMAT_F16) && known(self.param_format, KLS_FORMAT_F16);
+        if !formats || !known(self.rounding, KLS_ROUNDING_STOCHASTIC) {
+            return Err(KLS_ERROR_UNKNOWN_VALUE.into());
+        }
         let choices = [self.grad_format, self.param_format, self.master_weights, self.rounding, self.grad_scaling];
-        numbers == [0; 2] && choices == [KLS_FORMAT_F32, KLS_FORMAT_F32, 0, KLS_ROUNDING_NEAREST, 0] && self.strides == [0; KLS_MAX_ORDER]
+        let plain = choices == [0; 5] && self.row_part_count == 0 && self.strides == [0; KLS_MAX_ORDER];
+        if plain { Ok(()) } else { Err(KLS_ERROR_NOT_BUILT.into()) }
     }
 
     /// How it lies in the caller's buffers.

@@ -1,6 +1,6 @@
 /*
- * A program for two builds of the library: one with KL-Shampoo alone (KL_SHAMPOO_ALONE is defined), which answers KLS_ERROR_NOT_BUILT to
- * everything else, and one with everything. Both print the same bits of a training run.
+ * A program for two builds of the library: one with METHOD alone, and one with everything. Both print the same bits of a training run. With
+ * KL-Shampoo alone (KL_SHAMPOO_ALONE is defined) everything else is tried, and answers KLS_ERROR_NOT_BUILT.
  */
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static union {
 
 static kls_config base(void) {
     kls_config config;
-    EXPECT(kls_config_init(&config, sizeof config, KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13), KLS_OK);
+    EXPECT(kls_config_init(&config, sizeof config, METHOD, KLS_CONVENTION_FIGURE13), KLS_OK);
     return config;
 }
 
@@ -39,12 +39,12 @@ static kls_tensor of(uint32_t order, const uint64_t *dims) {
 
 static const uint64_t shape[2] = {ROWS, COLUMNS};
 
+#ifdef KL_SHAMPOO_ALONE
 static kls_status query(const kls_config *config, const kls_tensor *tensor) {
     size_t size, alignment;
     return kls_optimizer_query(config, 1, tensor, 1, &size, &alignment);
 }
 
-#ifdef KL_SHAMPOO_ALONE
 static void refuse(void) {
     kls_config config;
     for (int method = KLS_METHOD_KL_SHAMPOO + 1; method <= KLS_METHOD_SGD; method++)
