@@ -1255,7 +1255,7 @@ kls_status kls_config_init(struct kls_config *config,
 
 // Bytes and alignment of the memory that kls_optimizer_init needs for these groups and tensors (scratch included).
 //
-// Errors: those of the groups and tensors (KLS_ERROR_BETA ... KLS_ERROR_REFRESH_PORTION, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_RESERVED), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
+// Errors: those of the groups and tensors (KLS_ERROR_NOT_BUILT, KLS_ERROR_BETA ... KLS_ERROR_REFRESH_PORTION, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_RESERVED), KLS_ERROR_NULL, KLS_ERROR_MISALIGNED,
 // KLS_ERROR_STRUCT_SIZE; `size` and `alignment` are then untouched.
 //
 // # Safety
