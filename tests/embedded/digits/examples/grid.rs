@@ -9,7 +9,7 @@ use digits::perceptron::HIDDEN;
 use digits::softmax::INPUTS;
 use digits::{Perceptron, Random, Softmax};
 use klshampoo::linalg::Portable;
-use klshampoo::{Config, Optimizer, SliceHeader, Tensor, TensorSpec, Totals};
+use klshampoo::{Config, Format, Optimizer, SliceHeader, Tensor, TensorSpec, Totals};
 
 const BATCH: u32 = 32;
 const USAGE: &str = "usage: grid perceptron|softmax STEPS SEEDS [falling]";
@@ -80,8 +80,12 @@ fn train<N: Network<TENSORS>, const TENSORS: usize>(config: Config<f32>, rate: i
 fn grid<N: Network<TENSORS>, const TENSORS: usize>(steps: u32, seeds: u32, falling: bool) {
     println!("test accuracy in % after {steps} steps of {BATCH} images: mean (worst to best) of {seeds} seeds");
     type Preset = fn() -> Config<f32>;
-    let methods: [(&str, Preset, f32); 3] = [
+    let methods: [(&str, Preset, f32); 6] = [
         ("KL-Shampoo", Config::<f32>::kl_shampoo as Preset, 0.002_5),
+        ("in bf16", || Config { factor_format: Format::Bf16, ..Config::<f32>::kl_shampoo() }, 0.002_5),
+        ("in f16", || Config { factor_format: Format::F16, ..Config::<f32>::kl_shampoo() }, 0.002_5),
+        // About half of a plain step of the first layer.
+        ("in portions", || Config { refresh_portion: 500_000, ..Config::<f32>::kl_shampoo() }, 0.002_5),
         ("AdamW", Config::<f32>::adamw as Preset, 0.002_5),
         ("SGD", Config::<f32>::sgd as Preset, 0.08),
     ];
@@ -92,7 +96,7 @@ fn grid<N: Network<TENSORS>, const TENSORS: usize>(steps: u32, seeds: u32, falli
             let scores: Vec<_> = (1..=seeds).map(score).collect();
             let mean = scores.iter().sum::<f64>() / scores.len() as f64;
             let (worst, best) = scores.iter().fold((100.0f64, 0.0f64), |(low, high), &s| (low.min(s), high.max(s)));
-            println!("{name:10} rate {rate:7.5}: {mean:6.2} ({worst:.2} to {best:.2})");
+            println!("{name:11} rate {rate:7.5}: {mean:6.2} ({worst:.2} to {best:.2})");
         }
     }
 }
