@@ -236,9 +236,9 @@ impl Layout {
         !matches!(self.parts.factor_format.of_factors(), Format::Native)
     }
 
-    /// Whether refreshes are made in portions.
+    /// Whether refreshes are made in portions; where no mode has a basis there are none.
     pub(crate) const fn is_portioned(&self) -> bool {
-        built::PORTIONS && self.parts.portions
+        built::PORTIONS && self.parts.portions && self.largest_full_dim > 0
     }
 
     /// Whether mode `k` has eigenvalues.

@@ -345,7 +345,8 @@ impl Tensor {
         let total = table.last().map_or(0, |last| last.cost_up_to_here().refresh);
         let slice_flops = |tensor: &Self, slice: usize| {
             let config = tensor.config(groups);
-            let refreshes = match tensor.layout().is_portioned() {
+            // Its first piece may have no basis where another one has.
+            let refreshes = match tensor.layout().parts().portions {
                 true => t > u64::from(config.refresh_offset),
                 false => config.refresh_due_in(t, tensor.phase(slice, &config, total)),
             };

@@ -1,6 +1,7 @@
 /*
  * A program for two builds of the library: one with METHOD alone, and one with everything. Both print the same bits of a training run. With
- * KL-Shampoo alone (KL_SHAMPOO_ALONE is defined) everything else is tried, and answers KLS_ERROR_NOT_BUILT.
+ * KL-Shampoo alone (KL_SHAMPOO_ALONE is defined) everything else is tried, and answers KLS_ERROR_NOT_BUILT. PORTIONS is for builds that have them and
+ * factors in 16 bits.
  */
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,10 @@ static union {
 static kls_config base(void) {
     kls_config config;
     EXPECT(kls_config_init(&config, sizeof config, METHOD, KLS_CONVENTION_FIGURE13), KLS_OK);
+#ifdef PORTIONS
+    config.refresh_portion = 400;
+    config.factor_format = KLS_FORMAT_BF16;
+#endif
     return config;
 }
 
@@ -77,6 +82,10 @@ static void refuse(void) {
     REFUSED(measure, 1);
     REFUSED(max_dim, COLUMNS - 1);
     REFUSED(block_size, 4);
+    REFUSED(first_basis, KLS_FIRST_BASIS_IDENTITY);
+    REFUSED(estimate_order, KLS_ESTIMATE_REFERENCE_KL);
+    REFUSED(refresh_portion, 1000);
+    REFUSED(factor_format, KLS_FORMAT_BF16);
     config = base();
     config.damping = KLS_DAMPING_FACTOR, config.gauge = 0;
     EXPECT(query(&config, &matrix), KLS_ERROR_NOT_BUILT);
@@ -101,6 +110,7 @@ static void refuse(void) {
         EXPECT(query(&config, &tensor), KLS_ERROR_NOT_BUILT); \
     } while (0)
     TENSOR_REFUSED(grad_format, KLS_FORMAT_BF16);
+    TENSOR_REFUSED(param_format, KLS_FORMAT_BF16);
     TENSOR_REFUSED(grad_scaling, 1);
     TENSOR_REFUSED(modes[0], KLS_MODE_DIAGONAL);
     TENSOR_REFUSED(modes[1], KLS_MODE_IDENTITY);

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, work_len};
 use klshampoo::{
-    Config, ConfigError, Convention, Direction, Eigenvalues, Estimator, FactorInit, FirstBasis, Layout, Momentum, Optimizer, Refresh,
-    Scalar, SliceHeader, StatePart, StepOrder, TableError, TensorSpec,
+    Config, ConfigError, Convention, Direction, Eigenvalues, Estimator, FactorInit, FirstBasis, Layout, Mode, Momentum, Optimizer, Refresh,
+    Scalar, SliceHeader, StatePart, StepOrder, TableError, Tensor, TensorSpec, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, HIGHER_ORDERS, MATRICES, Xorshift};
 use klshampoo_tests::forward;
@@ -511,6 +511,47 @@ fn edge_shapes_and_gradients() {
     }
 }
 
+/// Where no mode has a basis there is nothing to make in portions: the bits and the state are those without them.
+#[test]
+fn a_tensor_without_bases_has_no_portions() {
+    let kl = f32::kl_shampoo();
+    let penalised = Config { weight_decay_kind: WeightDecay::L2, weight_decay: 0.1, ..kl };
+    let (diagonal, identity) = (Some(Mode::Diagonal), Some(Mode::Identity));
+    let cases: [(Config<f32>, &[usize], &[Option<Mode>]); 6] = [
+        (Config { max_dim: 4, ..kl }, &[8, 8], &[None, None]),
+        (kl, &[8, 8], &[diagonal, diagonal]),
+        (kl, &[7], &[diagonal]),
+        (kl, &[5, 6], &[diagonal, identity]),
+        (penalised, &[7], &[identity]),
+        (Config { first_basis: FirstBasis::Identity, max_dim: 4, ..kl }, &[8, 8], &[None, None]),
+    ];
+    for (config, dims, modes) in cases {
+        let problem = Gradients::LowRankDrift.make(dims, 30);
+        let run = |portion| {
+            let mut core = Core::<f32, Portable>::new(&Config { refresh_portion: portion, ..config }, dims, modes);
+            let mut p: Vec<f32> = converted(&problem.p0);
+            problem.grads.iter().for_each(|grad| core.step(&mut p, &converted::<f32>(grad), 0.01));
+            assert_ne!(p, converted::<f32>(&problem.p0));
+            (bits(&p), bits(&core.state), core.headers[0])
+        };
+        assert_eq!(run(1000), run(0), "{dims:?}, {modes:?}");
+    }
+}
+
+/// Of a tensor in blocks the first piece may have no basis, and a later one a refresh in portions.
+#[test]
+fn blocks_with_and_without_bases() {
+    let config = Config { block_size: 8, max_dim: 7, ..in_portions(f32::kl_shampoo(), 400, 10) };
+    let mut core = one::<f32, Portable>(&config, &[10, 10]);
+    let problem = Gradients::LowRankDrift.make(&[10, 10], 40);
+    let mut p: Vec<f32> = converted(&problem.p0);
+    problem.grads.iter().for_each(|grad| core.step(&mut p, &converted::<f32>(grad), 0.01));
+    let refreshes: Vec<u32> = core.headers.iter().map(|header| header.refreshes).collect();
+    assert!(refreshes.len() == 4 && refreshes[1..].iter().all(|&n| n >= 3), "{refreshes:?}");
+    let at = |t| Tensor::predicted_flops(&core.tensors, &[config], t);
+    assert!((1..30).all(|t| at(t) == at(30)), "any step may make a portion");
+}
+
 #[test]
 fn bases_stay_orthogonal_and_are_polished() {
     for portion in [u32::MAX, 60_000] {
@@ -748,6 +789,33 @@ fn a_checkpoint_fits_another_portion() {
     assert!(larger.headers[0].refreshes >= 4 && p.iter().all(|x| x.is_finite()));
     let mut uncut = one::<f32, Portable>(&Config { refresh_portion: 0, ..config }, &[6, 9]);
     uncut.view().0.load(&mut bytes.as_slice()).unwrap_err();
+}
+
+/// The order of the columns is the snapshot's, of which the turned state is; a checkpoint may come to another `sort` before.
+#[test]
+fn a_checkpoint_keeps_the_order_of_its_snapshot() {
+    for sort in [false, true] {
+        let config = Config { sort, ..in_portions(Config::<f32>::soap(), 500, 10) };
+        let mut core = one::<f32, Portable>(&config, &[6, 9]);
+        let problem = Gradients::LowRankDrift.make(&[6, 9], 40);
+        let mut p: Vec<f32> = converted(&problem.p0);
+        let mut grads = problem.grads.iter().map(|grad| converted::<f32>(grad));
+        while !(stage(&core) == 2 && core.headers[0].step > 20) {
+            core.step(&mut p, &grads.next().unwrap(), 0.01);
+        }
+        let optimizer = core.view().0;
+        let mut bytes = vec![0; optimizer.save_len() as usize];
+        optimizer.save(&mut bytes.as_mut_slice()).unwrap();
+        let mut other = one::<f32, Portable>(&Config { sort: !sort, ..config }, &[6, 9]);
+        other.view().0.load(&mut bytes.as_slice()).unwrap();
+        let (mut q, before) = (p.clone(), core.headers[0].refreshes);
+        while core.headers[0].refreshes == before {
+            let grad = grads.next().unwrap();
+            core.step(&mut p, &grad, 0.01);
+            other.step(&mut q, &grad, 0.01);
+        }
+        assert_eq!((bits(&p), bits(&core.state)), (bits(&q), bits(&other.state)), "sort {sort}");
+    }
 }
 
 /// A basis that is set ends the refresh of its mode, and only that.

@@ -38,13 +38,16 @@ use schedule::Budget;
 use work::Work;
 
 use crate::Scalar;
-use crate::config::StepOrder;
+use crate::config::{StepOrder, built};
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, MatRef};
 use crate::refresh::{move_along, polishes};
-use crate::shape::MAX_ORDER;
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
+
+/// What is added to a mode for the rounding of its turned factor, apart from that of its average: the same number in every build, whatever order of
+/// tensors it has.
+const TURNED: usize = 6;
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// In place of [`Self::refresh`] where that is made in portions: turns basis and moments of the mode that is ready, in scratch. The factor is
@@ -66,7 +69,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         }
         scratch.weight[k].copy_from_slice(region.diagonal);
         scratch.basis[k].copy_from_slice(region.square);
-        self.take_moved(k, self.config.sort);
+        // As the snapshot was: a checkpoint may have been loaded with another `sort` since. Zeros are in order as they are.
+        let sorted = built::SORTS && region.diagonal.iter().any(|&x| x != T::ZERO);
+        self.take_moved(k, sorted);
         self.refreshed.modes[k] = true;
         self.header.refreshes = self.header.refreshes.saturating_add(1);
     }
@@ -159,7 +164,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             Stage::Rotate => progress.advance_to(Stage::Add),
             Stage::Add if self.layout.widens() => {
                 // Rounded apart from the average of this step.
-                let rounder = self.rounder.of_part(MAX_ORDER + k);
+                let rounder = self.rounder.of_part(TURNED + k);
                 self.work(k).add_factor(progress.kept, rounder);
                 progress.next_mode(shape);
             }

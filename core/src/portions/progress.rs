@@ -93,7 +93,7 @@ pub(crate) const fn region_len(d: usize, format: Format) -> Option<usize> {
 
 /// What there is in the region behind the progress, for a mode of length `d`.
 pub(super) struct Region<'a, T> {
-    /// d: the diagonal of the snapshot, whose order sorts its columns.
+    /// d: the diagonal of the snapshot, whose order sorts its columns; zeros if they are not sorted.
     pub diagonal: &'a mut [T],
     /// d: of the reflections.
     pub taus: &'a mut [T],

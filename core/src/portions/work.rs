@@ -29,7 +29,7 @@ impl<T: Scalar> Work<'_, T> {
     pub(super) fn take_snapshot(&mut self, sorts: bool) -> Result<(), LinAlgError> {
         let (d, Region { diagonal, taus, signs, square, .. }) = (self.d, &mut self.region);
         for (diagonal, &x) in diagonal.iter_mut().zip(self.temporary.iter().step_by(d + 1)) {
-            *diagonal = x;
+            *diagonal = if sorts { x } else { T::ZERO };
         }
         // Its rows are its columns.
         for (j, column) in self.temporary.chunks_exact(d).enumerate() {

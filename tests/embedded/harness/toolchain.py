@@ -10,6 +10,7 @@ from .failure import Failure
 
 # A command and Debian's package that has it.
 TOOLS = {
+    "cc": "gcc",
     "arm-none-eabi-gcc": "gcc-arm-none-eabi",
     "arm-none-eabi-ld": "binutils-arm-none-eabi",
     "arm-none-eabi-nm": "binutils-arm-none-eabi",
@@ -22,7 +23,7 @@ NEWLIB = "libnewlib-arm-none-eabi"
 DEBIAN_RUSTC = Path("/usr/bin/rustc")
 DEBIAN_SOURCES = Path("/usr/lib/rustlib/src/rust/library/core")
 DEBIAN_RUST = ("rustc-web", "cargo-web", "rust-web-src")
-TARGETS = ("thumbv6m-none-eabi", "thumbv7em-none-eabihf", "thumbv8m.main-none-eabihf", "wasm32-unknown-unknown")
+TARGETS = ("thumbv6m-none-eabi", "thumbv7em-none-eabihf", "thumbv8m.main-none-eabihf", "x86_64-unknown-none", "wasm32-unknown-unknown")
 
 
 def _has_newlib() -> bool:
@@ -39,12 +40,12 @@ def _own_target(target: str) -> bool:
     return (Path(sysroot) / "lib" / "rustlib" / target / "lib").is_dir()
 
 
-def _missing() -> list[str]:
-    """Packages that are needed."""
+def _missing(all_programs: bool) -> list[str]:
+    """Packages that are needed, also for `library` and `footprint` if all programs are to run."""
     packages = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
     if not _has_newlib():
         packages.add(NEWLIB)
-    if not _debian() and not all(map(_own_target, TARGETS)):
+    if not _debian() and (all_programs or not all(map(_own_target, TARGETS))):
         packages.update(DEBIAN_RUST)
     return sorted(packages)
 
@@ -53,7 +54,7 @@ def provide(install: bool) -> None:
     """Sees to it that everything is there: a program that cannot be run is a failure, not one that is left out."""
     if not shutil.which("cargo"):
         raise Failure("cargo is missing: install Rust")
-    packages = _missing()
+    packages = _missing(install)
     if not packages:
         return
     command = f"apt-get install -y --no-install-recommends {' '.join(packages)}"
@@ -62,8 +63,8 @@ def provide(install: bool) -> None:
     for line in ("apt-get update -qq", command):
         if subprocess.run(line.split()).returncode != 0:
             raise Failure(line)
-    if _missing():
-        raise Failure(f"still missing: {' '.join(_missing())}")
+    if _missing(install):
+        raise Failure(f"still missing: {' '.join(_missing(install))}")
 
 
 def _debian() -> bool:

@@ -81,7 +81,7 @@ impl Course<'_> {
     }
 }
 
-/// FNV-1a over the bits of the parameters: `../../c/train.c` prints the same number.
+/// FNV-1a over the bits of the parameters: `../../c/training.c` prints the same number.
 fn checksum(model: &Perceptron) -> u32 {
     let bits = model.tensors().into_iter().flatten().map(|weight| weight.to_bits());
     bits.fold(0x811c_9dc5, |hash, bits| (hash ^ bits).wrapping_mul(0x0100_0193))
