@@ -516,13 +516,15 @@ fn edge_shapes_and_gradients() {
 fn a_tensor_without_bases_has_no_portions() {
     let kl = f32::kl_shampoo();
     let penalised = Config { weight_decay_kind: WeightDecay::L2, weight_decay: 0.1, ..kl };
-    let (diagonal, identity) = (Some(Mode::Diagonal), Some(Mode::Identity));
-    let cases: [(Config<f32>, &[usize], &[Option<Mode>]); 6] = [
+    const DIAGONAL: Option<Mode> = Some(Mode::Diagonal);
+    const IDENTITY: Option<Mode> = Some(Mode::Identity);
+    type Case = (Config<f32>, &'static [usize], &'static [Option<Mode>]);
+    let cases: [Case; 6] = [
         (Config { max_dim: 4, ..kl }, &[8, 8], &[None, None]),
-        (kl, &[8, 8], &[diagonal, diagonal]),
-        (kl, &[7], &[diagonal]),
-        (kl, &[5, 6], &[diagonal, identity]),
-        (penalised, &[7], &[identity]),
+        (kl, &[8, 8], &[DIAGONAL, DIAGONAL]),
+        (kl, &[7], &[DIAGONAL]),
+        (kl, &[5, 6], &[DIAGONAL, IDENTITY]),
+        (penalised, &[7], &[IDENTITY]),
         (Config { first_basis: FirstBasis::Identity, max_dim: 4, ..kl }, &[8, 8], &[None, None]),
     ];
     for (config, dims, modes) in cases {
