@@ -12,6 +12,7 @@
 //! | [`lockstep`] | the core in float64 beside the textbook, compared after every step |
 //! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
 //! | [`counting`] | an allocator that counts |
+//! | [`flops`] | a backend that counts |
 //! | [`plugins`] | pools and a matrix product that a caller may bring |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
@@ -26,6 +27,7 @@ pub mod cases;
 #[allow(unsafe_code)]
 pub mod counting;
 pub mod fixed_points;
+pub mod flops;
 pub mod golden;
 pub mod harness;
 pub mod lockstep;

@@ -1,64 +1,15 @@
 //! The predicted cost is what a backend that counts is asked for, and KL-Shampoo's step is at its floor of 2.5 P.
 
-use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
+use klshampoo::linalg::Portable;
 use klshampoo::{Config, Convention, Format, Graft, Mode, Momentum, Refresh, Tensor, TensorSpec, Totals};
 use klshampoo_tests::cases::Gradients;
-use klshampoo_tests::harness::{Core, Driver, Make, Number, converted};
-
-/// Counts floating-point operations: products exactly, factorisations by the textbooks' leading terms.
-struct Counting {
-    flops: u64,
-}
-
-impl Make for Counting {
-    fn make() -> Self {
-        Self { flops: 0 }
-    }
-}
-
-impl<T: Number> LinAlg<T> for Counting {
-    fn matmul(&mut self, c: MatMut<'_, T>, accumulate: bool, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
-        self.flops += 2 * (a.rows() * a.cols() * b.cols()) as u64;
-        Portable.matmul(c, accumulate, a, b)
-    }
-
-    fn matmul_lower(
-        &mut self,
-        c: MatMut<'_, T>,
-        accumulate: bool,
-        alpha: T,
-        a: MatRef<'_, T>,
-        b: MatRef<'_, T>,
-    ) -> Result<(), LinAlgError> {
-        self.flops += (a.rows() * (a.rows() + 1) * a.cols()) as u64;
-        Portable.matmul_lower(c, accumulate, alpha, a, b)
-    }
-
-    fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError> {
-        self.flops += 8 * (a.rows() as u64).pow(3) / 3;
-        Portable.qr(a, q, work)
-    }
-
-    fn cholesky(&mut self, a: MatMut<'_, T>) -> Result<(), LinAlgError> {
-        self.flops += (a.rows() as u64).pow(3) / 3;
-        Portable.cholesky(a)
-    }
-
-    fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
-        self.flops += (x.rows() * l.rows() * l.rows()) as u64;
-        Portable.solve_lower(x, l)
-    }
-
-    fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {
-        self.flops += 9 * (a.rows() as u64).pow(3);
-        Portable.eigh(a, q, values, work)
-    }
-}
+use klshampoo_tests::flops::CountingBackend;
+use klshampoo_tests::harness::{Core, Driver, Number, converted};
 
 /// Operations of a plain step, and of a step with a refresh less that.
 fn counted<T: Number>(config: &Config<T>, dims: &[usize], modes: &[Option<Mode>]) -> (u64, u64) {
     let config = Config { refresh_period: 4, refresh_offset: 0, ..*config };
-    let mut core = Core::<T, Counting>::new(&config, dims, modes);
+    let mut core = Core::<T, CountingBackend>::new(&config, dims, modes);
     let problem = Gradients::LowRankDrift.make(dims, 8);
     let mut p: Vec<T> = converted(&problem.p0);
     let per_step: Vec<u64> = problem
@@ -106,7 +57,7 @@ fn the_prediction_is_what_is_asked_for() {
             if config.estimator == klshampoo::Estimator::OneSided && modes.iter().flatten().count() > 0 {
                 continue;
             }
-            let cost = Core::<f64, Counting>::new(config, dims, modes).tensors[0].layout().cost(config);
+            let cost = Core::<f64, CountingBackend>::new(config, dims, modes).tensors[0].layout().cost(config);
             assert_eq!(counted(config, dims, modes), (cost.step, cost.refresh), "{dims:?} {modes:?} {config:?}");
             assert_eq!(cost.refresh_step, cost.refresh, "a refresh is made in one step");
         }
@@ -123,10 +74,10 @@ fn the_prediction_of_numbers_of_16_bits_is_what_is_asked_for() {
         {
             for (dims, modes) in [(&[12, 7][..], &[None, None][..]), (&[5, 6, 4], &[None, Some(Mode::Diagonal), None])] {
                 let config = Config { factor_format, ..config };
-                let cost = Core::<f32, Counting>::new(&config, dims, modes).tensors[0].layout().cost(&config);
+                let cost = Core::<f32, CountingBackend>::new(&config, dims, modes).tensors[0].layout().cost(&config);
                 assert_eq!(counted(&config, dims, modes), (cost.step, cost.refresh), "{dims:?} {modes:?} {config:?}");
                 let native = Config { factor_format: Format::Native, ..config };
-                let usual = Core::<f32, Counting>::new(&native, dims, modes).tensors[0].layout().cost(&native);
+                let usual = Core::<f32, CountingBackend>::new(&native, dims, modes).tensors[0].layout().cost(&native);
                 let full = (0..dims.len()).filter(|&k| modes[k].is_none() && config.estimator != klshampoo::Estimator::None);
                 let more: u64 = full.map(|k| 11 * (dims[k] as u64).pow(3) + 3 * (dims[k] as u64).pow(2)).sum();
                 assert_eq!((cost.step, cost.refresh), (usual.step, usual.refresh + more));

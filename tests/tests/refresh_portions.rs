@@ -10,6 +10,7 @@ use klshampoo::{
     Scalar, SliceHeader, StatePart, StepOrder, TableError, Tensor, TensorSpec, WeightDecay,
 };
 use klshampoo_tests::cases::{Gradients, HIGHER_ORDERS, MATRICES, Xorshift};
+use klshampoo_tests::flops::CountingBackend;
 use klshampoo_tests::forward;
 use klshampoo_tests::harness::{Core, Driver, Make, Number, converted};
 
@@ -342,49 +343,19 @@ fn a_refresh_that_comes_too_early_waits() {
     assert!(turns.chunks_exact(2).enumerate().all(|(i, pair)| pair[1] == 2 * takes * (i as u64 + 1) + takes), "{turns:?}");
 }
 
-/// Counts operations as `tests/cost.rs` does: products exactly. Portions do not ask a backend for theirs.
-struct Counting(u64);
-
-impl Make for Counting {
-    fn make() -> Self {
-        Self(0)
-    }
-}
-
-impl LinAlg<f64> for Counting {
-    forward!(f64, self => Portable; qr cholesky solve_lower eigh);
-
-    fn matmul(&mut self, c: MatMut<'_, f64>, accumulate: bool, a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Result<(), LinAlgError> {
-        self.0 += 2 * (a.rows() * a.cols() * b.cols()) as u64;
-        Portable.matmul(c, accumulate, a, b)
-    }
-
-    fn matmul_lower(
-        &mut self,
-        c: MatMut<'_, f64>,
-        accumulate: bool,
-        alpha: f64,
-        a: MatRef<'_, f64>,
-        b: MatRef<'_, f64>,
-    ) -> Result<(), LinAlgError> {
-        self.0 += (a.rows() * (a.rows() + 1) * a.cols()) as u64;
-        Portable.matmul_lower(c, accumulate, alpha, a, b)
-    }
-}
-
 /// Operations of each step: those that the backend was asked for, and those of the portion, in which the moving moments are counted too.
 fn counted(config: &Config<f64>, dims: &[usize], steps: usize) -> Vec<(u64, u64)> {
-    let mut core = one::<f64, Counting>(config, dims);
+    let mut core = one::<f64, CountingBackend>(config, dims);
     let problem = Gradients::LowRankDrift.make(dims, steps);
     let mut p = problem.p0;
     problem
         .grads
         .iter()
         .map(|grad| {
-            let before = core.linalg.0;
+            let before = core.linalg.flops;
             let (mut optimizer, scratch, linalg) = core.view();
             let report = optimizer.step_tensor(0, &mut p, grad, LR, scratch, linalg).unwrap();
-            (core.linalg.0 - before, report.portion_flops)
+            (core.linalg.flops - before, report.portion_flops)
         })
         .collect()
 }
@@ -459,17 +430,17 @@ fn predictions_bound_a_tables_steps() {
     let portioned = in_portions(f64::kl_shampoo(), 4000, 20);
     let groups = [Config { stagger: true, ..portioned }, f64::kl_shampoo(), f64::adamw()];
     let specs = [spec(&[9, 6]).slices(3), spec(&[4, 5, 3]), spec(&[12, 7]), spec(&[6, 6]).group(1), spec(&[5]), spec(&[8, 3]).group(2)];
-    let mut core = Core::<f64, Counting>::table(&groups, &specs);
+    let mut core = Core::<f64, CountingBackend>::table(&groups, &specs);
     let mut random = Xorshift::for_shape(&[3, 3]);
     let mut params: Vec<Vec<f64>> = core.tensors.iter().map(|tensor| vec![0.1; tensor.span()]).collect();
     let mut busy = Vec::new();
     for t in 1..=120 {
         let grads: Vec<_> = params.iter().map(|p| Some(p.iter().map(|_| random.normal()).collect())).collect();
-        let before = core.linalg.0;
+        let before = core.linalg.flops;
         let report = core.try_step(&mut params, &grads, LR).unwrap();
         let predicted = core.view().0.predicted_flops(t);
         // The first step, which sets the bases, is not counted.
-        let (asked, own) = (core.linalg.0 - before, report.portion_flops);
+        let (asked, own) = (core.linalg.flops - before, report.portion_flops);
         assert!(t == 1 || asked.max(own) <= predicted, "step {t}: {asked} and {own} of {predicted}");
         busy.push(own > 0);
     }

@@ -96,7 +96,7 @@ impl PartKind {
 
     /// Whether a piece has one per mode.
     pub const fn is_per_mode(self) -> bool {
-        matches!(self, Self::Eigenvalues) || self.has_16_bits() || matches!(self, Self::Basis | Self::Factor)
+        self.has_16_bits() || matches!(self, Self::Basis | Self::Factor | Self::Eigenvalues)
     }
 
     /// Whether its numbers have 16 bits, two to an element, instead of being elements.

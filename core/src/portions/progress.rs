@@ -61,9 +61,7 @@ impl Stage {
     pub(super) fn has_factor_aside(self) -> bool {
         matches!(self, Self::Rotate | Self::Add)
     }
-}
 
-impl Stage {
     /// Whether there is such a stage only where bases are kept in 16 bits.
     fn rounds(self) -> bool {
         matches!(self, Self::RoundGram | Self::Round | Self::Relate | Self::RelateGram | Self::RelatePolish)

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::progress::{Progress, Region, Stage, has_factor_aside};
+use super::progress::{Progress, Region, Stage};
 use crate::format::Rounder;
 use crate::linalg::{LinAlgError, MatMut, MatRef, Reflections, matmul};
 use crate::refresh::rank;
@@ -166,11 +166,11 @@ pub(crate) fn unpack_factor<T: Scalar>(
 ) {
     let d = layout.shape().dim(k);
     factor.unpack(square);
-    if !has_factor_aside(layout, pending) {
+    if !layout.is_portioned() {
         return;
     }
     let progress = Progress::read(pending, layout);
-    if progress.mode != k {
+    if progress.mode != k || !progress.stage.has_factor_aside() {
         return;
     }
     let (aside, rotation) = Region::squares(pending, d);

@@ -34,10 +34,15 @@ def _has_newlib() -> bool:
 
 
 @cache
+def _rustlib() -> Path:
+    """Where the rustc on the path has what belongs to targets."""
+    sysroot = subprocess.run(["rustc", "--print", "sysroot"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    return Path(sysroot) / "lib" / "rustlib"
+
+
 def _own_target(target: str) -> bool:
     """Whether the rustc on the path has a target's libraries, as `rustup target add` brings them."""
-    sysroot = subprocess.run(["rustc", "--print", "sysroot"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    return (Path(sysroot) / "lib" / "rustlib" / target / "lib").is_dir()
+    return (_rustlib() / target / "lib").is_dir()
 
 
 def _missing(all_programs: bool) -> list[str]:
@@ -92,8 +97,7 @@ def host() -> dict[str, str]:
 
 def wasm_linker() -> dict[str, str]:
     """Environment that says which linker makes WebAssembly: that of rustup's Rust, or LLVM's."""
-    sysroot = subprocess.run(["rustc", "--print", "sysroot"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    linkers = [*sorted(Path(sysroot).glob("lib/rustlib/*/bin/rust-lld")), *filter(None, [shutil.which("wasm-ld")])]
+    linkers = [*sorted(_rustlib().glob("*/bin/rust-lld")), *filter(None, [shutil.which("wasm-ld")])]
     if not linkers:
         raise Failure("no linker for WebAssembly: install lld")
     return {"CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER": str(linkers[0])}
