@@ -15,6 +15,18 @@ pub enum GradientFault {
 /// Calls its argument with the elements of something, run by run.
 pub(crate) type Visit<'a, T> = &'a dyn Fn(&mut dyn FnMut(&[T]));
 
+/// Whether every number is finite.
+#[inline(always)]
+pub(crate) fn all_finite<T: Scalar>(x: &[T]) -> bool {
+    Magnitude::of(x).is_ok()
+}
+
+/// The same of the lower triangle of a `d x d` square.
+#[inline(always)]
+pub(crate) fn lower_is_finite<T: Scalar>(square: &[T], d: usize) -> bool {
+    square.chunks_exact(d).enumerate().all(|(i, row)| all_finite(&row[..=i]))
+}
+
 /// Largest binary exponent in a slice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Magnitude {

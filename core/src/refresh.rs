@@ -6,6 +6,7 @@ use crate::config::{Eigenvalues, Refresh, StepOrder};
 use crate::direction::Correction;
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
+use crate::magnitude::{all_finite, lower_is_finite};
 use crate::resident::{Basis, round_basis};
 use crate::shape::Shape;
 use crate::staleness::Staleness;
@@ -77,7 +78,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             work: scratch.work,
         };
         let turn = Turn { rule: config.refresh, diagonal: old_diagonal, sorts, polish: polishes(self.header.refreshes, shape) };
-        if turn.make(self.linalg, shape, k, self.state.basis(k), buffers).is_err() {
+        let made = turn.make(self.linalg, shape, k, self.state.basis(k), buffers);
+        // A backend that is broken may say that all is well.
+        let finite = self.linalg.vectorise(|_| {
+            let moved = (momentum.is_empty() || all_finite(scratch.product)) && (gradient.is_empty() || all_finite(scratch.update));
+            moved && all_finite(scratch.basis[k]) && lower_is_finite(scratch.delta[k], d)
+        });
+        if made.is_err() || !finite {
             turn.restore(scratch.delta[k], d);
             self.state.basis(k).dense(scratch.basis[k]);
             return Outcome::Failed;
@@ -219,8 +226,12 @@ impl<T: Scalar> Turn<'_, T> {
         let rule = self.rule.built();
         let by_cholesky = match rule {
             Refresh::Qr => match self.by_cholesky(linalg, d, &mut b) {
-                // A backend may tell a pivot that is not a number from one that is not positive, or not.
-                Err(LinAlgError::NotPositive | LinAlgError::NotFinite) => false,
+                // A backend may tell a pivot that is not a number from one that is not positive, or not. The last products write the
+                // factor, and they may be what failed.
+                Err(LinAlgError::NotPositive | LinAlgError::NotFinite) => {
+                    self.restore(b.factor, d);
+                    false
+                }
                 result => result.map(|()| true)?,
             },
             Refresh::HouseholderQr | Refresh::Eigendecomposition => false,

@@ -10,7 +10,7 @@ use crate::elements::{Elements, ElementsMut};
 use crate::format::Rounder;
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
-use crate::magnitude::{GradientFault, Magnitude, Visit};
+use crate::magnitude::{GradientFault, Magnitude, Visit, all_finite, lower_is_finite};
 use crate::measure::Measure;
 use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
@@ -304,6 +304,10 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let turned = self.layout.shape().is_turned();
         if turned {
             self.average_second_moment();
+            let second_moment = &*self.scratch.second_moment;
+            if !self.linalg.vectorise(|_| all_finite(second_moment)) {
+                return Err(SliceError::EstimateNotFinite);
+            }
         }
         let finite = match (turned, rests) {
             (true, true) => true,
@@ -317,12 +321,15 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         if finite { Ok(()) } else { Err(SliceError::UpdateNotFinite) }
     }
 
-    /// Whether nothing left the range in the estimate: what the check of the gradient could not foresee.
+    /// Whether nothing left the range in the estimate: what the check of the gradient could not foresee. An overflow shows on the diagonals;
+    /// what a broken backend leaves may lie anywhere.
     fn estimate_is_finite(&self) -> bool {
-        let shape = self.layout.shape();
-        (0..shape.order()).all(|k| {
-            let lambda = !self.layout.has_lambda(k) || self.scratch.lambda[k].iter().all(|l| l.is_finite_bits());
-            lambda && self.scratch.delta[k].iter().step_by(shape.dim(k) + 1).all(|x| x.is_finite_bits())
+        let (shape, Scratch { lambda, delta, .. }) = (self.layout.shape(), &self.scratch);
+        self.linalg.vectorise(|_| {
+            (0..shape.order()).all(|k| {
+                let of_values = !self.layout.has_lambda(k) || all_finite(lambda[k]);
+                of_values && (!shape.is_full(k) || lower_is_finite(delta[k], shape.dim(k)))
+            })
         })
     }
 
@@ -331,7 +338,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     fn project(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let Scratch { gradient, product, basis, .. } = &mut self.scratch;
         let bases = self.state.dense_bases(basis);
-        rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])
+        rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])?;
+        if self.linalg.vectorise(|_| all_finite(gradient)) { Ok(()) } else { Err(LinAlgError::NotFinite) }
     }
 
     /// Brings bases that are kept in 16 bits to their place in scratch again, after something else has been there.

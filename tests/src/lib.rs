@@ -12,7 +12,10 @@
 //! | [`lockstep`] | the core in float64 beside the textbook, compared after every step |
 //! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
 //! | [`counting`] | an allocator that counts |
+//! | [`exhaustible`] | an allocator whose memory comes to an end |
 //! | [`flops`] | a backend that counts |
+//! | [`failing`] | a backend that fails, or lies, where it is told to |
+//! | [`table`] | whole tables: numbers for them, and all their bits |
 //! | [`plugins`] | pools and a matrix product that a caller may bring |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
@@ -26,6 +29,9 @@ pub mod c_abi;
 pub mod cases;
 #[allow(unsafe_code)]
 pub mod counting;
+#[allow(unsafe_code)]
+pub mod exhaustible;
+pub mod failing;
 pub mod fixed_points;
 pub mod flops;
 pub mod golden;
@@ -34,5 +40,6 @@ pub mod lockstep;
 pub mod matrix;
 #[allow(unsafe_code)]
 pub mod plugins;
+pub mod table;
 pub mod textbook;
 pub mod translate;

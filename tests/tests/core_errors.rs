@@ -1,13 +1,15 @@
 //! What the core refuses, and that a refusal writes nothing: parameters, state and headers are compared bit for bit.
 
-use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, work_len};
+use klshampoo::linalg::{LinAlgError, Portable, work_len};
 use klshampoo::{
     BadGradient, BiasCorrection, Config, ConfigError, Convention, Damping, Direction, EstimateOrder, Estimator, FirstBasis, FirstStep,
     FixedOptimizer, Format, GradientFault, Graft, LambdaInit, Mode, Optimizer, Refresh, Scalar, ShapeError, SliceError, SliceHeader,
     StatePart, StepError, StepErrorKind, StepOrder, StepReport, TableError, Tensor, TensorSpec, Totals, WeightDecay,
 };
-use klshampoo_tests::cases::{Gradients, Xorshift};
-use klshampoo_tests::harness::{Core, Driver, Make, converted};
+use klshampoo_tests::cases::Gradients;
+use klshampoo_tests::failing::Failing;
+use klshampoo_tests::harness::{Core, Driver, converted};
+use klshampoo_tests::table::{Snapshot, bits, random, some};
 
 type F32Core = Core<f32, Portable>;
 
@@ -19,16 +21,6 @@ fn spec(dims: &[usize]) -> TensorSpec {
     TensorSpec::new(dims).unwrap()
 }
 
-/// Random parameters or gradients for a table, spans included.
-fn random(core: &F32Core, seed: usize) -> Vec<Vec<f32>> {
-    let mut random = Xorshift::for_shape(&[seed]);
-    core.tensors.iter().map(|tensor| (0..tensor.span()).map(|_| random.normal() as f32).collect()).collect()
-}
-
-fn some(grads: &[Vec<f32>]) -> Vec<Option<Vec<f32>>> {
-    grads.iter().cloned().map(Some).collect()
-}
-
 /// A matrix, stacked matrices with gaps, a vector, a tensor of order 3, and a matrix of a group that skips what it cannot use.
 fn mixed() -> F32Core {
     let skipping = Config { bad_gradient: BadGradient::Skip, ..Config::<f32>::kl_shampoo() };
@@ -37,38 +29,22 @@ fn mixed() -> F32Core {
     F32Core::table(&[period, skipping], &specs)
 }
 
-/// Everything that a refused call must leave alone.
-#[derive(Clone, Debug, PartialEq)]
-struct Snapshot {
-    params: Vec<Vec<u32>>,
-    state: Vec<u32>,
-    headers: Vec<SliceHeader>,
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
-}
-
-fn snapshot<L>(core: &Core<f32, L>, params: &[Vec<f32>]) -> Snapshot {
-    Snapshot { params: params.iter().map(|p| bits(p)).collect(), state: bits(&core.state), headers: core.headers.clone() }
-}
-
 /// A table before its first step and one that has gone through a few.
 fn fresh_and_stepped() -> [(F32Core, Vec<Vec<f32>>); 2] {
     let fresh = mixed();
-    let params = random(&fresh, 1);
+    let params = random(&fresh.tensors, 1);
     let (mut stepped, mut moved) = (fresh.clone(), params.clone());
     for seed in 2..5 {
-        let grads = some(&random(&stepped, seed));
+        let grads = some(&random(&stepped.tensors, seed));
         stepped.try_step(&mut moved, &grads, LR).unwrap();
     }
     [(fresh, params), (stepped, moved)]
 }
 
 fn refused(core: &mut F32Core, params: &mut [Vec<f32>], grads: &[Option<Vec<f32>>], lr: f32) -> StepError {
-    let before = snapshot(core, params);
+    let before = Snapshot::of(core, params);
     let error = core.try_step(params, grads, lr).unwrap_err();
-    assert_eq!(snapshot(core, params), before, "{error:?}");
+    assert_eq!(Snapshot::of(core, params), before, "{error:?}");
     error
 }
 
@@ -79,7 +55,7 @@ fn gradient_fault(fault: GradientFault) -> StepErrorKind {
 #[test]
 fn one_bad_element_refuses_the_whole_call() {
     for (mut core, mut params) in fresh_and_stepped() {
-        let good = random(&core, 9);
+        let good = random(&core.tensors, 9);
         for tensor in 0..4 {
             for slice in 0..core.tensors[tensor].slices() {
                 let range = core.tensors[tensor].slice_range(slice);
@@ -112,13 +88,13 @@ fn a_refused_call_leaves_no_trace_in_later_ones() {
     let [_, (mut core, mut params)] = fresh_and_stepped();
     let (mut twin, mut twin_params) = (core.clone(), params.clone());
     for seed in 20..26 {
-        let mut grads = random(&core, seed);
+        let mut grads = random(&core.tensors, seed);
         twin.try_step(&mut twin_params, &some(&grads), LR).unwrap();
         let good = grads.clone();
         grads[3][2] = NAN;
         refused(&mut core, &mut params, &some(&grads), LR);
         core.try_step(&mut params, &some(&good), LR).unwrap();
-        assert_eq!(snapshot(&core, &params), snapshot(&twin, &twin_params));
+        assert_eq!(Snapshot::of(&core, &params), Snapshot::of(&twin, &twin_params));
     }
 }
 
@@ -126,10 +102,10 @@ fn a_refused_call_leaves_no_trace_in_later_ones() {
 fn a_skipping_group_loses_one_slice_and_counts_it() {
     for (mut core, mut params) in fresh_and_stepped() {
         for value in [NAN, INF, 1e30] {
-            let good = random(&core, 9);
+            let good = random(&core.tensors, 9);
             let mut grads = good.clone();
             grads[4][3] = value;
-            let before = snapshot(&core, &params);
+            let before = Snapshot::of(&core, &params);
             let (mut twin, mut twin_params) = (core.clone(), params.clone());
             let mut without = some(&good);
             without[4] = None;
@@ -140,7 +116,7 @@ fn a_skipping_group_loses_one_slice_and_counts_it() {
             let skipped = core.headers[6];
             assert_eq!(skipped, SliceHeader { skipped: before.headers[6].skipped + 1, ..before.headers[6] });
             core.headers[6].skipped -= 1;
-            assert_eq!(snapshot(&core, &params), snapshot(&twin, &twin_params));
+            assert_eq!(Snapshot::of(&core, &params), Snapshot::of(&twin, &twin_params));
         }
     }
 }
@@ -148,7 +124,7 @@ fn a_skipping_group_loses_one_slice_and_counts_it() {
 #[test]
 fn learning_rates_out_of_range_are_refused() {
     for (mut core, mut params) in fresh_and_stepped() {
-        let grads = some(&random(&core, 9));
+        let grads = some(&random(&core.tensors, 9));
         for lr in [NAN, -NAN, INF, -INF, -1.0, -f32::MIN_POSITIVE] {
             let error = refused(&mut core, &mut params, &grads, lr);
             assert_eq!(error, StepError { tensor: 0, slice: 0, kind: StepErrorKind::LearningRate }, "{lr}");
@@ -168,8 +144,8 @@ fn learning_rates_out_of_range_are_refused() {
 #[test]
 fn wrong_counts_and_lengths_are_refused() {
     for (mut core, mut params) in fresh_and_stepped() {
-        let grads = random(&core, 9);
-        let before = snapshot(&core, &params);
+        let grads = random(&core.tensors, 9);
+        let before = Snapshot::of(&core, &params);
         let count = StepError { tensor: 0, slice: 0, kind: StepErrorKind::TensorCount };
         assert_eq!(core.try_step(&mut params[..4], &some(&grads), LR), Err(count));
         assert_eq!(core.try_step(&mut params, &some(&grads[..4]), LR), Err(count));
@@ -196,14 +172,14 @@ fn wrong_counts_and_lengths_are_refused() {
             let refreshes = optimizer.refreshes(beyond.clone(), |_| true);
             assert_eq!(optimizer.jobs(beyond, LR, refreshes).count(), 0);
         }
-        assert_eq!(snapshot(&core, &params), before);
+        assert_eq!(Snapshot::of(&core, &params), before);
     }
 }
 
 #[test]
 fn a_short_scratch_is_refused_before_anything_is_written() {
     for (mut core, mut params) in fresh_and_stepped() {
-        let grads = some(&random(&core, 9));
+        let grads = some(&random(&core.tensors, 9));
         let needed = core.scratch.len();
         for short in [0, 1, needed - 1] {
             core.scratch.truncate(short);
@@ -489,7 +465,7 @@ fn a_fixed_table_knows_its_capacity() {
 #[test]
 fn set_basis_checks_what_it_is_given() {
     let mut core = F32Core::table(&[Config::<f32>::kl_shampoo()], &[spec(&[3, 2]), spec(&[3, 4]).mode(1, Mode::Diagonal), spec(&[4])]);
-    let mut params = random(&core, 1);
+    let mut params = random(&core.tensors, 1);
     let identity = [1.0f32, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
     let set = |core: &mut F32Core, tensor, slice, k, basis: &[f32]| {
         let (mut optimizer, scratch, linalg) = core.view();
@@ -499,9 +475,9 @@ fn set_basis_checks_what_it_is_given() {
         })
     };
     assert_eq!(set(&mut core, 0, 0, 0, &identity), Err(StepErrorKind::NotStarted));
-    let grads = some(&random(&core, 2));
+    let grads = some(&random(&core.tensors, 2));
     core.try_step(&mut params, &grads, LR).unwrap();
-    let before = snapshot(&core, &params);
+    let before = Snapshot::of(&core, &params);
 
     for index in 0..9 {
         for value in [NAN, INF, identity[index] + 1e-2, identity[index] - 1e-3] {
@@ -525,7 +501,7 @@ fn set_basis_checks_what_it_is_given() {
     core.scratch.truncate(short);
     assert_eq!(set(&mut core, 0, 0, 0, &identity), Err(StepErrorKind::ScratchTooShort));
     core.scratch.resize(needed, 0.0);
-    assert_eq!(snapshot(&core, &params), before);
+    assert_eq!(Snapshot::of(&core, &params), before);
 
     // What a single precision QR leaves is orthogonal enough.
     let mut basis = identity;
@@ -563,26 +539,26 @@ fn one_tensor_at_a_time_is_the_table_at_once() {
     let [_, (mut together, mut params)] = fresh_and_stepped();
     let (mut apart, mut apart_params) = (together.clone(), params.clone());
     for seed in 30..34 {
-        let grads = random(&together, seed);
+        let grads = random(&together.tensors, seed);
         together.try_step(&mut params, &some(&grads), LR).unwrap();
         for tensor in [3, 1, 4, 0, 2] {
             let (mut optimizer, scratch, linalg) = apart.view();
             let report = optimizer.step_tensor(tensor, &mut apart_params[tensor], &grads[tensor], LR, scratch, linalg).unwrap();
             assert_eq!(report, StepReport { stepped: if tensor == 1 { 3 } else { 1 }, ..StepReport::default() });
         }
-        assert_eq!(snapshot(&apart, &apart_params), snapshot(&together, &params));
+        assert_eq!(Snapshot::of(&apart, &apart_params), Snapshot::of(&together, &params));
     }
 }
 
 #[test]
 fn a_tensor_without_a_gradient_is_frozen() {
     let [_, (mut core, mut params)] = fresh_and_stepped();
-    let (before, grads) = (snapshot(&core, &params), random(&core, 9));
+    let (before, grads) = (Snapshot::of(&core, &params), random(&core.tensors, 9));
     let mut given = some(&grads);
     (given[0], given[1]) = (None, None);
     let report = core.try_step(&mut params, &given, LR).unwrap();
     assert_eq!(report, StepReport { stepped: 3, frozen: 4, ..StepReport::default() });
-    let after = snapshot(&core, &params);
+    let after = Snapshot::of(&core, &params);
     let state_of_two = core.tensors[2].state_range(0).start;
     assert_eq!(after.params[..2], before.params[..2]);
     assert_eq!(after.headers[..4], before.headers[..4]);
@@ -601,7 +577,7 @@ fn slices_are_separate_tensors() {
     let (slices, elements, stride) = (3, 12, 17);
     let mut stacked = F32Core::table(&[config], &[spec(&[4, 3]).slices(slices).slice_stride(stride)]);
     let mut single = F32Core::table(&[config], &[spec(&[4, 3]); 3]);
-    let mut params = random(&single, 1);
+    let mut params = random(&single.tensors, 1);
     let len = (slices - 1) * stride + elements;
     let spread = |parts: &[Vec<f32>], gap: f32| {
         let mut all = vec![gap; len];
@@ -612,114 +588,11 @@ fn slices_are_separate_tensors() {
     };
     let mut stacked_params = [spread(&params, NAN)];
     for seed in 2..12 {
-        let grads = random(&single, seed);
+        let grads = random(&single.tensors, seed);
         single.try_step(&mut params, &some(&grads), LR).unwrap();
         stacked.try_step(&mut stacked_params, &[Some(spread(&grads, NAN))], LR).unwrap();
         assert_eq!(bits(&stacked_params[0]), bits(&spread(&params, NAN)));
         assert_eq!((&stacked.state, &stacked.headers), (&single.state, &single.headers));
-    }
-}
-
-/// Portable, until a given call: that one fails and leaves rubbish in its outputs, as the trait allows. Checks its own contract.
-#[derive(Clone, Debug, Default)]
-struct Failing {
-    calls: usize,
-    fail_at: Option<usize>,
-    no_qr: bool,
-    /// Symmetric products come out infinite, as with a narrower range.
-    overflows: bool,
-}
-
-impl Make for Failing {
-    fn make() -> Self {
-        Self::default()
-    }
-}
-
-impl Failing {
-    fn fails(&mut self) -> bool {
-        self.calls += 1;
-        self.fail_at == Some(self.calls - 1)
-    }
-}
-
-/// Overwrites the elements of a matrix, or its lower triangle.
-fn spoil(m: &mut MatMut<'_, f32>, lower: bool) {
-    let (rows, cols, row_stride, col_stride) = (m.rows(), m.cols(), m.row_stride(), m.col_stride());
-    for i in 0..rows {
-        for j in 0..if lower { i + 1 } else { cols } {
-            m.data()[i * row_stride + j * col_stride] = NAN;
-        }
-    }
-}
-
-impl LinAlg<f32> for Failing {
-    fn matmul(&mut self, mut c: MatMut<'_, f32>, accumulate: bool, a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<(), LinAlgError> {
-        assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), b.cols(), b.rows()));
-        if self.fails() {
-            spoil(&mut c, false);
-            return Err(LinAlgError::Backend);
-        }
-        Portable.matmul(c, accumulate, a, b)
-    }
-
-    fn matmul_lower(
-        &mut self,
-        mut c: MatMut<'_, f32>,
-        accumulate: bool,
-        alpha: f32,
-        a: MatRef<'_, f32>,
-        b: MatRef<'_, f32>,
-    ) -> Result<(), LinAlgError> {
-        assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), b.cols(), b.rows()));
-        if self.fails() {
-            spoil(&mut c, true);
-            return Err(LinAlgError::Backend);
-        }
-        Portable.matmul_lower(c.reborrow(), accumulate, alpha, a, b)?;
-        if self.overflows {
-            c.data()[0] = INF;
-        }
-        Ok(())
-    }
-
-    fn qr(&mut self, mut a: MatMut<'_, f32>, mut q: MatMut<'_, f32>, work: &mut [f32]) -> Result<(), LinAlgError> {
-        assert!(work.len() >= work_len(a.rows()), "{} elements of work for {} rows", work.len(), a.rows());
-        if self.fails() || self.no_qr {
-            spoil(&mut a, false);
-            spoil(&mut q, false);
-            work.fill(NAN);
-            return Err(LinAlgError::NoConvergence);
-        }
-        Portable.qr(a, q, work)
-    }
-
-    fn cholesky(&mut self, mut a: MatMut<'_, f32>) -> Result<(), LinAlgError> {
-        if self.fails() || self.no_qr {
-            spoil(&mut a, true);
-            return Err(if self.no_qr { LinAlgError::NotPositive } else { LinAlgError::Backend });
-        }
-        Portable.cholesky(a)
-    }
-
-    fn solve_lower(&mut self, mut x: MatMut<'_, f32>, l: MatRef<'_, f32>) -> Result<(), LinAlgError> {
-        if self.fails() {
-            spoil(&mut x, false);
-            return Err(LinAlgError::Backend);
-        }
-        Portable.solve_lower(x, l)
-    }
-
-    fn eigh(&mut self, mut a: MatMut<'_, f32>, mut q: MatMut<'_, f32>, values: &mut [f32], work: &mut [f32]) -> Result<(), LinAlgError> {
-        assert!(work.len() >= work_len(a.rows()) && values.len() == a.rows());
-        if self.fails() {
-            spoil(&mut a, false);
-            spoil(&mut q, false);
-            values.fill(NAN);
-            work.fill(NAN);
-            return Err(LinAlgError::NoConvergence);
-        }
-        Portable.eigh(a, q, values, work)
     }
 }
 
@@ -731,8 +604,7 @@ fn failing(config: Config<f32>, dims: &[usize], modes: &[Option<Mode>]) -> Faili
 
 /// One step, whose `fail_at`-th call of the backend fails; the number of calls.
 fn step_failing(core: &mut FailingCore, p: &mut Vec<f32>, grad: &[f32], fail_at: Option<usize>) -> (Result<StepReport, StepError>, usize) {
-    core.linalg = Failing { fail_at, ..core.linalg };
-    core.linalg.calls = 0;
+    core.linalg = Failing { no_qr: core.linalg.no_qr, overflows: core.linalg.overflows, ..Failing::at(fail_at) };
     let result = core.try_step(std::slice::from_mut(p), &[Some(grad.to_vec())], LR);
     (result, core.linalg.calls)
 }
@@ -763,18 +635,18 @@ fn a_failing_backend_costs_a_step_or_a_refresh_and_nothing_else() {
             let (mut next, mut next_p) = (core.clone(), p.clone());
             let (result, calls) = step_failing(&mut next, &mut next_p, &grad, None);
             result.unwrap();
-            let before = snapshot(&core, std::slice::from_ref(&p));
-            let after = snapshot(&next, std::slice::from_ref(&next_p));
+            let before = Snapshot::of(&core, std::slice::from_ref(&p));
+            let after = Snapshot::of(&next, std::slice::from_ref(&next_p));
             for fail_at in 0..calls {
                 let (mut tried, mut tried_p) = (core.clone(), p.clone());
                 match step_failing(&mut tried, &mut tried_p, &grad, Some(fail_at)).0 {
                     Err(error) => {
                         errors += 1;
                         assert_eq!(error.kind, StepErrorKind::Slice(SliceError::LinAlg(LinAlgError::Backend)));
-                        assert_eq!(snapshot(&tried, std::slice::from_ref(&tried_p)), before, "call {fail_at}");
+                        assert_eq!(Snapshot::of(&tried, std::slice::from_ref(&tried_p)), before, "call {fail_at}");
                         // As if it had not been tried.
                         step_failing(&mut tried, &mut tried_p, &grad, None).0.unwrap();
-                        assert_eq!(snapshot(&tried, std::slice::from_ref(&tried_p)), after, "call {fail_at}");
+                        assert_eq!(Snapshot::of(&tried, std::slice::from_ref(&tried_p)), after, "call {fail_at}");
                     }
                     Ok(report) => {
                         survived += 1;
@@ -818,7 +690,7 @@ fn a_failed_refresh_is_no_refresh() {
                 let grad: Vec<f32> = converted(grad);
                 let (mut planned, mut planned_p) = (never.clone(), p.clone());
                 step_failing(&mut planned, &mut planned_p, &grad, None).0.unwrap();
-                let expected = snapshot(&planned, std::slice::from_ref(&planned_p));
+                let expected = Snapshot::of(&planned, std::slice::from_ref(&planned_p));
                 often.state.copy_from_slice(&never.state);
                 let (mut counted, mut counted_p) = (often.clone(), p.clone());
                 let calls = step_failing(&mut counted, &mut counted_p, &grad, None).1;
@@ -892,9 +764,9 @@ fn a_failing_backend_does_not_spoil_a_basis_that_is_set() {
             step_failing(&mut core, &mut p, &converted::<f32>(grad), None).0.unwrap();
         }
         let identity: Vec<f32> = (0..16).map(|at| if at % 5 == 0 { 1.0 } else { 0.0 }).collect();
-        let before = snapshot(&core, std::slice::from_ref(&p));
+        let before = Snapshot::of(&core, std::slice::from_ref(&p));
         let set = |core: &mut FailingCore, fail_at| {
-            core.linalg = Failing { fail_at, ..Failing::default() };
+            core.linalg = Failing::at(fail_at);
             let (mut optimizer, scratch, linalg) = core.view();
             (optimizer.set_basis(0, 0, 0, &identity, scratch, linalg), core.linalg.calls)
         };
@@ -903,7 +775,7 @@ fn a_failing_backend_does_not_spoil_a_basis_that_is_set() {
         for fail_at in 0..calls {
             let error = set(&mut core, Some(fail_at)).0.unwrap_err();
             assert_eq!(error.kind, StepErrorKind::Slice(SliceError::LinAlg(LinAlgError::Backend)));
-            assert_eq!(snapshot(&core, std::slice::from_ref(&p)), before);
+            assert_eq!(Snapshot::of(&core, std::slice::from_ref(&p)), before);
         }
     }
 }
@@ -933,11 +805,11 @@ fn no_scale_of_gradient_overflows_the_state() {
                                 }
                             }
                             for at in [1, 2] {
-                                let before = snapshot(&core, &p);
+                                let before = Snapshot::of(&core, &p);
                                 match core.try_step(&mut p, &scaled(at, scale), LR) {
                                     Ok(_) => stepped += 1,
                                     Err(_) => {
-                                        assert_eq!(snapshot(&core, &p), before);
+                                        assert_eq!(Snapshot::of(&core, &p), before);
                                         refused += 1;
                                     }
                                 }

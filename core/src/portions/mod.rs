@@ -41,6 +41,7 @@ use crate::Scalar;
 use crate::config::{StepOrder, built};
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, MatRef};
+use crate::magnitude::all_finite;
 use crate::refresh::{move_along, polishes};
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
@@ -64,7 +65,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let estimate_first = self.config.step_order.built() == StepOrder::EstimateFirst;
         let (momentum, gradient): (&[T], &[T]) = (scratch.momentum, if estimate_first { scratch.gradient } else { &[] });
         let moving = [(momentum, &mut *scratch.product), (gradient, &mut *scratch.update)];
-        if move_along(self.linalg, shape, k, MatRef::row_major(region.rotation, d, d), moving).is_err() {
+        let moved = move_along(self.linalg, shape, k, MatRef::row_major(region.rotation, d, d), moving);
+        let finite = |tensor: &[T], moved: &[T]| tensor.is_empty() || all_finite(moved);
+        if moved.is_err() || !finite(momentum, scratch.product) || !finite(gradient, scratch.update) {
             return;
         }
         scratch.weight[k].copy_from_slice(region.diagonal);

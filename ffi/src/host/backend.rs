@@ -2,11 +2,11 @@
 
 use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
 
-use std::sync::Arc;
-
-use super::faer::{Bf16, Faer, OutOfMemory};
+use super::faer::{Bf16, Faer};
+use super::fallible::boxed;
 use super::pool::Pool;
 use super::sgemm::{Sgemm, WithSgemm};
+use crate::status::{KLS_ERROR_OUT_OF_MEMORY, kls_status};
 
 /// One of the backends, chosen once. The choice costs a branch per call, which a product does not notice.
 #[derive(Debug)]
@@ -29,11 +29,15 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Makes one for matrices of up to `largest x largest`.
-    pub(super) fn make(self, largest: usize) -> Result<Backend, OutOfMemory> {
+    ///
+    /// # Errors
+    /// `KLS_ERROR_OUT_OF_MEMORY`.
+    pub(super) fn make(self, largest: usize) -> Result<Backend, kls_status> {
+        let faer = || Faer::new(largest).map_err(|_| KLS_ERROR_OUT_OF_MEMORY);
         Ok(match self {
             Self::Portable => Backend::Portable(Portable),
-            Self::Faer(bf16) => Backend::Faer(Box::new(Faer::new(largest)?.with_bf16_products(bf16))),
-            Self::Sgemm(sgemm) => Backend::Sgemm(Box::new(WithSgemm::new(sgemm, Faer::new(largest)?))),
+            Self::Faer(bf16) => Backend::Faer(boxed(faer()?.with_bf16_products(bf16))?),
+            Self::Sgemm(sgemm) => Backend::Sgemm(boxed(WithSgemm::new(sgemm, faer()?))?),
         })
     }
 
@@ -54,7 +58,7 @@ impl Backend {
     }
 
     /// See [`Faer::set_helpers`].
-    pub(super) fn set_helpers(&mut self, helpers: Option<Arc<Pool>>) {
+    pub(super) fn set_helpers(&mut self, helpers: Option<&'static Pool>) {
         match self {
             Self::Portable(_) => {}
             Self::Faer(faer) => faer.set_helpers(helpers),

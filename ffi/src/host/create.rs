@@ -4,6 +4,7 @@ use std::ffi::c_void;
 
 use super::backend::Kind;
 use super::block::Block;
+use super::fallible::boxed;
 use super::pool::parallel_for::{MAX_TASKS, kls_parallel_for};
 use super::sgemm::{Sgemm, kls_sgemm};
 use super::{Bf16, Host};
@@ -167,7 +168,7 @@ pub unsafe extern "C" fn kls_optimizer_create(
         // SAFETY: just built, nobody else knows of it. Without a host there is nothing in it to be dropped.
         let object = unsafe { &mut *made };
         let host = Host::new(&options, kind, object.parts()?.view.tensors(), place, block)?;
-        object.host = Some(Box::new(host));
+        object.host = Some(boxed(host)?);
         // SAFETY: checked above.
         unsafe { put(optimizer, made) }
     })

@@ -13,8 +13,6 @@ pub(super) mod product;
 pub(super) mod registers;
 pub(super) mod tiles;
 
-use std::sync::Arc;
-
 use ::faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use ::faer::traits::RealField;
 use klshampoo::Scalar;
@@ -43,7 +41,7 @@ pub struct Faer {
     /// For elementwise passes; faer detects for itself.
     simd: Arch,
     /// Threads that help with large matrices.
-    helpers: Option<Arc<Pool>>,
+    helpers: Option<&'static Pool>,
     /// How products of `f32` are made whose operands may be rounded.
     bf16: Option<Bf16>,
 }
@@ -150,13 +148,13 @@ impl Faer {
     }
 
     /// Has the threads of a pool, none of which is busy, help with large matrices from now on, or none. No bit of a result depends on it.
-    pub(super) fn set_helpers(&mut self, helpers: Option<Arc<Pool>>) {
+    pub(super) fn set_helpers(&mut self, helpers: Option<&'static Pool>) {
         self.helpers = helpers;
     }
 
     /// Who works on a large matrix, and the memory for it.
     pub(super) fn team(&mut self) -> (Team<'_>, &mut MemStack) {
-        (self.helpers.as_deref().map_or(Team::Alone, Team::Pool), MemStack::new(&mut self.scratch))
+        (self.helpers.map_or(Team::Alone, Team::Pool), MemStack::new(&mut self.scratch))
     }
 
     /// Runs `f` compiled for the level.

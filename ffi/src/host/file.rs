@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::safetensors::{from_safetensors, to_safetensors};
 use crate::checked::check_pointer;
@@ -16,8 +16,8 @@ use crate::status::*;
 /// A path as the system's own calls take it.
 ///
 /// # Safety
-/// `path` is NULL or points to a text that ends with a zero byte.
-unsafe fn path_from_c(path: *const c_char) -> Result<PathBuf, Failure> {
+/// `path` is NULL or points to a text that ends with a zero byte and stays during `'a`.
+unsafe fn path_from_c<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
     check_pointer(path).of_field("path")?;
     // SAFETY: not NULL, and by the caller's word a text.
     let text = unsafe { CStr::from_ptr(path) };
@@ -28,7 +28,7 @@ unsafe fn path_from_c(path: *const c_char) -> Result<PathBuf, Failure> {
     };
     #[cfg(not(unix))]
     let path = Path::new(text.to_str().map_err(|_| KLS_ERROR_IO)?);
-    Ok(path.to_owned())
+    Ok(path)
 }
 
 fn from_io(error: &io::Error) -> kls_status {
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn kls_optimizer_save_file(optimizer: *mut kls_optimizer, 
             checkpoint.resize(len, 0);
             view.save(&mut checkpoint.as_mut_slice()).map_err(from_checkpoint)?;
             let file = to_safetensors(&checkpoint, |tensor| names.get(tensor).cloned().unwrap_or_else(|| tensor.to_string()))?;
-            Ok(write_atomically(&path, |out| file.write_to(out)).map_err(|error| from_io(&error))?)
+            Ok(write_atomically(path, |out| file.write_to(out)).map_err(|error| from_io(&error))?)
         })
     }
 }

@@ -4,6 +4,7 @@ mod backend;
 mod block;
 pub(crate) mod create;
 mod faer;
+mod fallible;
 pub(crate) mod file;
 pub(crate) mod grow;
 mod json;
@@ -12,7 +13,7 @@ mod safetensors;
 pub(crate) mod sgemm;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use klshampoo::{Optimizer, Tensor};
 
@@ -21,6 +22,7 @@ use self::backend::Kind;
 use self::block::Block;
 use self::create::kls_options;
 pub use self::faer::{Bf16, Faer, OutOfMemory};
+use self::fallible::collected;
 use self::pool::Pool;
 pub use self::safetensors::{from_safetensors, to_safetensors};
 pub use self::sgemm::WithSgemm;
@@ -40,7 +42,7 @@ const POISONED: &str = "a worker's panic poisons the optimizer";
 
 /// The threads of an optimizer, what each of them needs, and the memory of the table and the state.
 pub(crate) struct Host {
-    pool: Arc<Pool>,
+    pool: Pool,
     /// How many tasks of the pool may run at once.
     tasks: usize,
     kind: Kind,
@@ -53,9 +55,9 @@ pub(crate) struct Host {
 
 /// One worker for each task of the pool, as a table needs them.
 struct Workers {
-    each: Box<[Mutex<Worker>]>,
+    each: Vec<Mutex<Worker>>,
     /// Per tensor: whether all threads work on each of its slices together.
-    together: Box<[bool]>,
+    together: Vec<bool>,
 }
 
 /// From this many floating-point operations of a step on, threads may share a slice: its products then are milliseconds in all, and waking
@@ -72,7 +74,7 @@ impl Workers {
         let step = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.slice_cost().times(tensor.slices() as u64).step));
         let limit = LARGE.max(step / (PARTS * tasks as u64));
         let shareable = kind.is_shareable() && tasks > 1;
-        let together: Box<[bool]> = tensors.iter().map(|tensor| shareable && tensor.slice_cost().step >= limit).collect();
+        let together = collected(tensors.iter().map(|tensor| Ok(shareable && tensor.slice_cost().step >= limit)))?;
         let worker = |number: usize| {
             // What all threads work on together is the first one's to hold.
             let own = || tensors.iter().zip(&together).filter(|&(_, &together)| number == 0 || !together).map(|(tensor, _)| tensor);
@@ -80,10 +82,10 @@ impl Workers {
             let mut scratch = Vec::new();
             scratch.try_reserve_exact(scratch_len).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
             scratch.resize(scratch_len, 0.0);
-            let backend = kind.make(own().map(Tensor::largest_full_dim).max().unwrap_or(0)).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
+            let backend = kind.make(own().map(Tensor::largest_full_dim).max().unwrap_or(0))?;
             Ok(Mutex::new(Worker { scratch, backend }))
         };
-        let each = (0..tasks).map(worker).collect::<Result<_, kls_status>>()?;
+        let each = collected((0..tasks).map(worker))?;
         Ok(Self { each, together })
     }
 
@@ -93,12 +95,31 @@ impl Workers {
     }
 }
 
+/// A backend that the threads of a pool help until this is dropped.
+struct Helped<'a>(&'a mut Backend);
+
+impl<'a> Helped<'a> {
+    /// # Safety
+    /// The pool stays until this is dropped, which it is.
+    unsafe fn by(pool: &Pool, backend: &'a mut Backend) -> Self {
+        // SAFETY: only the lifetime changes, and the drop takes the reference out again.
+        backend.set_helpers(Some(unsafe { &*std::ptr::from_ref(pool) }));
+        Self(backend)
+    }
+}
+
+impl Drop for Helped<'_> {
+    fn drop(&mut self) {
+        self.0.set_helpers(None);
+    }
+}
+
 impl Host {
     /// The host part of an optimizer at `place` with these tensors, which lie in the block.
     fn new(options: &kls_options, kind: Kind, tensors: &[Tensor], place: Block, block: Block) -> Result<Self, kls_status> {
         let tasks = options.num_threads as usize;
         let workers = Workers::new(tasks, tensors, kind)?;
-        let pool = Arc::new(Pool::new(tasks, options.parallel_for, options.parallel_for_user)?);
+        let pool = Pool::new(tasks, options.parallel_for, options.parallel_for_user)?;
         Ok(Self { pool, tasks, kind, workers, block, _place: place })
     }
 
@@ -143,13 +164,12 @@ impl Host {
         if workers.together[tensors.clone()].contains(&true) {
             let Workers { each, together } = &mut *workers;
             let Worker { scratch, backend } = each[0].get_mut().expect(POISONED);
-            backend.set_helpers(Some(Arc::clone(pool)));
-            // A panic leaves the helpers set, and poisons the optimizer.
+            // SAFETY: dropped before this block ends, and so before the pool can be.
+            let helped = unsafe { Helped::by(pool, backend) };
             for job in view.jobs(tensors.clone(), lr, refreshes).filter(|job| together[job.tensor()]) {
                 // SAFETY: checked pointers and fresh jobs, by the caller's word; the iterator gives each job out once.
-                unsafe { pointers.run(job, scratch, backend, met) };
+                unsafe { pointers.run(job, scratch, &mut *helped.0, met) };
             }
-            backend.set_helpers(None);
         }
         let mut alone = view.jobs(tensors.clone(), lr, refreshes).filter(|job| !workers.together[job.tensor()]).peekable();
         if alone.peek().is_some() {
