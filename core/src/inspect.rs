@@ -2,7 +2,7 @@
 
 use crate::format::Rounder;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
-use crate::magnitude::{all_finite, lower_is_finite};
+use crate::magnitude::{factor_is_in_range, turned_is_in_range};
 use crate::optimizer::Optimizer;
 use crate::report::{StepError, StepErrorKind};
 use crate::resident::round_basis;
@@ -170,13 +170,13 @@ impl<T: Scalar> Optimizer<'_, T> {
         }
         portions::unpack_factor(layout, k, (state.factor(k), state.pending), factor, square, scratch.work);
         conjugate(linalg, d, rotation, factor, square).map_err(linalg_error)?;
-        if !lower_is_finite(factor, d) {
+        if !factor_is_in_range(factor, d) {
             return Err(linalg_error(LinAlgError::NotFinite));
         }
         if !state.momentum.is_empty() {
             let rotation = MatRef::row_major(rotation, d, d);
             mode_product(linalg, Precision::Full, layout.shape(), k, rotation, state.momentum, scratch.product).map_err(linalg_error)?;
-            if !all_finite(scratch.product) {
+            if !turned_is_in_range(scratch.product) {
                 return Err(linalg_error(LinAlgError::NotFinite));
             }
             state.momentum.copy_from_slice(scratch.product);

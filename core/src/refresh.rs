@@ -6,7 +6,7 @@ use crate::config::{Eigenvalues, Refresh, StepOrder};
 use crate::direction::Correction;
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
-use crate::magnitude::{all_finite, lower_is_finite};
+use crate::magnitude::{basis_is_in_range, factor_is_in_range, turned_is_in_range};
 use crate::resident::{Basis, round_basis};
 use crate::shape::Shape;
 use crate::staleness::Staleness;
@@ -80,11 +80,12 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let turn = Turn { rule: config.refresh, diagonal: old_diagonal, sorts, polish: polishes(self.header.refreshes, shape) };
         let made = turn.make(self.linalg, shape, k, self.state.basis(k), buffers);
         // A backend that is broken may say that all is well.
-        let finite = self.linalg.vectorise(|_| {
-            let moved = (momentum.is_empty() || all_finite(scratch.product)) && (gradient.is_empty() || all_finite(scratch.update));
-            moved && all_finite(scratch.basis[k]) && lower_is_finite(scratch.delta[k], d)
+        let in_range = self.linalg.vectorise(|_| {
+            let moved =
+                (momentum.is_empty() || turned_is_in_range(scratch.product)) && (gradient.is_empty() || turned_is_in_range(scratch.update));
+            moved && basis_is_in_range(scratch.basis[k]) && factor_is_in_range(scratch.delta[k], d)
         });
-        if made.is_err() || !finite {
+        if made.is_err() || !in_range {
             turn.restore(scratch.delta[k], d);
             self.state.basis(k).dense(scratch.basis[k]);
             return Outcome::Failed;

@@ -10,7 +10,7 @@ use crate::elements::{Elements, ElementsMut};
 use crate::format::Rounder;
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
-use crate::magnitude::{GradientFault, Magnitude, Visit, all_finite, lower_is_finite};
+use crate::magnitude::{GradientFault, Magnitude, Visit, all_finite, factor_is_in_range, turned_is_in_range};
 use crate::measure::Measure;
 use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
@@ -322,13 +322,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     }
 
     /// Whether nothing left the range in the estimate: what the check of the gradient could not foresee. An overflow shows on the diagonals;
-    /// what a broken backend leaves may lie anywhere.
+    /// what a broken backend leaves may lie anywhere, and be too large for the next step.
     fn estimate_is_finite(&self) -> bool {
         let (shape, Scratch { lambda, delta, .. }) = (self.layout.shape(), &self.scratch);
         self.linalg.vectorise(|_| {
             (0..shape.order()).all(|k| {
                 let of_values = !self.layout.has_lambda(k) || all_finite(lambda[k]);
-                of_values && (!shape.is_full(k) || lower_is_finite(delta[k], shape.dim(k)))
+                of_values && (!shape.is_full(k) || factor_is_in_range(delta[k], shape.dim(k)))
             })
         })
     }
@@ -339,7 +339,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let Scratch { gradient, product, basis, .. } = &mut self.scratch;
         let bases = self.state.dense_bases(basis);
         rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])?;
-        if self.linalg.vectorise(|_| all_finite(gradient)) { Ok(()) } else { Err(LinAlgError::NotFinite) }
+        if self.linalg.vectorise(|_| turned_is_in_range(gradient)) { Ok(()) } else { Err(LinAlgError::NotFinite) }
     }
 
     /// Brings bases that are kept in 16 bits to their place in scratch again, after something else has been there.

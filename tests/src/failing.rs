@@ -101,9 +101,13 @@ impl Failing {
     }
 }
 
-/// Whether a call with this fault does its work.
-fn works(fault: Option<Fault>) -> bool {
-    !matches!(fault, Some(Fault::Fails(_, Rubbish::Nothing) | Fault::Lies(Rubbish::Nothing)))
+/// Does a call's work unless it is to leave everything as it was. What it comes to counts where nothing is to go wrong.
+fn attempt(fault: Option<Fault>, call: impl FnOnce() -> Result<(), LinAlgError>) -> Result<(), LinAlgError> {
+    match fault {
+        Some(Fault::Fails(_, Rubbish::Nothing) | Fault::Lies(Rubbish::Nothing)) => Ok(()),
+        Some(_) => call().or(Ok(())),
+        None => call(),
+    }
 }
 
 /// What a call comes to whose outputs are these matrices, of which some are lower triangles, and these vectors.
@@ -128,9 +132,7 @@ impl LinAlg<f32> for Failing {
     fn matmul(&mut self, mut c: MatMut<'_, f32>, accumulate: bool, a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<(), LinAlgError> {
         assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), b.cols(), b.rows()));
         let fault = self.next();
-        if works(fault) {
-            Portable.matmul(c.reborrow(), accumulate, a, b)?;
-        }
+        attempt(fault, || Portable.matmul(c.reborrow(), accumulate, a, b))?;
         conclude(fault, &mut [(c.reborrow(), false)], &mut [])
     }
 
@@ -144,9 +146,7 @@ impl LinAlg<f32> for Failing {
     ) -> Result<(), LinAlgError> {
         assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), b.cols(), b.rows()));
         let fault = self.next();
-        if works(fault) {
-            Portable.matmul_lower(c.reborrow(), accumulate, alpha, a, b)?;
-        }
+        attempt(fault, || Portable.matmul_lower(c.reborrow(), accumulate, alpha, a, b))?;
         if self.overflows {
             c.data()[0] = f32::INFINITY;
         }
@@ -156,34 +156,26 @@ impl LinAlg<f32> for Failing {
     fn qr(&mut self, mut a: MatMut<'_, f32>, mut q: MatMut<'_, f32>, work: &mut [f32]) -> Result<(), LinAlgError> {
         assert!(work.len() >= work_len(a.rows()), "{} elements of work for {} rows", work.len(), a.rows());
         let fault = self.next().or(self.no_qr.then_some(Fault::Fails(LinAlgError::NoConvergence, Rubbish::Nan)));
-        if works(fault) {
-            Portable.qr(a.reborrow(), q.reborrow(), work)?;
-        }
+        attempt(fault, || Portable.qr(a.reborrow(), q.reborrow(), work))?;
         conclude(fault, &mut [(a.reborrow(), false), (q.reborrow(), false)], &mut [work])
     }
 
     fn cholesky(&mut self, mut a: MatMut<'_, f32>) -> Result<(), LinAlgError> {
         let fault = self.next().or(self.no_qr.then_some(Fault::Fails(LinAlgError::NotPositive, Rubbish::Nan)));
-        if works(fault) {
-            Portable.cholesky(a.reborrow())?;
-        }
+        attempt(fault, || Portable.cholesky(a.reborrow()))?;
         conclude(fault, &mut [(a.reborrow(), true)], &mut [])
     }
 
     fn solve_lower(&mut self, mut x: MatMut<'_, f32>, l: MatRef<'_, f32>) -> Result<(), LinAlgError> {
         let fault = self.next();
-        if works(fault) {
-            Portable.solve_lower(x.reborrow(), l)?;
-        }
+        attempt(fault, || Portable.solve_lower(x.reborrow(), l))?;
         conclude(fault, &mut [(x.reborrow(), false)], &mut [])
     }
 
     fn eigh(&mut self, mut a: MatMut<'_, f32>, mut q: MatMut<'_, f32>, values: &mut [f32], work: &mut [f32]) -> Result<(), LinAlgError> {
         assert!(work.len() >= work_len(a.rows()) && values.len() == a.rows());
         let fault = self.next();
-        if works(fault) {
-            Portable.eigh(a.reborrow(), q.reborrow(), values, work)?;
-        }
+        attempt(fault, || Portable.eigh(a.reborrow(), q.reborrow(), values, work))?;
         conclude(fault, &mut [(a.reborrow(), false), (q.reborrow(), false)], &mut [values, work])
     }
 }

@@ -41,7 +41,7 @@ use crate::Scalar;
 use crate::config::{StepOrder, built};
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, MatRef};
-use crate::magnitude::all_finite;
+use crate::magnitude::turned_is_in_range;
 use crate::refresh::{move_along, polishes};
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
@@ -66,8 +66,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let (momentum, gradient): (&[T], &[T]) = (scratch.momentum, if estimate_first { scratch.gradient } else { &[] });
         let moving = [(momentum, &mut *scratch.product), (gradient, &mut *scratch.update)];
         let moved = move_along(self.linalg, shape, k, MatRef::row_major(region.rotation, d, d), moving);
-        let finite = |tensor: &[T], moved: &[T]| tensor.is_empty() || all_finite(moved);
-        if moved.is_err() || !finite(momentum, scratch.product) || !finite(gradient, scratch.update) {
+        let in_range = |tensor: &[T], moved: &[T]| tensor.is_empty() || turned_is_in_range(moved);
+        if moved.is_err() || !in_range(momentum, scratch.product) || !in_range(gradient, scratch.update) {
             return;
         }
         scratch.weight[k].copy_from_slice(region.diagonal);
