@@ -2,15 +2,15 @@
 
 use crate::config::built;
 use crate::config::{Damping, Direction, FirstBasis, Graft, Momentum, StepOrder};
-use crate::direction::{Correction, Root, average, trace_scales};
+use crate::direction::{Correction, precondition, trace_scales};
 use crate::layout::{Scratch, State};
-use crate::linalg::{LinAlg, LinAlgError};
+use crate::linalg::{LinAlg, LinAlgError, Pass};
 use crate::magnitude::Norm;
-use crate::rows::for_each_row;
+use crate::rows::map_rows;
 use crate::shape::MAX_ORDER;
 use crate::step::{Refreshed, SliceStep, tables};
 use crate::unfold::{Precision, Rotate, Start, chain_starts_in_second, rotate};
-use crate::{Mode, Scalar, eigenvalues, graft};
+use crate::{Config, Mode, Scalar, eigenvalues, graft, passes};
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// `M~' = beta1 M~ + (1 - beta1) G~`, in the place of the projected gradient where nothing else needs that.
@@ -26,17 +26,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             core::mem::swap(gradient, momentum);
         }
         let (kept, fresh) = (self.config.beta1, T::ONE - self.config.beta1);
-        self.linalg.vectorise(|_| {
-            for (g, &m) in momentum.iter_mut().zip(&*self.state.momentum) {
-                *g = kept * m + fresh * *g;
-            }
-        });
+        passes::map(self.linalg, momentum, self.state.momentum, move |_, g, m| kept * m + fresh * g);
     }
 
     /// `D' = beta2 D + (1 - beta2) G~^2`, both in the basis in force.
     pub(crate) fn average_second_moment(&mut self) {
         let Scratch { gradient, second_moment, .. } = &mut self.scratch;
-        self.linalg.vectorise(|_| average(self.config.beta2, second_moment, gradient.iter().map(|&g| g * g)));
+        let (kept, fresh) = (self.config.beta2, T::ONE - self.config.beta2);
+        passes::map(self.linalg, second_moment, gradient, move |_, d, g| kept * d + fresh * (g * g));
     }
 
     /// `U = (M~ . prod_k lambda_k^{-p}) x_k Q_k`, or with another denominator, with the eigenvalues and bases that the convention's order
@@ -80,11 +77,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         if self.config.momentum == Momentum::Nesterov {
             let (kept, fresh) = (self.config.beta1, T::ONE - self.config.beta1);
             let Scratch { gradient, momentum, .. } = &mut self.scratch;
-            self.linalg.vectorise(|_| {
-                for (g, &m) in gradient.iter_mut().zip(&**momentum) {
-                    *g = kept * m + fresh * *g;
-                }
-            });
+            passes::map(self.linalg, gradient, momentum, move |_, g, m| kept * m + fresh * g);
         }
     }
 
@@ -99,31 +92,16 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
 
     /// The grafted method's direction, into `product`, and its norm.
     fn graft_direction(&mut self, correction: &Correction<T>, grad: &[T]) -> Result<Option<Norm<T>>, LinAlgError> {
-        /// Elements of a block of second moments: they are formed again in the commit and need no buffer of the tensor's size.
-        const BLOCK: usize = 64;
-        let config = self.config;
-        if config.graft.built() == Graft::None {
+        if self.config.graft.built() == Graft::None {
             return Ok(None);
         }
-        if config.graft.built() == Graft::Adam {
+        if self.config.graft.built() == Graft::Adam {
             // Adam divides per element of the parameter, so its numerator leaves the eigenbasis.
             self.rotate_numerator()?;
         }
         let Scratch { update, product, .. } = &mut self.scratch;
         let old = &*self.state.graft_moment;
-        self.linalg.vectorise(|linalg| {
-            for start in (0..grad.len()).step_by(BLOCK) {
-                let block = start..grad.len().min(start + BLOCK);
-                let mut v = [T::ZERO; BLOCK];
-                if !old.is_empty() {
-                    for (v, (&old, &g)) in v.iter_mut().zip(old[block.clone()].iter().zip(&grad[block.clone()])) {
-                        *v = graft::moment(config, old, g);
-                    }
-                }
-                let parts = (&update[block.clone()], &grad[block.clone()], &v[..block.len()]);
-                graft::direction(linalg, config, correction, parts, &mut product[block]);
-            }
-        });
+        self.linalg.vectorise(GraftDirection { config: self.config, correction, numerator: update, grad, old, out: product });
         Ok(Some(Norm::of(product)))
     }
 
@@ -135,16 +113,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let numerator = if config.momentum == Momentum::Average { &**momentum } else { &**gradient };
         let start = if chain_starts_in_second(shape) { &mut **product } else { &mut **update };
         let (second, normaliser) = (config.direction.built() == Direction::SecondMoment, correction.normaliser(eps));
-        let roots = tables(shape, weight);
-        self.linalg.vectorise(|linalg| {
-            if second {
-                return normaliser.divide(linalg, numerator, second_moment, start);
-            }
-            for_each_row(shape, &roots, |row, _, prefix| {
-                let root = Root { prefix, last: roots[shape.order() - 1] };
-                root.precondition(eps, correction.numerator, &numerator[row.clone()], &mut start[row]);
+        if second {
+            passes::map2(self.linalg, start, [numerator, second_moment], move |linalg, _, m, d| normaliser.divide(linalg, m, d));
+        } else {
+            let correction = correction.numerator;
+            map_rows(self.linalg, shape, &tables(shape, weight), numerator, start, move |m, prefix, root| {
+                precondition(m * correction, prefix * root, eps)
             });
-        });
+        }
     }
 
     /// Grafts and caps the update.
@@ -154,7 +130,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         }
         let update = &mut *self.scratch.update;
         let factor = graft::length_factor(self.config, update.len(), Norm::of(update), grafted, &mut self.header);
-        self.linalg.vectorise(|_| update.iter_mut().for_each(|u| *u *= factor));
+        update.iter_mut().for_each(|u| *u *= factor);
     }
 
     /// The tables whose product over the modes is the denominator, from the eigenvalues that the direction sees: those from before this
@@ -200,6 +176,38 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             (Mode::Full, StepOrder::EstimateFirst) => self.config.beta2 * old() + (T::ONE - self.config.beta2) * of_square(),
             (_, StepOrder::ApplyFirst) => eigenvalues::sum(self.state.lambda[k], |l| l),
             (_, StepOrder::EstimateFirst) => eigenvalues::sum(self.scratch.lambda[k], |l| l),
+        }
+    }
+}
+
+/// The grafted method's direction of a tensor that a basis turns, from the second moment of before this step.
+struct GraftDirection<'a, T> {
+    config: &'a Config<T>,
+    correction: &'a Correction<T>,
+    numerator: &'a [T],
+    grad: &'a [T],
+    old: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Scalar, L: LinAlg<T>> Pass<L> for GraftDirection<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, linalg: &L) {
+        /// Elements of a block of second moments: they are formed again in the commit and need no buffer of the tensor's size.
+        const BLOCK: usize = 64;
+        let Self { config, correction, numerator, grad, old, out } = self;
+        for start in (0..grad.len()).step_by(BLOCK) {
+            let block = start..grad.len().min(start + BLOCK);
+            let mut v = [T::ZERO; BLOCK];
+            if !old.is_empty() {
+                for (v, (&old, &g)) in v.iter_mut().zip(old[block.clone()].iter().zip(&grad[block.clone()])) {
+                    *v = graft::moment(config, old, g);
+                }
+            }
+            let parts = (&numerator[block.clone()], &grad[block.clone()], &v[..block.len()]);
+            graft::direction(linalg, config, correction, parts, &mut out[block]);
         }
     }
 }

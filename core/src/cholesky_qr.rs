@@ -13,7 +13,7 @@
 //! reflections do it.
 
 use crate::Scalar;
-use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef};
+use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Pass};
 use crate::rows::dot;
 use crate::triangular::upper_times;
 
@@ -88,16 +88,31 @@ fn is_orthogonal<T: Scalar, L: LinAlg<T>>(linalg: &L, d: usize, q: &[T], probe: 
             *x = (T::from_usize((mixed >> 8) as usize) * T::exp2i(-23) - T::ONE) * T::exp2i(1);
             *image = -*x;
         }
-        linalg.vectorise(|_| {
-            for column in q.chunks_exact(d) {
-                let along = dot(column, x);
-                for (image, &q) in image.iter_mut().zip(column) {
-                    *image += q * along;
-                }
-            }
-        });
+        linalg.vectorise(ThereAndBack { d, q, x, image });
         image.iter().all(|x| x.is_finite_bits()) && dot(image, image).sqrt() <= tolerance
     })
+}
+
+/// `image <- image + Q Q^T x`.
+struct ThereAndBack<'a, T> {
+    d: usize,
+    q: &'a [T],
+    x: &'a [T],
+    image: &'a mut [T],
+}
+
+impl<T: Scalar, L> Pass<L> for ThereAndBack<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: &L) {
+        for column in self.q.chunks_exact(self.d) {
+            let along = dot(column, self.x);
+            for (image, &q) in self.image.iter_mut().zip(column) {
+                *image += q * along;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::linalg::{LinAlg, LinAlgError};
 use crate::optimizer::Optimizer;
 use crate::plan::Piece;
 use crate::report::{StepError, StepErrorKind};
-use crate::rows::{Tables, for_each_row, weighted_square_sum};
+use crate::rows::{Row, Tables, Walk, weighted_square_sum};
 use crate::shape::MAX_ORDER;
 use crate::staleness::Staleness;
 use crate::step::{SliceError, check, tables};
@@ -267,6 +267,8 @@ fn of_modes<T: Scalar>(shape: &Shape, roots: &Tables<'_, T>, projected: &[T]) ->
         root.iter().for_each(|root| root.iter().for_each(|&root| logs.add(-(times * root.ln()))));
     }
     let last = roots[shape.order() - 1];
-    for_each_row(shape, roots, |row, _, prefix| squares.add(weighted_square_sum(&projected[row], prefix, last)));
+    for Row { range, prefix, .. } in Walk::all(shape, roots) {
+        squares.add(weighted_square_sum(&projected[range], prefix, last));
+    }
     logs.sum + squares.sum * T::exp2i(-1)
 }

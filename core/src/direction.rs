@@ -5,30 +5,10 @@ use crate::linalg::LinAlg;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::{Config, Scalar, SliceHeader};
 
-/// Roots of the eigenvalues that meet one row of the tensor: of all modes but the last, multiplied, and of the last.
-pub(crate) struct Root<'a, T> {
-    pub prefix: T,
-    pub last: Option<&'a [T]>,
-}
-
-impl<T: Scalar> Root<'_, T> {
-    /// `out = correction m / (prod_k lambda_k^p + eps)`; the denominator is at least the floor.
-    #[inline(always)]
-    pub fn precondition(&self, eps: T, correction: T, m: &[T], out: &mut [T]) {
-        match self.last {
-            Some(last) => {
-                for ((out, &m), &root) in out.iter_mut().zip(m).zip(last) {
-                    *out = m * correction / ((self.prefix * root).max(T::FLOOR) + eps);
-                }
-            }
-            None => {
-                let denominator = self.prefix.max(T::FLOOR) + eps;
-                for (out, &m) in out.iter_mut().zip(m) {
-                    *out = m * correction / denominator;
-                }
-            }
-        }
-    }
+/// `m / (root + eps)` with the product of all modes' roots of eigenvalues; the denominator is at least the floor.
+#[inline(always)]
+pub(crate) fn precondition<T: Scalar>(m: T, root: T, eps: T) -> T {
+    m / (root.max(T::FLOOR) + eps)
 }
 
 /// How second moments divide.
@@ -42,21 +22,18 @@ pub(crate) struct Normaliser<T> {
 }
 
 impl<T: Scalar> Normaliser<T> {
-    /// `out = correction m / (sqrt(second d) + eps)`; the denominator is at least the floor.
+    /// `correction m / (sqrt(second d) + eps)`; the denominator is at least the floor.
     #[inline(always)]
-    pub fn divide(self, linalg: &impl LinAlg<T>, m: &[T], d: &[T], out: &mut [T]) {
-        for ((out, &m), &d) in out.iter_mut().zip(m).zip(d) {
-            *out = m * self.correction / (linalg.sqrt(d * self.second).max(T::FLOOR) + self.eps);
-        }
+    pub fn divide(self, linalg: &impl LinAlg<T>, m: T, d: T) -> T {
+        m * self.correction / (linalg.sqrt(d * self.second).max(T::FLOOR) + self.eps)
     }
-}
 
-/// `x <- beta x + (1 - beta) y`.
-#[inline(always)]
-pub(crate) fn average<T: Scalar>(beta: T, x: &mut [T], y: impl Iterator<Item = T>) {
-    let fresh = T::ONE - beta;
-    for (x, y) in x.iter_mut().zip(y) {
-        *x = beta * *x + fresh * y;
+    /// The same of each element.
+    #[inline(always)]
+    pub fn divide_all(self, linalg: &impl LinAlg<T>, m: &[T], d: &[T], out: &mut [T]) {
+        for ((out, &m), &d) in out.iter_mut().zip(m).zip(d) {
+            *out = self.divide(linalg, m, d);
+        }
     }
 }
 
@@ -122,6 +99,7 @@ pub(crate) fn trace_scales<T: Scalar>(shape: &Shape, trace: impl Fn(usize) -> T)
 }
 
 /// The parameter update with its weight decay.
+#[derive(Clone, Copy)]
 pub(crate) struct Decay<T> {
     lr: T,
     before: T,
@@ -141,16 +119,22 @@ impl<T: Scalar> Decay<T> {
         Self { lr, before, after, moves }
     }
 
-    /// `theta <- theta - lr (factor direction + decay)`.
+    /// `theta - lr (factor direction + decay)`.
     #[inline(always)]
-    pub fn update(&self, theta: &mut [T], direction: &[T], factor: T) {
+    pub fn update(&self, theta: T, direction: T, factor: T) -> T {
         if !self.moves {
-            return theta.iter_mut().zip(direction).for_each(|(out, &direction)| *out = factor * direction);
+            return factor * direction;
         }
-        let rate = self.lr * factor;
+        let updated = theta * self.before - self.lr * factor * direction;
+        updated - self.after * updated
+    }
+
+    /// The same of each element.
+    #[inline(always)]
+    pub fn update_all(&self, theta: &mut [T], direction: &[T], factor: T) {
+        let decay = *self;
         for (theta, &direction) in theta.iter_mut().zip(direction) {
-            let updated = *theta * self.before - rate * direction;
-            *theta = updated - self.after * updated;
+            *theta = decay.update(*theta, direction, factor);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::linalg::LinAlg;
 use crate::magnitude::Norm;
 use crate::resident::Factor;
 use crate::shape::{MAX_ORDER, Shape};
-use crate::{Config, Format, Scalar, SliceHeader};
+use crate::{Config, Format, Scalar, SliceHeader, passes};
 
 /// Lower bound of the eigenvalues of a tensor: 2^-63 for matrices.
 ///
@@ -70,7 +70,7 @@ pub(crate) fn power<T: Scalar>(lambda: T, p: T) -> T {
 pub(crate) fn powers<T: Scalar>(linalg: &impl LinAlg<T>, lambda: &[T], added: T, p: T, out: &mut [T]) {
     if p == T::exp2i(-1) {
         // Of all steps but a few methods'.
-        linalg.vectorise(|linalg| out.iter_mut().zip(lambda).for_each(|(out, &l)| *out = linalg.sqrt(l + added)));
+        passes::map(linalg, out, lambda, move |linalg, _, l| linalg.sqrt(l + added));
     } else {
         out.iter_mut().zip(lambda).for_each(|(out, &l)| *out = power(l + added, p));
     }

@@ -4,12 +4,12 @@ use core::ops::Range;
 
 use crate::config::built;
 use crate::config::{Direction, Graft, Momentum};
-use crate::direction::{Correction, Decay, Root};
+use crate::direction::{Correction, Decay, precondition};
 use crate::layout::State;
-use crate::linalg::LinAlg;
+use crate::linalg::{LinAlg, Pass};
 use crate::magnitude::{Magnitude, Norm};
 use crate::measure::Measure;
-use crate::rows::{Tables, for_each_row};
+use crate::rows::{Row, Tables, Walk};
 use crate::step::{SliceStep, tables};
 use crate::stream::{BLOCK, GradStream, ParamStream};
 use crate::{Config, Elements, ElementsMut, Scalar, Shape, SliceHeader, graft};
@@ -56,13 +56,9 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'_, 'a, T, L> {
             return true;
         }
         let (blocks, linalg, state, _) = self.blocks(grad);
-        let mut finite = true;
-        blocks.for_each(linalg, state, |range, block, _, _| {
-            for part in [&block.direction[..range.len()], &block.graft[..range.len()]] {
-                finite &= Magnitude::of(part).is_ok_and(|part| part.stays_finite(lr));
-            }
-        });
-        finite
+        let mut sink = StaysFinite { lr, finite: true };
+        linalg.vectorise(EachBlock { blocks: &blocks, state, sink: &mut sink });
+        sink.finite
     }
 
     /// Moments, direction and parameter. Where the direction's length depends on all of it, a first pass measures it.
@@ -76,34 +72,81 @@ impl<'a, T: Scalar, L: LinAlg<T>> SliceStep<'_, 'a, T, L> {
         let (blocks, linalg, state, header) = self.blocks(grad);
         let mut factor = T::ONE;
         if built::GRAFTING && (config.graft != Graft::None || config.rms_cap.is_some()) {
-            let (mut natural, mut grafted) = (Norm::ZERO, Norm::ZERO);
-            blocks.for_each(linalg, state, |range, block, _, _| {
-                natural.add(&block.direction[..range.len()]);
-                grafted.add(&block.graft[..range.len()]);
-            });
-            let grafted = (config.graft.built() != Graft::None).then_some(grafted);
-            factor = graft::length_factor(config, shape.elements(), natural, grafted, header);
+            let mut lengths = Lengths { natural: Norm::ZERO, grafted: Norm::ZERO };
+            linalg.vectorise(EachBlock { blocks: &blocks, state: &mut *state, sink: &mut lengths });
+            let grafted = (config.graft.built() != Graft::None).then_some(lengths.grafted);
+            factor = graft::length_factor(config, shape.elements(), lengths.natural, grafted, header);
         }
-        let mut measure = (built::MEASURE && config.measure).then(Measure::new);
-        blocks.for_each(linalg, state, |range, block, grad, state| {
-            let n = range.len();
-            if let Some(measure) = &mut measure {
-                measure.add(&block.direction[..n], grad);
-            }
-            store(state.momentum, &range, &block.momentum);
-            store(state.second_moment, &range, &block.second_moment);
-            store(state.graft_moment, &range, &block.graft_moment);
-            let direction = &block.direction[..n];
-            if state.master.is_empty() {
-                param.change(range, |theta| decay.update(theta, direction, factor));
-            } else {
-                let theta = &mut state.master[range.clone()];
-                decay.update(theta, direction, factor);
-                param.store(&range, theta);
-            }
-        });
-        if let Some(measure) = measure {
+        let measure = (built::MEASURE && config.measure).then(Measure::new);
+        let mut commit = Commit { decay: *decay, factor, param, measure };
+        linalg.vectorise(EachBlock { blocks: &blocks, state, sink: &mut commit });
+        if let Some(measure) = commit.measure {
             measure.write(factor, header);
+        }
+    }
+}
+
+/// What becomes of the blocks. An object and no closure, like a [`Pass`], of which it is a part.
+trait Sink<T> {
+    /// Takes one block, with its gradient and the state of before the step.
+    fn take(&mut self, range: Range<usize>, block: &Block<T>, grad: &[T], state: &mut State<'_, T>);
+}
+
+/// Whether the updates stay in range.
+struct StaysFinite<T> {
+    lr: T,
+    finite: bool,
+}
+
+impl<T: Scalar> Sink<T> for StaysFinite<T> {
+    #[inline(always)]
+    fn take(&mut self, range: Range<usize>, block: &Block<T>, _: &[T], _: &mut State<'_, T>) {
+        for part in [&block.direction[..range.len()], &block.graft[..range.len()]] {
+            self.finite &= Magnitude::of(part).is_ok_and(|part| part.stays_finite(self.lr));
+        }
+    }
+}
+
+/// How long the direction and the grafted one are.
+struct Lengths<T> {
+    natural: Norm<T>,
+    grafted: Norm<T>,
+}
+
+impl<T: Scalar> Sink<T> for Lengths<T> {
+    #[inline(always)]
+    fn take(&mut self, range: Range<usize>, block: &Block<T>, _: &[T], _: &mut State<'_, T>) {
+        self.natural.add(&block.direction[..range.len()]);
+        self.grafted.add(&block.graft[..range.len()]);
+    }
+}
+
+/// Writes moments and parameter.
+struct Commit<'c, 'p, T, P: ?Sized> {
+    decay: Decay<T>,
+    /// On the direction.
+    factor: T,
+    param: &'c mut ParamStream<'p, P>,
+    measure: Option<Measure<T>>,
+}
+
+impl<T: Scalar, P: ElementsMut<T> + ?Sized> Sink<T> for Commit<'_, '_, T, P> {
+    #[inline(always)]
+    fn take(&mut self, range: Range<usize>, block: &Block<T>, grad: &[T], state: &mut State<'_, T>) {
+        let direction = &block.direction[..range.len()];
+        if let Some(measure) = &mut self.measure {
+            measure.add(direction, grad);
+        }
+        store(state.momentum, &range, &block.momentum);
+        store(state.second_moment, &range, &block.second_moment);
+        store(state.graft_moment, &range, &block.graft_moment);
+        let (decay, factor) = (self.decay, self.factor);
+        if state.master.is_empty() {
+            self.param.change(range, |theta| decay.update_all(theta, direction, factor));
+        } else {
+            let theta = &mut state.master[range.clone()];
+            decay.update_all(theta, direction, factor);
+            self.param.store(&range, theta);
         }
     }
 }
@@ -115,37 +158,42 @@ fn store<T: Scalar>(part: &mut [T], range: &Range<usize>, block: &[T; BLOCK]) {
     }
 }
 
-impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
-    /// Forms each block from the state of before the step and hands it to `f` with its gradient and that state.
-    fn for_each<L: LinAlg<T>>(
-        &self,
-        linalg: &L,
-        state: &mut State<'_, T>,
-        mut f: impl FnMut(Range<usize>, &Block<T>, &[T], &mut State<'_, T>),
-    ) {
+/// Forms each block from the state of before the step and hands it on with its gradient and that state.
+struct EachBlock<'s, 'a, T, G: ?Sized, S> {
+    blocks: &'s Blocks<'s, T, G>,
+    state: &'s mut State<'a, T>,
+    sink: &'s mut S,
+}
+
+impl<T: Scalar, L: LinAlg<T>, G: Elements<T> + ?Sized, S: Sink<T>> Pass<L> for EachBlock<'_, '_, T, G, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, linalg: &L) {
+        let Self { blocks, state, sink } = self;
         let zeros = [T::ZERO; BLOCK];
         let mut block = Block { momentum: zeros, second_moment: zeros, graft_moment: zeros, direction: zeros, graft: zeros };
-        linalg.vectorise(|linalg| {
-            for_each_row(self.shape, &self.roots, |row, _, prefix| {
-                for start in row.clone().step_by(BLOCK) {
-                    let range = start..row.end.min(start + BLOCK);
-                    let last = self.roots[self.shape.order() - 1].map(|roots| &roots[start - row.start..range.end - row.start]);
-                    let mut read = zeros;
-                    let grad = self.grad.block(&range, &mut read);
-                    self.form(linalg, &range, grad, Root { prefix, last }, state, &mut block);
-                    f(range, &block, grad, state);
-                }
-            });
-        });
+        for Row { range: row, prefix, .. } in Walk::all(blocks.shape, &blocks.roots) {
+            for start in row.clone().step_by(BLOCK) {
+                let range = start..row.end.min(start + BLOCK);
+                let last = blocks.roots[blocks.shape.order() - 1].map(|roots| &roots[start - row.start..range.end - row.start]);
+                let mut read = zeros;
+                let grad = blocks.grad.block(&range, &mut read);
+                blocks.form(linalg, &range, grad, (prefix, last), state, &mut block);
+                sink.take(range, &block, grad, state);
+            }
+        }
     }
+}
 
+impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
     #[inline(always)]
     fn form(
         &self,
         linalg: &impl LinAlg<T>,
         range: &Range<usize>,
         grad: &[T],
-        root: Root<'_, T>,
+        (prefix, last): (T, Option<&[T]>),
         state: &State<'_, T>,
         block: &mut Block<T>,
     ) {
@@ -174,7 +222,7 @@ impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
                 for ((new, &d), &g) in block.second_moment.iter_mut().zip(&state.second_moment[range.clone()]).zip(grad) {
                     *new = kept * d + fresh * (g * g);
                 }
-                self.correction.normaliser(self.eps).divide(linalg, numerator, &block.second_moment[..n], out);
+                self.correction.normaliser(self.eps).divide_all(linalg, numerator, &block.second_moment[..n], out);
             }
             _ if !self.preconditions || config.direction.built() == Direction::Momentum => {
                 for (out, &m) in out.iter_mut().zip(numerator) {
@@ -182,7 +230,19 @@ impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
                 }
             }
             Direction::KroneckerPower(_) | Direction::ShampooRoot | Direction::TraceScaled | Direction::Momentum => {
-                root.precondition(self.eps, self.correction.numerator, numerator, out);
+                let (correction, eps) = (self.correction.numerator, self.eps);
+                match last {
+                    Some(last) => {
+                        for ((out, &m), &root) in out.iter_mut().zip(numerator).zip(last) {
+                            *out = precondition(m * correction, prefix * root, eps);
+                        }
+                    }
+                    None => {
+                        for (out, &m) in out.iter_mut().zip(numerator) {
+                            *out = precondition(m * correction, prefix, eps);
+                        }
+                    }
+                }
             }
         }
         if !state.graft_moment.is_empty() {

@@ -5,20 +5,16 @@ use crate::config::{Divisor, Eigenvalues, EstimateOrder};
 use crate::direction::Correction;
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, LinAlgError};
-use crate::rows::{scale, sums_of_products, sums_of_squares};
+use crate::rows::{SumsOfSquares, scale, sums_of_products};
 use crate::shape::MAX_ORDER;
 use crate::step::{SliceStep, tables};
 use crate::unfold::{Precision, Rotate, Start, rotate, unfolded_product};
-use crate::{Estimator, Mode, Scalar, eigenvalues};
+use crate::{Estimator, Mode, Scalar, eigenvalues, passes};
 
 /// The weights of one mode. F-Shampoo's are of unit norm, which `c_k` makes up for.
 fn weigh<T: Scalar>(linalg: &impl LinAlg<T>, estimator: Estimator, lambda: &[T], weight: &mut [T]) {
     let scale = if estimator.divisor() == Divisor::SumOfSquares && !lambda.is_empty() { eigenvalues::norm(lambda) } else { T::ONE };
-    linalg.vectorise(|linalg| {
-        for (w, &l) in weight.iter_mut().zip(lambda) {
-            *w = estimator.weight(linalg, l / scale);
-        }
-    });
+    passes::map(linalg, weight, lambda, move |linalg, _, l| estimator.weight(linalg, l / scale));
 }
 
 impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
@@ -106,7 +102,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             } else {
                 let mut weights = tables(shape, weight);
                 weights[k] = None;
-                self.linalg.vectorise(|_| scale(shape, &weights, gradient, product));
+                scale(self.linalg, shape, &weights, gradient, product);
                 &**product
             };
             unfolded_product(self.linalg, Precision::Rounding, shape, k, alpha, (x, x), delta[k])?;
@@ -129,7 +125,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let mut weights = if self.config.estimator.is_unweighted() { [None; MAX_ORDER] } else { tables(shape, weight) };
         weights[k] = None;
         let projected = if shape.is_turned() { &**gradient } else { grad };
-        self.linalg.vectorise(|_| sums_of_squares(shape, &weights, k, projected, lambda[k]));
+        self.linalg.vectorise(SumsOfSquares { shape, tables: &weights, k, x: projected, sums: lambda[k] });
         lambda[k].iter_mut().for_each(|sum| *sum *= alpha);
     }
 
@@ -141,7 +137,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let mut weights = tables(shape, weight);
         (0..MAX_ORDER).filter(|&j| j == k || shape.is_full(j)).for_each(|j| weights[j] = None);
         let y = if weights.iter().any(Option::is_some) {
-            self.linalg.vectorise(|_| scale(shape, &weights, gradient, product));
+            scale(self.linalg, shape, &weights, gradient, product);
             &**product
         } else {
             &**gradient

@@ -30,8 +30,10 @@ pub(crate) fn direction<T: Scalar>(
     match config.graft.built() {
         Graft::None => {}
         Graft::Sgd => out.copy_from_slice(grad),
-        Graft::Adam => correction.normaliser(config.eps).divide(linalg, numerator, v, out),
-        Graft::RmsProp | Graft::AdaGrad => Normaliser { eps: config.eps, correction: T::ONE, second: T::ONE }.divide(linalg, grad, v, out),
+        Graft::Adam => correction.normaliser(config.eps).divide_all(linalg, numerator, v, out),
+        Graft::RmsProp | Graft::AdaGrad => {
+            Normaliser { eps: config.eps, correction: T::ONE, second: T::ONE }.divide_all(linalg, grad, v, out);
+        }
     }
 }
 

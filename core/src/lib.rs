@@ -59,6 +59,7 @@ mod magnitude;
 mod measure;
 mod optimizer;
 mod packed;
+mod passes;
 mod plan;
 mod portions;
 mod refresh;

@@ -1,7 +1,7 @@
 //! The size of a gradient, computed so that nothing overflows and judged by exponent bits alone.
 
 use crate::Scalar;
-use crate::linalg::VECTORS;
+use crate::linalg::{LinAlg, Pass, VECTORS};
 
 /// What is wrong with a gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,30 +15,56 @@ pub enum GradientFault {
 /// Calls its argument with the elements of something, run by run.
 pub(crate) type Visit<'a, T> = &'a dyn Fn(&mut dyn FnMut(&[T]));
 
+/// The magnitude of a slice, as a pass.
+pub(crate) struct Scan<'a, T>(pub &'a [T]);
+
+impl<T: Scalar, L> Pass<L> for Scan<'_, T> {
+    type Output = Result<Magnitude, GradientFault>;
+
+    #[inline(always)]
+    fn run(self, _: &L) -> Self::Output {
+        Magnitude::of(self.0)
+    }
+}
+
+/// The magnitude of the lower triangle of a `d x d` square, as a pass.
+struct ScanLower<'a, T> {
+    square: &'a [T],
+    d: usize,
+}
+
+impl<T: Scalar, L> Pass<L> for ScanLower<'_, T> {
+    type Output = Result<Magnitude, GradientFault>;
+
+    #[inline(always)]
+    fn run(self, _: &L) -> Self::Output {
+        let mut all = Magnitude::NONE;
+        for (i, row) in self.square.chunks_exact(self.d).enumerate() {
+            all = all.and(Magnitude::of(&row[..=i])?);
+        }
+        Ok(all)
+    }
+}
+
 /// Whether every number is finite.
-#[inline(always)]
-pub(crate) fn all_finite<T: Scalar>(x: &[T]) -> bool {
-    Magnitude::of(x).is_ok()
+pub(crate) fn all_finite<T: Scalar>(linalg: &impl LinAlg<T>, x: &[T]) -> bool {
+    linalg.vectorise(Scan(x)).is_ok()
 }
 
 /// Whether every number is one that a gradient within [`Magnitude::check`], or an average of such, may have after it has been turned.
-#[inline(always)]
-pub(crate) fn turned_is_in_range<T: Scalar>(x: &[T]) -> bool {
-    Magnitude::of(x).is_ok_and(|x| x.is_below_log2(T::NORM_LIMIT_LOG2 / 2 + 1))
+pub(crate) fn turned_is_in_range<T: Scalar>(linalg: &impl LinAlg<T>, x: &[T]) -> bool {
+    linalg.vectorise(Scan(x)).is_ok_and(|x| x.is_below_log2(T::NORM_LIMIT_LOG2 / 2 + 1))
 }
 
 /// Whether every number is one that an orthogonal matrix may have.
-#[inline(always)]
-pub(crate) fn basis_is_in_range<T: Scalar>(x: &[T]) -> bool {
-    Magnitude::of(x).is_ok_and(|x| x.is_below_log2(1))
+pub(crate) fn basis_is_in_range<T: Scalar>(linalg: &impl LinAlg<T>, x: &[T]) -> bool {
+    linalg.vectorise(Scan(x)).is_ok_and(|x| x.is_below_log2(1))
 }
 
 /// Whether every number of the lower triangle of a `d x d` square is one that a factor may have which is estimated from such gradients: its
 /// trace is below the limit of their squared norms, and no element of it, in whatever basis, is larger than that.
-#[inline(always)]
-pub(crate) fn factor_is_in_range<T: Scalar>(square: &[T], d: usize) -> bool {
-    let in_range = |row: &[T]| Magnitude::of(row).is_ok_and(|row| row.is_below_log2(T::NORM_LIMIT_LOG2 + 1));
-    square.chunks_exact(d).enumerate().all(|(i, row)| in_range(&row[..=i]))
+pub(crate) fn factor_is_in_range<T: Scalar>(linalg: &impl LinAlg<T>, square: &[T], d: usize) -> bool {
+    linalg.vectorise(ScanLower { square, d }).is_ok_and(|x| x.is_below_log2(T::NORM_LIMIT_LOG2 + 1))
 }
 
 /// Largest binary exponent in a slice.
@@ -69,10 +95,12 @@ impl Magnitude {
                 *finite += x * T::ZERO;
             }
         };
-        let mut chunks = x.chunks_exact(LANES);
-        // A known length, so that the lanes stay in registers.
-        chunks.by_ref().for_each(|chunk| see(&chunk[..LANES]));
-        see(chunks.remainder());
+        // A known length, so that the lanes stay in registers; and a loop, for what an adaptor is given may stay a function of its own.
+        let (chunks, rest) = x.as_chunks::<LANES>();
+        for chunk in chunks {
+            see(chunk);
+        }
+        see(rest);
         Self::judge(largest.into_iter().fold(T::ZERO, T::max), finite.iter().all(|sum| sum.is_finite_bits()))
     }
 

@@ -5,7 +5,9 @@
 //! packed would and keeps both loops contiguous.
 
 use crate::Scalar;
+use crate::linalg::{LinAlg, Pass};
 use crate::magnitude::Magnitude;
+use crate::passes::{self, Divisible};
 
 /// Elements of the packed triangle of a `d x d` matrix, or `None` on overflow.
 pub const fn triangle_len(d: usize) -> Option<usize> {
@@ -18,32 +20,87 @@ pub const fn triangle_len(d: usize) -> Option<usize> {
     }
 }
 
+/// `S <- beta S + (1 - beta) Delta` on some rows of the lower triangle, of which `delta` has the `d` numbers each of a square; those above
+/// the diagonal are not read.
+struct Average<'a, T> {
+    packed: &'a mut [T],
+    delta: &'a [T],
+    d: usize,
+    /// Number of the first row.
+    row: usize,
+    beta: T,
+}
+
+impl<T: Scalar, L> Pass<L> for Average<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: &L) {
+        let (beta, fresh) = (self.beta, T::ONE - self.beta);
+        let (mut rest, mut len) = (self.packed, self.row);
+        for row in self.delta.chunks_exact(self.d) {
+            len += 1;
+            let (head, tail) = rest.split_at_mut(len);
+            for (s, &x) in head.iter_mut().zip(row) {
+                *s = beta * *s + fresh * x;
+            }
+            rest = tail;
+        }
+    }
+}
+
+impl<T: Scalar> Divisible for Average<'_, T> {
+    fn len(&self) -> usize {
+        self.packed.len()
+    }
+
+    fn divide(self, elements: usize) -> (Self, Self) {
+        let Self { packed, delta, d, row, beta } = self;
+        let (mut rows, mut at) = (0, 0);
+        while at < elements && at < packed.len() {
+            rows += 1;
+            at += row + rows;
+        }
+        let ((packed, packed_rest), (delta, delta_rest)) = (packed.split_at_mut(at), delta.split_at(rows * d));
+        (Self { packed, delta, d, row, beta }, Self { packed: packed_rest, delta: delta_rest, d, row: row + rows, beta })
+    }
+}
+
 /// `S <- beta S + (1 - beta) Delta` on the lower triangle; `delta` is a `d x d` square whose upper part is not read.
 #[inline(always)]
-pub(crate) fn average<T: Scalar>(packed: &mut [T], delta: &[T], d: usize, beta: T) {
-    let fresh = T::ONE - beta;
-    let mut rest = packed;
-    for (i, row) in delta.chunks_exact(d).enumerate() {
-        let (head, tail) = rest.split_at_mut(i + 1);
-        for (s, &x) in head.iter_mut().zip(row) {
-            *s = beta * *s + fresh * x;
+pub(crate) fn average<T: Scalar, L: LinAlg<T>>(linalg: &L, packed: &mut [T], delta: &[T], d: usize, beta: T) {
+    passes::run(linalg, Average { packed, delta, d, row: 0, beta });
+}
+
+/// Turns the lower triangle of the `Delta` in a square into that of the averaged factor.
+struct AverageIntoSquare<'a, T> {
+    packed: &'a [T],
+    square: &'a mut [T],
+    d: usize,
+    beta: T,
+}
+
+impl<T: Scalar, L> Pass<L> for AverageIntoSquare<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: &L) {
+        let (beta, fresh) = (self.beta, T::ONE - self.beta);
+        let mut rest = self.packed;
+        for (i, row) in self.square.chunks_exact_mut(self.d).enumerate() {
+            let (head, tail) = rest.split_at(i + 1);
+            for (x, &s) in row.iter_mut().zip(head) {
+                *x = beta * s + fresh * *x;
+            }
+            rest = tail;
         }
-        rest = tail;
     }
 }
 
 /// Turns the `Delta` in a square into the averaged factor, both triangles filled.
 #[inline(always)]
-pub(crate) fn average_into_square<T: Scalar>(packed: &[T], square: &mut [T], d: usize, beta: T) {
-    let fresh = T::ONE - beta;
-    let mut rest = packed;
-    for (i, row) in square.chunks_exact_mut(d).enumerate() {
-        let (head, tail) = rest.split_at(i + 1);
-        for (x, &s) in row.iter_mut().zip(head) {
-            *x = beta * s + fresh * *x;
-        }
-        rest = tail;
-    }
+pub(crate) fn average_into_square<T: Scalar, L: LinAlg<T>>(linalg: &L, packed: &[T], square: &mut [T], d: usize, beta: T) {
+    linalg.vectorise(AverageIntoSquare { packed, square: &mut *square, d, beta });
     mirror_up(square, d);
 }
 
@@ -130,6 +187,7 @@ pub(crate) fn mirror_down<T: Scalar>(square: &mut [T], d: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linalg::Portable;
 
     #[test]
     fn pack_and_unpack_are_inverse_and_average_agrees_with_both() {
@@ -149,10 +207,10 @@ mod tests {
             assert_eq!(back[..d * d], square[..d * d]);
 
             let mut averaged = back;
-            average_into_square(&packed[..len], &mut averaged[..d * d], d, 0.25);
+            average_into_square(&Portable, &packed[..len], &mut averaged[..d * d], d, 0.25);
             assert_eq!(averaged[..d * d], square[..d * d], "the average of equals");
             let doubled = back.map(|x| 2.0 * x);
-            average(&mut packed[..len], &doubled[..d * d], d, 0.5);
+            average(&Portable, &mut packed[..len], &doubled[..d * d], d, 0.5);
             assert_eq!(packed[len - 1], 1.5 * square[d * d - 1]);
         }
         assert_eq!(triangle_len(usize::MAX), None);

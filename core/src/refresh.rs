@@ -53,7 +53,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     fn refresh_mode(&mut self, k: usize) -> Outcome {
         let (shape, config, scratch) = (self.layout.shape(), self.config, &mut self.scratch);
         let d = shape.dim(k);
-        self.linalg.vectorise(|_| self.state.factor(k).average_into_square(scratch.delta[k], config.beta2));
+        self.state.factor(k).average_into_square(self.linalg, scratch.delta[k], config.beta2);
         if config.staleness > T::ZERO && Staleness::of(scratch.delta[k], d).mean <= config.staleness {
             self.eigenvalues_of_factor(k);
             return Outcome::NotStale;
@@ -80,12 +80,13 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let turn = Turn { rule: config.refresh, diagonal: old_diagonal, sorts, polish: polishes(self.header.refreshes, shape) };
         let made = turn.make(self.linalg, shape, k, self.state.basis(k), buffers);
         // A backend that is broken may say that all is well.
-        let in_range = self.linalg.vectorise(|_| {
-            let moved =
-                (momentum.is_empty() || turned_is_in_range(scratch.product)) && (gradient.is_empty() || turned_is_in_range(scratch.update));
-            moved && basis_is_in_range(scratch.basis[k]) && factor_is_in_range(scratch.delta[k], d)
-        });
-        if made.is_err() || !in_range {
+        let linalg = &*self.linalg;
+        let moved = |tensor: &[T], moved: &[T]| tensor.is_empty() || turned_is_in_range(linalg, moved);
+        let in_range = || {
+            let moved = moved(momentum, scratch.product) && moved(gradient, scratch.update);
+            moved && basis_is_in_range(linalg, scratch.basis[k]) && factor_is_in_range(linalg, scratch.delta[k], d)
+        };
+        if made.is_err() || !linalg.is_trusted() && !in_range() {
             turn.restore(scratch.delta[k], d);
             self.state.basis(k).dense(scratch.basis[k]);
             return Outcome::Failed;

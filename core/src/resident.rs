@@ -11,6 +11,7 @@
 //! is less than half of the last bit, with `beta2` = 0.999 in bf16 at a third of what it should become.
 
 use crate::format::{Choice, Format, Rounder, Rounding, from_bf16, from_f16, from_positive};
+use crate::linalg::LinAlg;
 use crate::magnitude::Norm;
 use crate::shape::MAX_ORDER;
 use crate::{Scalar, packed};
@@ -158,9 +159,9 @@ impl<'a, T: Scalar> Factor<'a, T> {
 
     /// Turns the `Delta` in a square into the averaged factor, both triangles filled.
     #[inline(always)]
-    pub(crate) fn average_into_square(self, square: &mut [T], beta: T) {
+    pub(crate) fn average_into_square<L: LinAlg<T>>(self, linalg: &L, square: &mut [T], beta: T) {
         if self.format.of_factors() == Format::Native {
-            return packed::average_into_square(self.words, square, self.d, beta);
+            return packed::average_into_square(linalg, self.words, square, self.d, beta);
         }
         self.average_halves(square, beta);
         packed::mirror_up(square, self.d);
@@ -197,7 +198,8 @@ impl<'a, T: Scalar> Factor<'a, T> {
             return packed::unpack(self.words, square, self.d);
         }
         square.fill(T::ZERO);
-        self.average_into_square(square, T::ONE);
+        self.average_halves(square, T::ONE);
+        packed::mirror_up(square, self.d);
     }
 
     /// `S / ||S||_F` as a square; `I / sqrt(d)` of a factor of zero.
@@ -272,9 +274,9 @@ impl<T: Scalar> FactorMut<'_, T> {
 
     /// `S <- beta S + (1 - beta) Delta`, with the lower triangle of `Delta` in a square, which may be overwritten.
     #[inline(always)]
-    pub(crate) fn average(&mut self, delta: &mut [T], beta: T, rounder: Rounder) {
+    pub(crate) fn average<L: LinAlg<T>>(&mut self, linalg: &L, delta: &mut [T], beta: T, rounder: Rounder) {
         if self.format.of_factors() == Format::Native {
-            return packed::average(self.words, delta, self.d, beta);
+            return packed::average(linalg, self.words, delta, self.d, beta);
         }
         Factor { format: self.format, words: &*self.words, d: self.d }.average_halves(delta, beta);
         self.keep_halves(delta, rounder);
@@ -303,6 +305,7 @@ impl<T: Scalar> FactorMut<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linalg::Portable;
 
     const D: usize = 5;
     const NUMBERS: usize = D * (D + 1) / 2;
@@ -371,9 +374,14 @@ mod tests {
             let back = unpacked(format, &words);
             let expected: Square = core::array::from_fn(|at| 0.25 * back[at] + 0.75 * delta[at]);
             let (mut square, mut scratch) = (delta, delta);
-            factor(format, &words).average_into_square(&mut square, 0.25);
+            factor(format, &words).average_into_square(&Portable, &mut square, 0.25);
             assert_eq!(square, expected);
-            FactorMut { format, words: &mut words[..kept_len(format, NUMBERS)], d: D }.average(&mut scratch, 0.25, Rounder::NEAREST);
+            FactorMut { format, words: &mut words[..kept_len(format, NUMBERS)], d: D }.average(
+                &Portable,
+                &mut scratch,
+                0.25,
+                Rounder::NEAREST,
+            );
             assert_eq!(words.map(f32::to_bits), kept(format, &expected, Rounder::NEAREST).map(f32::to_bits));
         }
     }

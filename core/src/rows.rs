@@ -3,92 +3,194 @@
 use core::ops::Range;
 
 use crate::Scalar;
+use crate::linalg::{LinAlg, Pass};
+use crate::passes::{self, Divisible};
 use crate::shape::{MAX_ORDER, Shape};
 
 /// One optional table of `d_k` numbers per mode; a mode without a table counts as all ones.
 pub(crate) type Tables<'a, T> = [Option<&'a [T]>; MAX_ORDER];
 
-/// Calls `f(row, index, prefix)` for every row along the last mode: its elements, the index of the first of them, and the product of
-/// the tables of all earlier modes there. The last mode's table is the caller's to apply, in a loop that vectorises.
+/// The rows along the last mode, one after another. An iterator and no function that takes a closure, so that it becomes a part of the pass
+/// that goes through them ([`Pass`]).
 ///
 /// Tables are multiplied mode by mode, never as one product of eigenvalues, which would leave the floating-point range (ALGORITHMS: floors).
-#[inline(always)]
-pub(crate) fn for_each_row<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, mut f: impl FnMut(Range<usize>, &[usize; MAX_ORDER], T)) {
-    let last = shape.order() - 1;
-    let row_len = shape.dim(last);
-    let mut index = [0; MAX_ORDER];
-    let mut start = 0;
-    while start < shape.elements() {
+pub(crate) struct Walk<'a, T> {
+    shape: &'a Shape,
+    tables: &'a Tables<'a, T>,
+    index: [usize; MAX_ORDER],
+    next: usize,
+    end: usize,
+}
+
+/// One row.
+pub(crate) struct Row<T> {
+    /// Its elements.
+    pub range: Range<usize>,
+    /// The index of the first of them.
+    pub index: [usize; MAX_ORDER],
+    /// The product of the tables of all earlier modes there. The last mode's table is for a loop that vectorises.
+    pub prefix: T,
+}
+
+impl<'a, T: Scalar> Walk<'a, T> {
+    /// Through all rows.
+    #[inline(always)]
+    pub(crate) fn all(shape: &'a Shape, tables: &'a Tables<'a, T>) -> Self {
+        Self { shape, tables, index: [0; MAX_ORDER], next: 0, end: shape.elements() }
+    }
+
+    /// Through the rows of some elements.
+    #[inline(always)]
+    fn part(shape: &'a Shape, tables: &'a Tables<'a, T>, elements: Range<usize>) -> Self {
+        let (mut index, mut rows) = ([0; MAX_ORDER], elements.start / shape.dim(shape.order() - 1));
+        for k in (0..shape.order() - 1).rev() {
+            index[k] = rows % shape.dim(k);
+            rows /= shape.dim(k);
+        }
+        Self { shape, tables, index, next: elements.start, end: elements.end }
+    }
+}
+
+impl<T: Scalar> Iterator for Walk<'_, T> {
+    type Item = Row<T>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Row<T>> {
+        if self.next >= self.end {
+            return None;
+        }
+        let last = self.shape.order() - 1;
+        let (index, start) = (self.index, self.next);
+        self.next += self.shape.dim(last);
         let mut prefix = T::ONE;
         for k in 0..last {
-            if let Some(table) = tables[k] {
+            if let Some(table) = self.tables[k] {
                 prefix *= table[index[k]];
             }
         }
-        f(start..start + row_len, &index, prefix);
-        start += row_len;
         for k in (0..last).rev() {
-            index[k] += 1;
-            if index[k] < shape.dim(k) {
+            self.index[k] += 1;
+            if self.index[k] < self.shape.dim(k) {
                 break;
             }
-            index[k] = 0;
+            self.index[k] = 0;
+        }
+        Some(Row { range: start..self.next, index, prefix })
+    }
+}
+
+/// `out = f(x, prefix, w)` with the product of the tables of all modes but the last, and that one's number (1 if it has none).
+struct MapRows<'a, T, F> {
+    shape: &'a Shape,
+    tables: &'a Tables<'a, T>,
+    /// Of the first element.
+    start: usize,
+    x: &'a [T],
+    out: &'a mut [T],
+    f: F,
+}
+
+impl<T: Scalar, L, F: Fn(T, T, T) -> T> Pass<L> for MapRows<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: &L) {
+        let Self { shape, tables, start, x, out, f } = self;
+        for Row { range, prefix, .. } in Walk::part(shape, tables, start..start + out.len()) {
+            let range = range.start - start..range.end - start;
+            let (x, out) = (&x[range.clone()], &mut out[range]);
+            match tables[shape.order() - 1] {
+                Some(table) => {
+                    for ((out, &x), &w) in out.iter_mut().zip(x).zip(table) {
+                        *out = f(x, prefix, w);
+                    }
+                }
+                None => {
+                    for (out, &x) in out.iter_mut().zip(x) {
+                        *out = f(x, prefix, T::ONE);
+                    }
+                }
+            }
         }
     }
 }
 
+impl<T, F: Copy> Divisible for MapRows<'_, T, F> {
+    fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    fn divide(self, elements: usize) -> (Self, Self) {
+        let Self { shape, tables, start, x, out, f } = self;
+        let at = elements.next_multiple_of(shape.dim(shape.order() - 1)).min(out.len());
+        let ((x, x_rest), (out, out_rest)) = (x.split_at(at), out.split_at_mut(at));
+        (Self { shape, tables, start, x, out, f }, Self { shape, tables, start: start + at, x: x_rest, out: out_rest, f })
+    }
+}
+
+/// `out = f(x, prefix, w)`, broadcast: the product of the tables of all modes is `prefix w`.
+#[inline(always)]
+pub(crate) fn map_rows<T: Scalar, L: LinAlg<T>>(
+    linalg: &L,
+    shape: &Shape,
+    tables: &Tables<'_, T>,
+    x: &[T],
+    out: &mut [T],
+    f: impl Fn(T, T, T) -> T + Copy + Send,
+) {
+    passes::run(linalg, MapRows { shape, tables, start: 0, x, out, f });
+}
+
 /// `out = x . prod_k table_k`, broadcast.
 #[inline(always)]
-pub(crate) fn scale<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, x: &[T], out: &mut [T]) {
-    let last = shape.order() - 1;
-    for_each_row(shape, tables, |row, _, prefix| {
-        let (x, out) = (&x[row.clone()], &mut out[row]);
-        match tables[last] {
-            Some(table) => {
-                for ((out, &x), &w) in out.iter_mut().zip(x).zip(table) {
-                    *out = x * prefix * w;
-                }
-            }
-            None => {
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = x * prefix;
-                }
-            }
-        }
-    });
+pub(crate) fn scale<T: Scalar, L: LinAlg<T>>(linalg: &L, shape: &Shape, tables: &Tables<'_, T>, x: &[T], out: &mut [T]) {
+    map_rows(linalg, shape, tables, x, out, |x, prefix, w| x * prefix * w);
 }
 
 /// `sums[i] = sum over all elements with index i in mode k of (x . prod_{j != k} table_j)^2`; `tables[k]` must be `None`.
-#[inline(always)]
-pub(crate) fn sums_of_squares<T: Scalar>(shape: &Shape, tables: &Tables<'_, T>, k: usize, x: &[T], sums: &mut [T]) {
-    debug_assert!(tables[k].is_none());
-    let last = shape.order() - 1;
-    sums.fill(T::ZERO);
-    for_each_row(shape, tables, |row, index, prefix| {
-        let row = &x[row];
-        if k == last {
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                let y = x * prefix;
-                *sum += y * y;
+pub(crate) struct SumsOfSquares<'a, T> {
+    pub shape: &'a Shape,
+    pub tables: &'a Tables<'a, T>,
+    pub k: usize,
+    pub x: &'a [T],
+    pub sums: &'a mut [T],
+}
+
+impl<T: Scalar, L> Pass<L> for SumsOfSquares<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: &L) {
+        let Self { shape, tables, k, x, sums } = self;
+        debug_assert!(tables[k].is_none());
+        let last = shape.order() - 1;
+        sums.fill(T::ZERO);
+        for Row { range, index, prefix } in Walk::all(shape, tables) {
+            let row = &x[range];
+            if k == last {
+                for (sum, &x) in sums.iter_mut().zip(row) {
+                    let y = x * prefix;
+                    *sum += y * y;
+                }
+            } else {
+                sums[index[k]] += weighted_square_sum(row, prefix, tables[last]);
             }
-        } else {
-            sums[index[k]] += weighted_square_sum(row, prefix, tables[last]);
         }
-    });
+    }
 }
 
 /// `sums[i] = sum over all elements with index i in mode k of x y`.
 pub(crate) fn sums_of_products<T: Scalar>(shape: &Shape, k: usize, x: &[T], y: &[T], sums: &mut [T]) {
     let last = shape.order() - 1;
     sums.fill(T::ZERO);
-    for_each_row(shape, &[None; MAX_ORDER], |row, index, _: T| {
-        let products = x[row.clone()].iter().zip(&y[row]).map(|(&x, &y)| x * y);
+    for Row { range, index, .. } in Walk::<T>::all(shape, &[None; MAX_ORDER]) {
+        let products = x[range.clone()].iter().zip(&y[range]).map(|(&x, &y)| x * y);
         if k == last {
             sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
         } else {
             sums[index[k]] += products.fold(T::ZERO, |sum, product| sum + product);
         }
-    });
+    }
 }
 
 /// `sum_j (x_j prefix w_j)^2` with eight running sums: a fixed order that vectorises.
@@ -122,11 +224,12 @@ pub(crate) fn weighted_square_sum<T: Scalar>(row: &[T], prefix: T, table: Option
 /// The inner product of two vectors: eight running sums over blocks, a fixed order that vectorises and loses no digits of long ones.
 #[inline(always)]
 pub(crate) fn dot<T: Scalar>(a: &[T], b: &[T]) -> T {
-    let block = |(a, b): (&[T], &[T])| {
+    let mut sum = T::ZERO;
+    for (a, b) in a.chunks(1024).zip(b.chunks(1024)) {
         let [s0, s1, s2, s3, s4, s5, s6, s7] = sums_of_lanes(a, b);
-        T::ZERO + s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7
-    };
-    a.chunks(1024).zip(b.chunks(1024)).map(block).fold(T::ZERO, |sum, x| sum + x)
+        sum += T::ZERO + s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7;
+    }
+    sum
 }
 
 /// The sums of every eighth product, written out, so that they stay in registers where a compiler that saves space unrolls nothing.

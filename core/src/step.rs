@@ -10,13 +10,13 @@ use crate::elements::{Elements, ElementsMut};
 use crate::format::Rounder;
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
-use crate::magnitude::{GradientFault, Magnitude, Visit, all_finite, factor_is_in_range, turned_is_in_range};
+use crate::magnitude::{GradientFault, Magnitude, Scan, Visit, all_finite, factor_is_in_range, turned_is_in_range};
 use crate::measure::Measure;
 use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
 use crate::stream::{GradStream, ParamStream};
 use crate::unfold::{Precision, Rotate, Start, rotate};
-use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, portions};
+use crate::{Config, Layout, Scalar, SliceHeader, eigenvalues, graft, passes, portions};
 
 /// Why a slice was not stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,7 +278,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         }
         if turned {
             self.average_momentum();
-            self.scratch.second_moment.copy_from_slice(self.state.second_moment);
+            passes::copy(self.linalg, self.scratch.second_moment, self.state.second_moment);
         }
         if order == StepOrder::ApplyFirst {
             self.direct(grad, lr, rests)?;
@@ -304,8 +304,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let turned = self.layout.shape().is_turned();
         if turned {
             self.average_second_moment();
-            let second_moment = &*self.scratch.second_moment;
-            if !self.linalg.vectorise(|_| all_finite(second_moment)) {
+            if !self.linalg.is_trusted() && !all_finite(self.linalg, self.scratch.second_moment) {
                 return Err(SliceError::EstimateNotFinite);
             }
         }
@@ -313,8 +312,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
             (true, true) => true,
             (true, false) => {
                 self.apply(grad)?;
-                let update = &*self.scratch.update;
-                self.linalg.vectorise(|_| Magnitude::of(update)).is_ok_and(|update| update.stays_finite(lr))
+                self.linalg.vectorise(Scan(self.scratch.update)).is_ok_and(|update| update.stays_finite(lr))
             }
             (false, _) => self.elementwise_stays_finite(&GradStream::of(grad), lr),
         };
@@ -325,11 +323,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     /// what a broken backend leaves may lie anywhere, and be too large for the next step.
     fn estimate_is_finite(&self) -> bool {
         let (shape, Scratch { lambda, delta, .. }) = (self.layout.shape(), &self.scratch);
-        self.linalg.vectorise(|_| {
-            (0..shape.order()).all(|k| {
-                let of_values = !self.layout.has_lambda(k) || all_finite(lambda[k]);
-                of_values && (!shape.is_full(k) || factor_is_in_range(delta[k], shape.dim(k)))
-            })
+        (0..shape.order()).all(|k| {
+            let finite = !self.layout.has_lambda(k) || lambda[k].iter().all(|l| l.is_finite_bits());
+            let d = shape.dim(k);
+            finite
+                && match self.linalg.is_trusted() {
+                    true => delta[k].iter().step_by(d + 1).all(|x| x.is_finite_bits()),
+                    false => !shape.is_full(k) || factor_is_in_range(self.linalg, delta[k], d),
+                }
         })
     }
 
@@ -339,7 +340,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let Scratch { gradient, product, basis, .. } = &mut self.scratch;
         let bases = self.state.dense_bases(basis);
         rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])?;
-        if self.linalg.vectorise(|_| turned_is_in_range(gradient)) { Ok(()) } else { Err(LinAlgError::NotFinite) }
+        if self.linalg.is_trusted() || turned_is_in_range(self.linalg, gradient) { Ok(()) } else { Err(LinAlgError::NotFinite) }
     }
 
     /// Brings bases that are kept in 16 bits to their place in scratch again, after something else has been there.
@@ -355,8 +356,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let master = core::mem::take(&mut self.state.master);
         let theta = if master.is_empty() { param } else { &mut *master };
         if shape.is_turned() {
-            self.state.momentum.copy_from_slice(self.scratch.momentum);
-            self.state.second_moment.copy_from_slice(self.scratch.second_moment);
+            passes::copy(self.linalg, self.state.momentum, self.scratch.momentum);
+            passes::copy(self.linalg, self.state.second_moment, self.scratch.second_moment);
             for (v, &g) in self.state.graft_moment.iter_mut().zip(grad) {
                 *v = graft::moment(self.config, *v, g);
             }
@@ -368,8 +369,8 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
                     measure.add(self.scratch.update, grad);
                     measure.write(T::ONE, &mut self.header);
                 }
-                let update = &*self.scratch.update;
-                self.linalg.vectorise(|_| decay.update(theta, update, T::ONE));
+                let decay = *decay;
+                passes::map(self.linalg, theta, self.scratch.update, move |_, theta, u| decay.update(theta, u, T::ONE));
             }
         } else {
             self.commit_elementwise(&mut ParamStream::of(theta), &GradStream::of(grad), decay);
@@ -389,7 +390,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
                 (true, true) => state.keep_factor(k, scratch.delta[k], self.rounder),
                 (true, false) => {
                     let rounder = self.rounder.of_part(k);
-                    linalg.vectorise(|_| state.factor_mut(k).average(scratch.delta[k], self.config.beta2, rounder));
+                    state.factor_mut(k).average(*linalg, scratch.delta[k], self.config.beta2, rounder);
                 }
             }
         }

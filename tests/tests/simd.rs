@@ -1,7 +1,7 @@
 //! Elementwise passes give the same bits at every SIMD level of the machine and in the portable backend.
 
 use klshampoo::Scalar;
-use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
+use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Pass, Portable};
 use klshampoo_ffi::host::Faer;
 use klshampoo_tests::cases::Gradients;
 use klshampoo_tests::forward;
@@ -23,8 +23,8 @@ where
     forward!(T, self => Portable; matmul matmul_lower qr cholesky solve_lower eigh);
 
     #[inline(always)]
-    fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R {
-        LinAlg::<T>::vectorise(&self.0, |_| pass(self))
+    fn vectorise<P: Pass<Self>>(&self, pass: P) -> P::Output {
+        self.0.vectorise_with(self, pass)
     }
 
     #[inline(always)]

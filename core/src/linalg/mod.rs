@@ -115,14 +115,36 @@ pub trait LinAlg<T: Scalar> {
     /// [`LinAlgError::NotFinite`], [`LinAlgError::NoConvergence`].
     fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError>;
 
-    /// Runs an elementwise pass. A backend that knows of wider vector instructions than the target's baseline compiles `pass` for them
-    /// (it is inlined into the call); the result's bits do not depend on it.
+    /// Whether results come out finite wherever the operands are and the arithmetic does not overflow. A step looks at every number that it has
+    /// from a backend which does not say so before it becomes state.
     #[inline(always)]
-    fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R
+    fn is_trusted(&self) -> bool {
+        false
+    }
+
+    /// Runs an elementwise pass. A backend that knows of wider vector instructions than the target's baseline compiles `pass` for them;
+    /// the result's bits do not depend on it.
+    #[inline(always)]
+    fn vectorise<P: Pass<Self>>(&self, pass: P) -> P::Output
     where
         Self: Sized,
     {
-        pass(self)
+        pass.run(self)
+    }
+
+    /// Whether threads share the parts that [`Self::share`] is given: to be asked before something is cut for it.
+    #[inline(always)]
+    fn shares(&self) -> bool {
+        false
+    }
+
+    /// Runs passes that touch disjoint memory, each as [`Self::vectorise`] does and once, in any order, on any thread. Leaves nothing behind.
+    #[inline(always)]
+    fn share<P: Pass<Self, Output = ()> + Send>(&self, parts: &mut [Option<P>])
+    where
+        Self: Sized,
+    {
+        parts.iter_mut().filter_map(Option::take).for_each(|part| self.vectorise(part));
     }
 
     /// The square root, correctly rounded, for passes: a backend may know an instruction that vectorises where [`Scalar::sqrt`] does not.
@@ -130,4 +152,17 @@ pub trait LinAlg<T: Scalar> {
     fn sqrt(&self, x: T) -> T {
         x.sqrt()
     }
+}
+
+/// An elementwise pass over memory that it borrows, with a backend at hand.
+///
+/// An object with a method and not a closure: only what is inlined into [`LinAlg::vectorise`] is compiled for the machine's vector instructions,
+/// and that takes `#[inline(always)]` on [`Self::run`] and all that it calls but the smallest closures. A compiler leaves a large closure that is
+/// called for several instruction sets where it is, compiled for the target's baseline.
+pub trait Pass<L> {
+    /// What it finds out.
+    type Output;
+
+    /// Makes it.
+    fn run(self, linalg: &L) -> Self::Output;
 }

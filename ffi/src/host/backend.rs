@@ -1,6 +1,6 @@
 //! The backend that an optimizer was created with.
 
-use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
+use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Pass, Portable};
 
 use super::faer::{Bf16, Faer};
 use super::fallible::boxed;
@@ -54,6 +54,16 @@ impl Backend {
             Self::Portable(_) => 0,
             Self::Faer(faer) => faer.scratch_bytes(),
             Self::Sgemm(products) => products.faer.scratch_bytes(),
+        }
+    }
+
+    /// What its elementwise passes go by.
+    #[inline(always)]
+    fn faer(&self) -> Option<&Faer> {
+        match self {
+            Self::Portable(_) => None,
+            Self::Faer(faer) => Some(faer),
+            Self::Sgemm(products) => Some(&products.faer),
         }
     }
 
@@ -124,12 +134,28 @@ impl LinAlg<f32> for Backend {
         each!(self, linalg => linalg.eigh(a, q, values, work))
     }
 
+    /// The caller's products are looked at by the step.
+    fn is_trusted(&self) -> bool {
+        !matches!(self, Self::Sgemm(_))
+    }
+
     #[inline(always)]
-    fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R {
-        match self {
-            Self::Portable(_) => pass(self),
-            Self::Faer(faer) => faer.dispatch(|| pass(self)),
-            Self::Sgemm(products) => products.faer.dispatch(|| pass(self)),
+    fn vectorise<P: Pass<Self>>(&self, pass: P) -> P::Output {
+        match self.faer() {
+            Some(faer) => faer.vectorise_with(self, pass),
+            None => pass.run(self),
+        }
+    }
+
+    #[inline(always)]
+    fn shares(&self) -> bool {
+        self.faer().is_some_and(Faer::has_helpers)
+    }
+
+    fn share<P: Pass<Self, Output = ()> + Send>(&self, parts: &mut [Option<P>]) {
+        match self.faer() {
+            Some(faer) => faer.share_with(self, parts),
+            None => parts.iter_mut().filter_map(Option::take).for_each(|part| part.run(self)),
         }
     }
 

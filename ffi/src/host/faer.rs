@@ -16,12 +16,12 @@ pub(super) mod tiles;
 use ::faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use ::faer::traits::RealField;
 use klshampoo::Scalar;
-use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
-use pulp::Arch;
+use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Pass, Portable};
+use pulp::{Arch, NullaryFnOnce};
 
 pub use self::bf16::Bf16;
 use self::registers::ClearRegisters;
-use self::tiles::Team;
+use self::tiles::{Shared, Team};
 use super::pool::Pool;
 
 /// Up to this dimension the orthogonal factor comes from [`Portable`]. Microseconds on a Zen 3 core, `f32`, [`Portable`] against faer:
@@ -157,10 +157,44 @@ impl Faer {
         (self.helpers.map_or(Team::Alone, Team::Pool), MemStack::new(&mut self.scratch))
     }
 
-    /// Runs `f` compiled for the level.
+    /// Makes a pass, compiled for the level, with `linalg` at hand.
     #[inline(always)]
-    pub(super) fn dispatch<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.simd.dispatch(f)
+    pub fn vectorise_with<L, P: Pass<L>>(&self, linalg: &L, pass: P) -> P::Output {
+        self.simd.dispatch(AtLevel { linalg, pass })
+    }
+
+    /// Whether other threads help.
+    #[inline(always)]
+    pub(super) fn has_helpers(&self) -> bool {
+        self.helpers.is_some()
+    }
+
+    /// Makes passes that touch disjoint memory, the helpers too, each as [`Self::vectorise_with`].
+    pub(super) fn share_with<L: Sync, P: Pass<L, Output = ()> + Send>(&self, linalg: &L, parts: &mut [Option<P>]) {
+        let (team, count) = (self.helpers.map_or(Team::Alone, Team::Pool), parts.len());
+        let parts = Shared::new(::faer::MatMut::from_column_major_slice_mut(parts, count, 1));
+        team.run(count, |i| {
+            // SAFETY: each is taken once.
+            let part = unsafe { &mut *parts.part(i..i + 1, 0..1).as_ptr_mut() };
+            if let Some(pass) = part.take() {
+                self.vectorise_with(linalg, pass);
+            }
+        });
+    }
+}
+
+/// A pass as pulp takes it: see [`Pass`] for why it is no closure.
+struct AtLevel<'a, L, P> {
+    linalg: &'a L,
+    pass: P,
+}
+
+impl<L, P: Pass<L>> NullaryFnOnce for AtLevel<'_, L, P> {
+    type Output = P::Output;
+
+    #[inline(always)]
+    fn call(self) -> P::Output {
+        self.pass.run(self.linalg)
     }
 }
 
@@ -218,8 +252,22 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
     }
 
     #[inline(always)]
-    fn vectorise<R>(&self, pass: impl FnOnce(&Self) -> R) -> R {
-        self.dispatch(|| pass(self))
+    fn is_trusted(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn vectorise<P: Pass<Self>>(&self, pass: P) -> P::Output {
+        self.vectorise_with(self, pass)
+    }
+
+    #[inline(always)]
+    fn shares(&self) -> bool {
+        self.has_helpers()
+    }
+
+    fn share<P: Pass<Self, Output = ()> + Send>(&self, parts: &mut [Option<P>]) {
+        self.share_with(self, parts);
     }
 
     #[inline(always)]

@@ -1,0 +1,88 @@
+//! Elementwise passes, and their way to several threads.
+
+use crate::Scalar;
+use crate::linalg::{LinAlg, Pass};
+
+/// A pass whose elements do not depend on each other, so that it may be made in parts.
+pub(crate) trait Divisible: Sized {
+    /// How many elements it makes.
+    fn len(&self) -> usize;
+
+    /// Two passes that make the same: the first one of about `elements`, and the rest.
+    fn divide(self, elements: usize) -> (Self, Self);
+}
+
+/// From this many elements on a pass takes longer than to wake the threads for it: 20 microseconds, where that takes a few.
+const SHARED: usize = 1 << 16;
+
+/// Parts of a shared pass: as many for any number of threads, several for each of a few.
+const PARTS: usize = 8;
+
+/// Makes a pass, a large one in parts that threads share. No bit of the result depends on it.
+#[inline(always)]
+pub(crate) fn run<T: Scalar, L: LinAlg<T>, P: Pass<L, Output = ()> + Divisible + Send>(linalg: &L, pass: P) {
+    if pass.len() < SHARED || !linalg.shares() {
+        return linalg.vectorise(pass);
+    }
+    let each = pass.len().div_ceil(PARTS);
+    let mut rest = pass;
+    let mut parts = [const { None }; PARTS];
+    for part in &mut parts[1..] {
+        let (head, tail) = rest.divide(each);
+        *part = Some(head);
+        rest = tail;
+    }
+    parts[0] = Some(rest);
+    linalg.share(&mut parts);
+}
+
+/// `out_i = f(out_i, a_i, b_i)`. What `f` needs besides it should hold by value: what it borrows is read again for each element.
+struct Map<'a, T, F> {
+    out: &'a mut [T],
+    a: &'a [T],
+    b: &'a [T],
+    f: F,
+}
+
+impl<T: Scalar, L, F: Fn(&L, T, T, T) -> T> Pass<L> for Map<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, linalg: &L) {
+        for ((out, &a), &b) in self.out.iter_mut().zip(self.a).zip(self.b) {
+            *out = (self.f)(linalg, *out, a, b);
+        }
+    }
+}
+
+impl<T, F: Copy> Divisible for Map<'_, T, F> {
+    fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    fn divide(self, elements: usize) -> (Self, Self) {
+        // Whole lines of a cache.
+        let at = elements.next_multiple_of(64).min(self.out.len());
+        let (out, out_rest) = self.out.split_at_mut(at);
+        let ((a, a_rest), (b, b_rest)) = (self.a.split_at(at), self.b.split_at(at));
+        (Self { out, a, b, f: self.f }, Self { out: out_rest, a: a_rest, b: b_rest, f: self.f })
+    }
+}
+
+/// `out_i = f(out_i, a_i)`, with the backend at hand; three slices of one length.
+#[inline(always)]
+pub(crate) fn map<T: Scalar, L: LinAlg<T>>(linalg: &L, out: &mut [T], a: &[T], f: impl Fn(&L, T, T) -> T + Copy + Send) {
+    run(linalg, Map { out, a, b: a, f: move |linalg: &L, out, a, _| f(linalg, out, a) });
+}
+
+/// `out_i = f(out_i, a_i, b_i)`, likewise.
+#[inline(always)]
+pub(crate) fn map2<T: Scalar, L: LinAlg<T>>(linalg: &L, out: &mut [T], [a, b]: [&[T]; 2], f: impl Fn(&L, T, T, T) -> T + Copy + Send) {
+    run(linalg, Map { out, a, b, f });
+}
+
+/// `out_i = a_i`.
+#[inline(always)]
+pub(crate) fn copy<T: Scalar, L: LinAlg<T>>(linalg: &L, out: &mut [T], a: &[T]) {
+    map(linalg, out, a, |_, _, a| a);
+}
