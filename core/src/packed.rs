@@ -188,6 +188,7 @@ pub(crate) fn mirror_down<T: Scalar>(square: &mut [T], d: usize) {
 mod tests {
     use super::*;
     use crate::linalg::Portable;
+    use crate::passes::tests::in_parts;
 
     #[test]
     fn pack_and_unpack_are_inverse_and_average_agrees_with_both() {
@@ -215,5 +216,20 @@ mod tests {
         }
         assert_eq!(triangle_len(usize::MAX), None);
         assert_eq!(triangle_len(usize::MAX - 1), None);
+    }
+
+    #[test]
+    fn parts_of_a_triangle_are_averaged_as_the_whole() {
+        const D: usize = 9;
+        let delta: [f32; D * D] = core::array::from_fn(|i| (i * 7 % 31) as f32);
+        let old: [f32; D * (D + 1) / 2] = core::array::from_fn(|i| (i * 5 % 17) as f32);
+        let mut whole = old;
+        average(&Portable, &mut whole, &delta, D, 0.25);
+        assert_eq!(whole[1], 0.25 * old[1] + 0.75 * delta[D]);
+        for each in 1..=old.len() {
+            let mut packed = old;
+            in_parts(Average { packed: &mut packed, delta: &delta, d: D, row: 0, beta: 0.25 }, each);
+            assert_eq!(packed, whole, "{each}");
+        }
     }
 }

@@ -86,3 +86,36 @@ pub(crate) fn map2<T: Scalar, L: LinAlg<T>>(linalg: &L, out: &mut [T], [a, b]: [
 pub(crate) fn copy<T: Scalar, L: LinAlg<T>>(linalg: &L, out: &mut [T], a: &[T]) {
     map(linalg, out, a, |_, _, a| a);
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::linalg::Portable;
+
+    /// Makes a pass in parts of about `each` elements, however few, the last one first.
+    pub(crate) fn in_parts<P: Pass<Portable, Output = ()> + Divisible>(pass: P, each: usize) {
+        if pass.len() <= each {
+            return pass.run(&Portable);
+        }
+        let len = pass.len();
+        let (head, tail) = pass.divide(each);
+        assert!(head.len() >= each && head.len() + tail.len() == len);
+        in_parts(tail, each);
+        head.run(&Portable);
+    }
+
+    #[test]
+    fn parts_make_what_the_whole_makes() {
+        let numbers = |seed: usize| -> [f32; 1000] { core::array::from_fn(|i| ((i * 37 + seed * 101) % 97) as f32 - 48.0) };
+        let (a, b) = (numbers(1), numbers(2));
+        let f = |_: &Portable, out: f32, a: f32, b: f32| out * a + b;
+        let mut whole = numbers(3);
+        map2(&Portable, &mut whole, [&a, &b], f);
+        assert_eq!(whole[7], numbers(3)[7] * a[7] + b[7]);
+        for each in [1, 64, 100, 999, 1000, 2000] {
+            let mut out = numbers(3);
+            in_parts(Map { out: &mut out, a: &a, b: &b, f }, each);
+            assert_eq!(out, whole, "{each}");
+        }
+    }
+}

@@ -252,3 +252,33 @@ pub(crate) fn sums_of_lanes<T: Scalar>(a: &[T], b: &[T]) -> [T; 8] {
     sums.iter_mut().zip(rest_a.iter().zip(rest_b)).for_each(|(sum, (&a, &b))| *sum += a * b);
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Mode;
+    use crate::linalg::Portable;
+    use crate::passes::tests::in_parts;
+
+    #[test]
+    fn parts_of_rows_meet_the_numbers_of_their_tables() {
+        let shape = Shape::new(&[3, 4, 5], &[Mode::Full; 3]).unwrap();
+        let (first, second, last) = ([2.0f32, 3.0, 5.0], [7.0, 11.0, 13.0, 17.0], [19.0, 23.0, 29.0, 31.0, 37.0]);
+        let x: [f32; 60] = core::array::from_fn(|i| i as f32 + 1.0);
+        for of_last in [Some(&last[..]), None] {
+            let mut tables: Tables<'_, f32> = [None; MAX_ORDER];
+            (tables[0], tables[1], tables[2]) = (Some(&first[..]), Some(&second[..]), of_last);
+            let expected: [f32; 60] =
+                core::array::from_fn(|i| x[i] * (first[i / 20] * second[i / 5 % 4]) * of_last.map_or(1.0, |last| last[i % 5]));
+            let mut whole = [0.0; 60];
+            scale(&Portable, &shape, &tables, &x, &mut whole);
+            assert_eq!(whole, expected);
+            for each in 1..=60 {
+                let mut out = [0.0; 60];
+                let f = |x: f32, prefix: f32, w: f32| x * prefix * w;
+                in_parts(MapRows { shape: &shape, tables: &tables, start: 0, x: &x, out: &mut out, f }, each);
+                assert_eq!(out, expected, "{each}");
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ import traceback
 from importlib import metadata
 from pathlib import Path
 
+import numpy
 import torch
 
 import agreement
@@ -43,7 +44,10 @@ class Gradients:
         self.turn = 0
 
     def deliver(self) -> None:
-        torch._foreach_copy_(self.buffers, self.pool[self.turn % settings.POOL])
+        # By numpy, on this thread: after a copy by torch its threads would wait for more work without sleeping, on the cores of whoever
+        # is timed next.
+        for buffer, gradient in zip(self.buffers, self.pool[self.turn % settings.POOL], strict=True):
+            numpy.copyto(buffer.numpy(), gradient.numpy())
         self.turn += 1
 
 
