@@ -15,30 +15,36 @@ pub enum GradientFault {
 /// Calls its argument with the elements of something, run by run.
 pub(crate) type Visit<'a, T> = &'a dyn Fn(&mut dyn FnMut(&[T]));
 
+/// Whether every number is below two to this power in absolute value, and finite.
+#[inline(always)]
+fn is_below_log2<T: Scalar>(x: &[T], log2: i32) -> bool {
+    // What is not finite has an exponent of its own, the largest.
+    x.iter().fold(i32::MIN, |largest, x| largest.max(x.exponent())) < log2
+}
+
 /// Whether every number is finite.
 #[inline(always)]
 pub(crate) fn all_finite<T: Scalar>(x: &[T]) -> bool {
-    Magnitude::of(x).is_ok()
+    is_below_log2(x, T::exp2i(i32::MAX).exponent() + 1)
 }
 
 /// Whether every number is one that a gradient within [`Magnitude::check`], or an average of such, may have after it has been turned.
 #[inline(always)]
 pub(crate) fn turned_is_in_range<T: Scalar>(x: &[T]) -> bool {
-    Magnitude::of(x).is_ok_and(|x| x.is_below_log2(T::NORM_LIMIT_LOG2 / 2 + 1))
+    is_below_log2(x, T::NORM_LIMIT_LOG2 / 2 + 1)
 }
 
 /// Whether every number is one that an orthogonal matrix may have.
 #[inline(always)]
 pub(crate) fn basis_is_in_range<T: Scalar>(x: &[T]) -> bool {
-    Magnitude::of(x).is_ok_and(|x| x.is_below_log2(1))
+    is_below_log2(x, 1)
 }
 
 /// Whether every number of the lower triangle of a `d x d` square is one that a factor may have which is estimated from such gradients: its
 /// trace is below the limit of their squared norms, and no element of it, in whatever basis, is larger than that.
 #[inline(always)]
 pub(crate) fn factor_is_in_range<T: Scalar>(square: &[T], d: usize) -> bool {
-    let in_range = |row: &[T]| Magnitude::of(row).is_ok_and(|row| row.is_below_log2(T::NORM_LIMIT_LOG2 + 1));
-    square.chunks_exact(d).enumerate().all(|(i, row)| in_range(&row[..=i]))
+    square.chunks_exact(d).enumerate().all(|(i, row)| is_below_log2(&row[..=i], T::NORM_LIMIT_LOG2 + 1))
 }
 
 /// Largest binary exponent in a slice.
@@ -92,11 +98,6 @@ impl Magnitude {
     /// Whether every element is zero.
     pub(crate) fn is_zero(self) -> bool {
         self.exponent.is_none()
-    }
-
-    /// Whether every element is below two to this power.
-    fn is_below_log2(self, log2: i32) -> bool {
-        self.exponent.is_none_or(|e| e < log2)
     }
 
     /// Whether the slice times `factor` stays in range.

@@ -305,7 +305,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         if turned {
             self.average_second_moment();
             let second_moment = &*self.scratch.second_moment;
-            if !self.linalg.vectorise(|_| all_finite(second_moment)) {
+            if !L::VERIFIED && !self.linalg.vectorise(|_| all_finite(second_moment)) {
                 return Err(SliceError::EstimateNotFinite);
             }
         }
@@ -322,15 +322,17 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     }
 
     /// Whether nothing left the range in the estimate: what the check of the gradient could not foresee. An overflow shows on the diagonals;
-    /// what a broken backend leaves may lie anywhere, and be too large for the next step.
+    /// what a backend leaves that errs may lie anywhere, and be too large for the next step.
     fn estimate_is_finite(&self) -> bool {
-        let (shape, Scratch { lambda, delta, .. }) = (self.layout.shape(), &self.scratch);
-        self.linalg.vectorise(|_| {
-            (0..shape.order()).all(|k| {
-                let of_values = !self.layout.has_lambda(k) || all_finite(lambda[k]);
-                of_values && (!shape.is_full(k) || factor_is_in_range(delta[k], shape.dim(k)))
-            })
-        })
+        let (shape, Scratch { gradient, lambda, delta, .. }) = (self.layout.shape(), &self.scratch);
+        let diagonals = (0..shape.order()).all(|k| {
+            let values = !self.layout.has_lambda(k) || lambda[k].iter().all(|l| l.is_finite_bits());
+            values && delta[k].iter().step_by(shape.dim(k) + 1).all(|x| x.is_finite_bits())
+        });
+        let full = |k: &usize| shape.is_full(*k);
+        let everything =
+            || turned_is_in_range(gradient) && (0..shape.order()).filter(full).all(|k| factor_is_in_range(delta[k], shape.dim(k)));
+        diagonals && (L::VERIFIED || self.linalg.vectorise(|_| everything()))
     }
 
     /// `G~ = G x_k Q_k^T`, once.
@@ -338,8 +340,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     fn project(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let Scratch { gradient, product, basis, .. } = &mut self.scratch;
         let bases = self.state.dense_bases(basis);
-        rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])?;
-        if self.linalg.vectorise(|_| turned_is_in_range(gradient)) { Ok(()) } else { Err(LinAlgError::NotFinite) }
+        rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])
     }
 
     /// Brings bases that are kept in 16 bits to their place in scratch again, after something else has been there.

@@ -45,6 +45,11 @@ pub const fn work_len(d: usize) -> usize {
 /// Shapes are the caller's duty: a mismatch is a programming error of this crate, not of its user.
 /// Matrices never overlap. Every method is deterministic: the same inputs give the same bits.
 pub trait LinAlg<T: Scalar> {
+    /// Whether results need no second look. False by default: a step then looks at every number that a backend has given before it becomes
+    /// state, and takes one that is not finite, or far out of range, for a failure of the call. True of [`Portable`], whose tests are this
+    /// crate's and whose processors count every operation.
+    const VERIFIED: bool = false;
+
     /// `C <- A B`, or `C <- C + A B` when `accumulate`. `A` is m x k, `B` is k x n, `C` is m x n; any strides.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let (momentum, gradient): (&[T], &[T]) = (scratch.momentum, if estimate_first { scratch.gradient } else { &[] });
         let moving = [(momentum, &mut *scratch.product), (gradient, &mut *scratch.update)];
         let moved = move_along(self.linalg, shape, k, MatRef::row_major(region.rotation, d, d), moving);
-        let in_range = |tensor: &[T], moved: &[T]| tensor.is_empty() || turned_is_in_range(moved);
+        let in_range = |tensor: &[T], moved: &[T]| L::VERIFIED || tensor.is_empty() || turned_is_in_range(moved);
         if moved.is_err() || !in_range(momentum, scratch.product) || !in_range(gradient, scratch.update) {
             return;
         }
