@@ -79,14 +79,14 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         };
         let turn = Turn { rule: config.refresh, diagonal: old_diagonal, sorts, polish: polishes(self.header.refreshes, shape) };
         let made = turn.make(self.linalg, shape, k, self.state.basis(k), buffers);
-        // A backend that is broken may say that all is well.
         let linalg = &*self.linalg;
         let moved = |tensor: &[T], moved: &[T]| tensor.is_empty() || turned_is_in_range(linalg, moved);
         let in_range = || {
             let moved = moved(momentum, scratch.product) && moved(gradient, scratch.update);
             moved && basis_is_in_range(linalg, scratch.basis[k]) && factor_is_in_range(linalg, scratch.delta[k], d)
         };
-        if made.is_err() || !linalg.is_trusted() && !in_range() {
+        // A backend that errs may say that all is well.
+        if made.is_err() || !(linalg.is_trusted() || in_range()) {
             turn.restore(scratch.delta[k], d);
             self.state.basis(k).dense(scratch.basis[k]);
             return Outcome::Failed;

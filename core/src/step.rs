@@ -304,7 +304,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let turned = self.layout.shape().is_turned();
         if turned {
             self.average_second_moment();
-            if !self.linalg.is_trusted() && !all_finite(self.linalg, self.scratch.second_moment) {
+            if !(self.linalg.is_trusted() || all_finite(self.linalg, self.scratch.second_moment)) {
                 return Err(SliceError::EstimateNotFinite);
             }
         }
@@ -320,18 +320,19 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     }
 
     /// Whether nothing left the range in the estimate: what the check of the gradient could not foresee. An overflow shows on the diagonals;
-    /// what a broken backend leaves may lie anywhere, and be too large for the next step.
+    /// what a backend leaves that errs may lie anywhere, and be too large for the next step.
     fn estimate_is_finite(&self) -> bool {
-        let (shape, Scratch { lambda, delta, .. }) = (self.layout.shape(), &self.scratch);
-        (0..shape.order()).all(|k| {
-            let finite = !self.layout.has_lambda(k) || lambda[k].iter().all(|l| l.is_finite_bits());
-            let d = shape.dim(k);
-            finite
-                && match self.linalg.is_trusted() {
-                    true => delta[k].iter().step_by(d + 1).all(|x| x.is_finite_bits()),
-                    false => !shape.is_full(k) || factor_is_in_range(self.linalg, delta[k], d),
-                }
-        })
+        let (shape, linalg, Scratch { gradient, lambda, delta, .. }) = (self.layout.shape(), &*self.linalg, &self.scratch);
+        let diagonals = (0..shape.order()).all(|k| {
+            let values = !self.layout.has_lambda(k) || lambda[k].iter().all(|l| l.is_finite_bits());
+            values && delta[k].iter().step_by(shape.dim(k) + 1).all(|x| x.is_finite_bits())
+        });
+        let full = |k: &usize| shape.is_full(*k);
+        let everything = || {
+            let mut factors = (0..shape.order()).filter(full);
+            turned_is_in_range(linalg, gradient) && factors.all(|k| factor_is_in_range(linalg, delta[k], shape.dim(k)))
+        };
+        diagonals && (linalg.is_trusted() || everything())
     }
 
     /// `G~ = G x_k Q_k^T`, once.
@@ -339,8 +340,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
     fn project(&mut self, grad: &[T]) -> Result<(), LinAlgError> {
         let Scratch { gradient, product, basis, .. } = &mut self.scratch;
         let bases = self.state.dense_bases(basis);
-        rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])?;
-        if self.linalg.is_trusted() || turned_is_in_range(self.linalg, gradient) { Ok(()) } else { Err(LinAlgError::NotFinite) }
+        rotate(self.linalg, Precision::Rounding, self.layout.shape(), bases, Rotate::Into, Start::External(grad), [gradient, product])
     }
 
     /// Brings bases that are kept in 16 bits to their place in scratch again, after something else has been there.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
 
 /// Allocations until one fails.
 static COUNTDOWN: AtomicUsize = AtomicUsize::new(0);
+static AT_LEAST: AtomicUsize = AtomicUsize::new(0);
 static MODE: AtomicU8 = AtomicU8::new(OFF);
 static FAILED: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicI64 = AtomicI64::new(0);
@@ -18,9 +19,11 @@ const REST: u8 = 2;
 pub struct Exhaustible;
 
 impl Exhaustible {
-    /// From now on allocation number `n` of all threads fails, counted from 0, and with `rest` all that come after it.
-    pub fn fail_at(n: usize, rest: bool) {
+    /// From now on allocation number `n` of all threads fails, counted from 0 and among those of at least so many bytes, and with `rest` all
+    /// such that come after it.
+    pub fn fail_at(n: usize, rest: bool, at_least: usize) {
         FAILED.store(0, Ordering::SeqCst);
+        AT_LEAST.store(at_least, Ordering::SeqCst);
         COUNTDOWN.store(n, Ordering::SeqCst);
         MODE.store(if rest { REST } else { ONE }, Ordering::SeqCst);
     }
@@ -38,9 +41,9 @@ impl Exhaustible {
 }
 
 /// Whether the allocation that is asked for fails.
-fn fails() -> bool {
+fn fails(bytes: usize) -> bool {
     let mode = MODE.load(Ordering::SeqCst);
-    if mode == OFF {
+    if mode == OFF || bytes < AT_LEAST.load(Ordering::SeqCst) {
         return false;
     }
     let left = COUNTDOWN.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1))).unwrap_or(0);
@@ -64,17 +67,17 @@ fn count(pointer: *mut u8) -> *mut u8 {
 unsafe impl GlobalAlloc for Exhaustible {
     unsafe fn alloc(&self, block: Layout) -> *mut u8 {
         // SAFETY: the caller's promise is passed on.
-        if fails() { std::ptr::null_mut() } else { count(unsafe { System.alloc(block) }) }
+        if fails(block.size()) { std::ptr::null_mut() } else { count(unsafe { System.alloc(block) }) }
     }
 
     unsafe fn alloc_zeroed(&self, block: Layout) -> *mut u8 {
         // SAFETY: the caller's promise is passed on.
-        if fails() { std::ptr::null_mut() } else { count(unsafe { System.alloc_zeroed(block) }) }
+        if fails(block.size()) { std::ptr::null_mut() } else { count(unsafe { System.alloc_zeroed(block) }) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, block: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller's promise is passed on.
-        if fails() { std::ptr::null_mut() } else { unsafe { System.realloc(pointer, block, size) } }
+        if fails(size) { std::ptr::null_mut() } else { unsafe { System.realloc(pointer, block, size) } }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, block: Layout) {

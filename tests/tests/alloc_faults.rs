@@ -1,5 +1,5 @@
-//! Memory comes to an end: every allocation of every call that allocates fails once, alone and with all that follow it. The call says so, frees
-//! what it has, and nothing has changed.
+//! Memory comes to an end: every allocation of every call that allocates (of those with files, every one of a kilobyte or more) fails once,
+//! alone and with all that follow it. The call says so, frees what it has, and nothing has changed.
 //!
 //! Where memory is asked for by a crate or a part of the standard library that has no way to say so, the program ends instead. Those places are
 //! listed in [`ENDS`], and every such end must come from one of them: a child process makes the calls, and this one looks at how it ended. A program
@@ -22,13 +22,13 @@ use klshampoo_tests::plugins::{backwards, sgemm};
 #[global_allocator]
 static ALLOCATOR: Exhaustible = Exhaustible;
 
-/// Who ends the program when there is no memory, as the stack shows, and what for.
+/// Who ends the program when there is no memory: the innermost file of the library that the stack shows, and what it asks whom for.
 const ENDS: [(&str, &str); 5] = [
-    ("pool::threads::Threads::new", "std::thread, which starts a thread of the library's own"),
-    ("safetensors::to_safetensors", "serde_json and safetensors, the metadata of a file that is written"),
-    ("file::names", "the tensors' names in it"),
-    ("safetensors::from_safetensors", "serde_json and safetensors, the metadata of a file that is read"),
-    ("file::write_atomically", "tempfile and std::io, the temporary file"),
+    ("thread_start", "std::thread, in a thread of the library's own that starts"),
+    ("ffi/src/host/pool/threads.rs", "std::thread, for a thread of the library's own"),
+    ("ffi/src/host/safetensors.rs", "serde_json and safetensors, for the metadata of a file"),
+    ("ffi/src/host/json.rs", "serde_json, for the metadata of a file"),
+    ("ffi/src/host/file.rs", "tempfile and std::io, for a temporary file; and the tensors' names for the metadata"),
 ];
 
 /// A call that allocates, or must not.
@@ -40,6 +40,14 @@ enum Call {
     Load,
     SaveFile,
     LoadFile,
+}
+
+impl Call {
+    /// How many bytes an allocation has that fails. A file's metadata are hundreds of small ones of `serde_json`'s, each of which would end the
+    /// program; what grows with the state is larger.
+    fn at_least(self) -> usize {
+        if matches!(self, Self::SaveFile | Self::LoadFile) { 1024 } else { 0 }
+    }
 }
 
 /// What the optimizer of a call is made with.
@@ -79,6 +87,9 @@ const DIMS: [[usize; 2]; 2] = [[6, 5], [3, 7]];
 struct Trial {
     call: Call,
     host: Host,
+    group: kls_config,
+    tensors: [kls_tensor; 2],
+    options: kls_options,
     optimizer: *mut kls_optimizer,
     path: PathBuf,
     c_path: CString,
@@ -97,7 +108,18 @@ impl Trial {
     fn new(call: Call, host: Host, folder: &Path) -> Self {
         let path = folder.join("state.safetensors");
         let c_path = CString::new(path.to_str().unwrap()).unwrap();
-        let mut trial = Self { call, host, optimizer: std::ptr::null_mut(), path, c_path, image: Vec::new(), file: Vec::new() };
+        let mut trial = Self {
+            call,
+            host,
+            group: kls_config { refresh_period: 2, ..config_to_c(&f32::kl_shampoo()) },
+            tensors: DIMS.map(|dims| tensor_to_c(&dims, &[None::<Mode>; 2])),
+            options: host.options(),
+            optimizer: std::ptr::null_mut(),
+            path,
+            c_path,
+            image: Vec::new(),
+            file: Vec::new(),
+        };
         if call == Call::Create {
             return trial;
         }
@@ -114,11 +136,9 @@ impl Trial {
     }
 
     fn create(&mut self) -> kls_status {
-        let group = kls_config { refresh_period: 2, ..config_to_c(&f32::kl_shampoo()) };
-        let tensors = DIMS.map(|dims| tensor_to_c(&dims, &[None::<Mode>; 2]));
-        let options = self.host.options();
+        let Self { group, tensors, options, .. } = self;
         // SAFETY: all pointers are to live values.
-        unsafe { kls_optimizer_create(&mut self.optimizer, &group, 1, tensors.as_ptr(), tensors.len(), &options) }
+        unsafe { kls_optimizer_create(&mut self.optimizer, group, 1, tensors.as_ptr(), tensors.len(), options) }
     }
 
     fn save(&self) -> Vec<u8> {
@@ -151,11 +171,8 @@ impl Trial {
     fn make(&mut self) -> kls_status {
         match self.call {
             Call::Create => self.create(),
-            Call::AddTensors => {
-                let tensor = tensor_to_c(&DIMS[0], &[]);
-                // SAFETY: a live optimizer, a live tensor.
-                unsafe { kls_optimizer_add_tensors(self.optimizer, &tensor, 1) }
-            }
+            // SAFETY: a live optimizer, a live tensor.
+            Call::AddTensors => unsafe { kls_optimizer_add_tensors(self.optimizer, self.tensors.as_ptr(), 1) },
             Call::Save => {
                 let mut image = [0u8; 1 << 14];
                 // SAFETY: a live optimizer, a buffer of that length.
@@ -209,25 +226,27 @@ fn child(scenario: usize, first: usize, rest: bool, folder: &Path) {
     /// The same number everywhere.
     const SIGABRT: i32 = 6;
     signal(SIGABRT, on_abort);
+    // What the standard library does without memory is to look up, with memory, whether it is to print a stack; it remembers that from here on.
+    let _ = std::panic::catch_unwind(|| panic!("nothing is wrong yet"));
     let (call, host) = scenarios()[scenario];
     // What is made once in a program's life.
     Trial::new(call, host, folder).check(KLS_ERROR_OUT_OF_MEMORY);
     for n in first.. {
         let before = Exhaustible::live_blocks();
-        {
+        let status = {
             let mut trial = Trial::new(call, host, folder);
-            Exhaustible::fail_at(n, rest);
+            Exhaustible::fail_at(n, rest, call.at_least());
             let status = trial.make();
             let failed = Exhaustible::stop();
             trial.check(status);
-            if failed == 0 {
-                println!("end {n}");
-                return;
-            }
-            println!("call {n} {status}");
-        }
+            (failed > 0).then_some(status)
+        };
         let leaked = Exhaustible::live_blocks() - before;
         assert!(leaked == 0, "{leaked} blocks leaked after allocation {n}");
+        match status {
+            Some(status) => println!("call {n} {status}"),
+            None => return println!("end {n}"),
+        }
     }
 }
 
@@ -241,7 +260,10 @@ struct Outcome {
 
 /// The one of [`ENDS`] that a stack shows.
 fn blame(stack: &str) -> Option<&'static str> {
-    ENDS.iter().find(|(frame, _)| stack.contains(frame)).map(|&(_, what)| what)
+    // A thread that is starting has not come to the library yet.
+    let own = |line: &&str| line.contains("ffi/src/") || line.contains("thread_start");
+    let innermost = stack.lines().find(own)?;
+    ENDS.iter().find(|(file, _)| innermost.contains(file)).map(|&(_, what)| what)
 }
 
 fn was_aborted(status: ExitStatus) -> bool {
@@ -254,7 +276,8 @@ fn parent(scenario: usize, rest: bool, outcome: &mut Outcome) {
     loop {
         let folder = tempfile::tempdir().unwrap();
         let arguments = [scenario.to_string(), next.to_string(), u8::from(rest).to_string()];
-        let output = Command::new(std::env::current_exe().unwrap()).args(arguments).arg(folder.path()).output().unwrap();
+        let output =
+            Command::new(std::env::current_exe().unwrap()).env("RUST_BACKTRACE", "0").args(arguments).arg(folder.path()).output().unwrap();
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let mut ended = false;
         for line in stdout.lines() {

@@ -115,8 +115,9 @@ pub trait LinAlg<T: Scalar> {
     /// [`LinAlgError::NotFinite`], [`LinAlgError::NoConvergence`].
     fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError>;
 
-    /// Whether results come out finite wherever the operands are and the arithmetic does not overflow. A step looks at every number that it has
-    /// from a backend which does not say so before it becomes state.
+    /// Whether results need no second look: they are finite wherever the operands are and the arithmetic does not overflow. Not said by default:
+    /// a step then looks at every number that it has from a backend before it becomes state, and takes one that is not finite, or far out of range,
+    /// for a failure of the call. [`Portable`] says it, whose tests are this crate's.
     #[inline(always)]
     fn is_trusted(&self) -> bool {
         false

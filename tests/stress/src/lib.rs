@@ -42,15 +42,35 @@ impl Plan {
     pub const SHORT: Self = Self { long: &[1_000, 5_000], hard: 2_000, zeros: &[100, 10_000], period: 12_000, rounds: 1 };
 }
 
-/// Everything, row by row, as `show` gets to see it.
-pub fn run(plan: &Plan, mut show: impl FnMut(&report::Row)) -> Vec<report::Row> {
+/// A part of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// See [`long`].
+    Long,
+    /// See [`hard`].
+    Hard,
+    /// See [`caller`].
+    Caller,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Long, Self::Hard, Self::Caller];
+}
+
+/// These parts, row by row, as `show` gets to see it.
+pub fn run(plan: &Plan, parts: &[Part], mut show: impl FnMut(&report::Row)) -> Vec<report::Row> {
     let mut rows = Vec::new();
     let mut add = |row: report::Row| {
         show(&row);
         rows.push(row);
     };
-    long::run(plan, &mut add);
-    hard::run(plan, &mut add);
-    caller::run(plan, &mut add);
+    for part in parts {
+        match part {
+            Part::Long => long::run(plan, &mut add),
+            Part::Hard => hard::run(plan, &mut add),
+            Part::Caller => caller::run(plan, &mut add),
+        }
+    }
     rows
 }

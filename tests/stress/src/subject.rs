@@ -107,8 +107,9 @@ impl Subject {
         twin.state = widened(&core.state);
         twin.headers.clone_from(&core.headers);
         let (a, b) = (direction(core, grad)?, direction(twin, &widened(grad))?);
-        let (lengths, dot) = (norm(&a) * norm(&b), a.iter().zip(&b).map(|(a, b)| a * b).sum::<f64>());
-        Ok(if lengths == 0.0 && norm(&a) == norm(&b) { 0.0 } else { 1.0 - dot / lengths })
+        let length = |x: &[f64]| norm(x.iter().copied());
+        let (lengths, dot) = ((length(&a), length(&b)), a.iter().zip(&b).map(|(a, b)| a * b).sum::<f64>());
+        Ok(if lengths == (0.0, 0.0) { 0.0 } else { 1.0 - dot / lengths.0 / lengths.1 })
     }
 }
 
