@@ -3,6 +3,7 @@
 mod codes;
 mod error;
 mod fields;
+mod finite;
 mod load;
 mod parts;
 mod reader;
