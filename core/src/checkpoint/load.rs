@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::finite::skip_finite;
+use super::possible::skip_possible;
 use super::parts::parts;
 use super::{CheckpointError, GroupRecord, PartKind, PartRecord, PieceRecord, Prelude, Reader, Source, TensorRecord};
 use crate::{Config, Layout, Optimizer, Scalar, SliceHeader, Tensor};
@@ -124,7 +124,7 @@ impl<T: Scalar> Optimizer<'_, T> {
         let (pieces, elements) = self.used();
         let (groups, tensors) = (self.groups(), self.tensors());
         let (headers, state) = (&mut self.headers[..pieces], &mut self.state[..elements]);
-        let checked = pass(source, groups, tensors, |reader, found| skip_finite::<T, S>(reader, &found.layout))?;
+        let checked = pass(source, groups, tensors, |reader, found| skip_possible::<T, S>(reader, &found.layout))?;
         let written = pass(source, groups, tensors, |reader, found| {
             headers[found.header] = found.counters;
             reader.numbers(&mut state[found.state])

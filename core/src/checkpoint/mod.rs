@@ -3,9 +3,9 @@
 mod codes;
 mod error;
 mod fields;
-mod finite;
 mod load;
 mod parts;
+mod possible;
 mod reader;
 mod records;
 mod save;

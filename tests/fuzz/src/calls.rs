@@ -184,7 +184,7 @@ impl Calls {
             20 => self.objective(choices, slot, handle),
             21 => self.structs(choices, handle),
             22 => self.numbers_of(choices, handle),
-            23 => self.settings(choices, handle),
+            23 => self.settings(choices, slot, handle),
             24 => self.set_log(choices, handle),
             25 => self.add_tensors(choices, slot, handle),
             26 => window(choices, &mut self.numbers),
@@ -233,23 +233,15 @@ impl Calls {
         }
         // What the arrays do not have is refused before it is read.
         let [params, grads, updates] = arrays.map(|array| Bytes::of(&array));
-        let (params, grads, updates) = (choices.pointer(params.pointer()), choices.pointer(grads.pointer()), updates);
+        let (params, grads) = (choices.pointer(params.pointer::<*mut c_void>()), choices.pointer(grads.pointer::<*const c_void>()));
         let count = if count > there && first < all { count.max(all).saturating_add(1) } else { count };
         let lr = choices.float(&[0.01, 0.0, 1.0]);
-        let updates = if with_updates { choices.pointer(updates.pointer()) } else { null_mut() };
+        let updates = if with_updates { choices.pointer(updates.pointer::<*mut f32>()) } else { null_mut() };
         let status = if first == 0 && choices.rarely(2) {
             // SAFETY: a live optimizer, arrays of the number of its tensors, or another number is said.
             unsafe { kls_optimizer_step(handle, params.cast(), grads.cast(), count, lr) }
         } else {
-            let mut request = kls_step {
-                lr,
-                first_tensor: first,
-                tensor_count: count,
-                params: params.cast(),
-                grads: grads.cast(),
-                updates,
-                ..step_request()
-            };
+            let mut request = kls_step { lr, first_tensor: first, tensor_count: count, params, grads, updates, ..step_request() };
             request.grad_scale = choices.float(&[1.0, 0.5, 1024.0]);
             request.reserved = u32::from(choices.rarely(64));
             let size = if choices.rarely(64) { choices.any() } else { size_of::<kls_step>() };
@@ -288,13 +280,15 @@ impl Calls {
             return None;
         }
         let mut options = options(choices);
+        let misbehaves = |choices: &mut Choices<'_>| if choices.rarely(4) { null_mut::<c_void>().wrapping_byte_add(1) } else { null_mut() };
         if choices.rarely(2) {
-            (options.sgemm, options.sgemm_user) = (Some(sgemm), if choices.rarely(8) { (&raw mut options).cast() } else { null_mut() });
+            options.sgemm = Some(sgemm);
+            options.sgemm_user = misbehaves(choices);
         }
         if choices.rarely(2) {
             options.num_threads = choices.pick(&[2, 3, 70, 1]);
-            (options.parallel_for, options.parallel_for_user) =
-                (Some(parallel_for), if choices.rarely(4) { (&raw mut options).cast() } else { null_mut() });
+            options.parallel_for = Some(parallel_for);
+            options.parallel_for_user = misbehaves(choices);
         }
         self.slots[slot].optimizer = Optimizer::with_options(&self.table, Some(&options), 1 << 24);
         None
@@ -328,7 +322,8 @@ impl Calls {
         if choices.rarely(2) {
             let mut all = Vec::new();
             // SAFETY: a live optimizer, a function of this vector.
-            let status = unsafe { kls_optimizer_save_to(handle, (!choices.rarely(16)).then_some(write), (&raw mut all).cast()) };
+            let status =
+                unsafe { kls_optimizer_save_to(handle, if choices.rarely(16) { None } else { Some(write) }, (&raw mut all).cast()) };
             if status == KLS_OK {
                 assert_eq!(all.len(), size);
                 self.checkpoint = Bytes::copy(&all);
@@ -353,7 +348,7 @@ impl Calls {
             if choices.rarely(2) {
                 kls_optimizer_load(handle, choices.pointer(self.checkpoint.pointer()), len)
             } else {
-                kls_optimizer_load_from(handle, (!choices.rarely(16)).then_some(read), (&raw mut self.checkpoint).cast())
+                kls_optimizer_load_from(handle, if choices.rarely(16) { None } else { Some(read) }, (&raw mut self.checkpoint).cast())
             }
         })
     }
@@ -469,15 +464,17 @@ impl Calls {
         })
     }
 
-    fn settings(&mut self, choices: &mut Choices<'_>, handle: *mut kls_optimizer) -> Option<kls_status> {
-        // SAFETY: a live optimizer or a refused handle.
-        Some(unsafe {
-            if choices.rarely(2) {
-                kls_optimizer_set_group(handle, choices.mostly_below(2), choices.float(&[1.0, 0.5, 0.0]), choices.float(&[0.0, 0.1]))
-            } else {
-                kls_optimizer_set_refresh_budget(handle, choices.pick(&[0, 1, 500, 100_000, u64::MAX]))
-            }
-        })
+    fn settings(&mut self, choices: &mut Choices<'_>, slot: usize, handle: *mut kls_optimizer) -> Option<kls_status> {
+        if choices.rarely(2) {
+            // SAFETY: a live optimizer or a refused handle.
+            return Some(unsafe { kls_optimizer_set_refresh_budget(handle, choices.pick(&[0, 1, 500, 100_000, u64::MAX])) });
+        }
+        let (group, lr_scale, decay) = (choices.mostly_below(2), choices.float(&[1.0, 0.5, 0.0]), choices.float(&[0.0, 0.1]));
+        if let Some(optimizer) = &mut self.slots[slot].optimizer {
+            optimizer.decay = optimizer.decay.max(lr_scale.max(1.0) * decay);
+        }
+        // SAFETY: likewise.
+        Some(unsafe { kls_optimizer_set_group(handle, group, lr_scale, decay) })
     }
 
     fn set_log(&mut self, choices: &mut Choices<'_>, handle: *mut kls_optimizer) -> Option<kls_status> {
@@ -606,7 +603,7 @@ fn constants(choices: &mut Choices<'_>) -> Option<kls_status> {
     unsafe {
         assert!(!CStr::from_ptr(kls_version()).is_empty());
         assert!(!CStr::from_ptr(kls_status_string(choices.any())).is_empty());
-        CStr::from_ptr(kls_last_error(null()));
+        assert!(CStr::from_ptr(kls_last_error(null())).to_bytes().len() < 1024);
     }
     None
 }

@@ -41,6 +41,8 @@ pub fn run(input: &[u8]) -> usize {
     let (steps, fault) = (1 + choices.below(5), Fault::new(&mut choices));
     let patches = if choices.rarely(8) { Vec::new() } else { (0..choices.below(3)).map(|_| Patch::new(&mut choices)).collect() };
     let mut bytes = if foreign { written.to_vec() } else { saved.save().bytes().to_vec() };
+    // The state may then be one that no step leaves, but for NaN and infinity.
+    loaded.is_tame = patches.is_empty();
     for patch in patches {
         patch.apply(&mut bytes);
     }
@@ -167,7 +169,7 @@ struct Fault {
 
 impl Fault {
     fn new(choices: &mut Choices<'_>) -> Self {
-        let mut reading = |choices: &mut Choices<'_>| choices.rarely(6).then(|| choices.below(24));
+        let reading = |choices: &mut Choices<'_>| choices.rarely(6).then(|| choices.below(24));
         let (fails, changes) = (reading(choices), reading(choices));
         Self { patch: choices.rarely(3).then(|| Patch::new(choices)), fails, changes }
     }

@@ -104,3 +104,13 @@ pub fn of_version(choices: &mut Choices<'_>, group: &kls_config, size: usize) ->
     }
     bytes.bytes_mut().to_vec()
 }
+
+/// Decay of a group per unit of learning rate, from its bytes as one of the headers has them.
+pub fn decay(bytes: &[u8]) -> f32 {
+    let float = |at: usize| bytes.get(at..at + 4).map_or(0.0, |x| f32::from_ne_bytes([x[0], x[1], x[2], x[3]]));
+    let (weight_decay, lr_scale) = match bytes.len() {
+        88 => (56, 80),
+        _ => (offset_of!(kls_config, weight_decay), offset_of!(kls_config, lr_scale)),
+    };
+    float(weight_decay) * float(lr_scale).max(1.0)
+}

@@ -54,7 +54,7 @@ pub fn change(choices: &mut Choices<'_>, tensor: &mut kls_tensor) {
         0 => {
             tensor.slices = choices.length(&[1, 2, 3]);
             let extent = extent(tensor).unwrap_or(0);
-            tensor.slice_stride = choices.length(&[0, extent, extent + 1, extent + 7]);
+            tensor.slice_stride = choices.length(&[0, extent, extent.saturating_add(1), extent.saturating_add(7)]);
         }
         1 => change_formats(choices, tensor),
         2 => {
@@ -106,7 +106,6 @@ pub fn span(tensor: &kls_tensor) -> Option<usize> {
 }
 
 /// Groups and tensors as arrays that a call is given.
-#[derive(Debug)]
 pub struct Table {
     /// Of `kls_config`, in one of its versions.
     pub groups: Bytes,
@@ -114,6 +113,8 @@ pub struct Table {
     pub group_count: usize,
     /// Of `kls_tensor`, in one of its versions.
     pub tensors: Bytes,
+    /// The largest decay of a group per unit of learning rate.
+    pub decay: f32,
     /// As the library reads them.
     pub described: Vec<kls_tensor>,
     /// What the tensors' names point to.
@@ -145,7 +146,8 @@ impl Table {
             read
         };
         let described = tensors.iter().map(as_read).collect();
-        Self { groups: Bytes::copy(groups), group_count, tensors: Bytes::copy(&bytes), described, _names: names }
+        let decay = groups.chunks((groups.len() / group_count.max(1)).max(1)).map(groups::decay).fold(0.0, f32::max);
+        Self { groups: Bytes::copy(groups), group_count, decay, tensors: Bytes::copy(&bytes), described, _names: names }
     }
 
     /// Parameters, gradients and updates of the tensors; `None` where they would be too large.
@@ -156,9 +158,9 @@ impl Table {
 
 /// Gives a tensor a name of any bytes, also a long one.
 fn name(choices: &mut Choices<'_>, tensor: &mut kls_tensor, names: &mut Vec<Bytes>) {
-    let unit: [u8; 3] = choices.pick(&[*b"w.0", *b"h\xc3\xa9", *b"\xe2\x82\xac", [choices.any(), 0xff, b'"']]);
-    let mut text: Vec<u8> =
-        unit.into_iter().cycle().take(choices.pick(&[3, 0, 1, 62, 63, 64, 65, 66, 200])).filter(|&byte| byte != 0).collect();
+    let any = [choices.any(), 0xff, b'"'];
+    let (unit, len) = (choices.pick(&[*b"w.0", *b"h\xc3\xa9", *b"\xe2\x82\xac", any]), choices.pick(&[3, 0, 1, 62, 63, 64, 65, 66, 200]));
+    let mut text: Vec<u8> = unit.into_iter().cycle().take(len).filter(|&byte| byte != 0).collect();
     text.push(0);
     names.push(Bytes::copy(&text));
     tensor.name = names[names.len() - 1].pointer();
@@ -204,6 +206,15 @@ impl Buffers {
     /// And in the parameter.
     pub fn fill_parameter(&mut self, numbers: &mut Numbers) {
         fill(&mut self.param, self.param_format, numbers);
+    }
+
+    /// Whether all numbers of the parameter are finite and no update takes them out of the range of numbers.
+    pub fn parameter_is_tame(&self) -> bool {
+        const LARGE: u16 = 0x7c00;
+        match self.param_format {
+            KLS_FORMAT_F32 => self.param.bytes().chunks_exact(4).all(|x| u16::from_ne_bytes([x[2], x[3]]) & 0x7fff < LARGE),
+            _ => self.param.bytes().chunks_exact(2).all(|x| u16::from_ne_bytes([x[0], x[1]]) & 0x7fff < LARGE),
+        }
     }
 
     /// Whether all numbers of the parameter are finite.

@@ -7,8 +7,9 @@ use crate::{Layout, Scalar};
 /// Elements that are looked at together.
 const BLOCK: usize = 16;
 
-/// Reads past the state of a piece. Whatever a step has left there is finite; only master weights are what their owner made them.
-pub(super) fn skip_finite<T: Scalar, S: Source>(reader: &mut Reader<'_, S>, layout: &Layout) -> Result<(), CheckpointError> {
+/// Reads past the state of a piece. Whatever a step has left there is finite, and averages of squares are not negative; only master weights are
+/// what their owner made them.
+pub(super) fn skip_possible<T: Scalar, S: Source>(reader: &mut Reader<'_, S>, layout: &Layout) -> Result<(), CheckpointError> {
     for PartRecord { part, mode, len } in parts(layout) {
         let kind = PartKind::from_code(part).ok_or(CheckpointError::Malformed)?;
         if kind == PartKind::Master {
@@ -19,7 +20,8 @@ pub(super) fn skip_finite<T: Scalar, S: Source>(reader: &mut Reader<'_, S>, layo
         for first in (0..elements).step_by(BLOCK) {
             let block = &mut [T::ZERO; BLOCK][..BLOCK.min(elements - first)];
             reader.numbers(block)?;
-            if !block.iter().zip(first..).all(|(&x, at)| is_finite(kind, d, x, at)) {
+            let squares = matches!(kind, PartKind::SecondMoment | PartKind::GraftMoment);
+            if !block.iter().zip(first..).all(|(&x, at)| is_finite(kind, d, x, at) && (!squares || x >= T::ZERO)) {
                 return Err(CheckpointError::Malformed);
             }
         }
