@@ -213,7 +213,7 @@ fn numbers_that_are_none_come_back_as_they_were() {
 fn numbers_that_are_none_are_refused_where_no_step_leaves_them() {
     let portions = Config { refresh_period: 1, refresh_portion: 100, ..f32::kl_shampoo() };
     let grafted = Config { graft: Graft::RmsProp, ..Config::<f32>::shampoo() };
-    for group in [portions, grafted, f32::kl_soap()] {
+    for group in [portions, grafted, Config::<f32>::kl_soap()] {
         for factor_format in [Format::Native, Format::Bf16, Format::F16] {
             let make = || Core::<f32, Portable>::table(&[Config { factor_format, ..group }], &[spec(&[4, 3])]);
             let mut core = make();
