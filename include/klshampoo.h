@@ -970,7 +970,7 @@ typedef struct kls_similarity {
 // The checkpoint is of another method, whose state means something else.
 #define KLS_ERROR_CHECKPOINT_METHOD 86
 
-// The checkpoint contradicts itself: something else than this library wrote it.
+// The checkpoint contradicts itself, or its state is not finite: something else than this library wrote it.
 #define KLS_ERROR_CHECKPOINT_MALFORMED 87
 
 // The read or write callback failed; the optimizer is unchanged.

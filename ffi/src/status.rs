@@ -152,7 +152,7 @@ pub const KLS_ERROR_CHECKPOINT_ELEMENT: kls_status = 84;
 pub const KLS_ERROR_CHECKPOINT_SHAPES: kls_status = 85;
 /// The checkpoint is of another method, whose state means something else.
 pub const KLS_ERROR_CHECKPOINT_METHOD: kls_status = 86;
-/// The checkpoint contradicts itself: something else than this library wrote it.
+/// The checkpoint contradicts itself, or its state is not finite: something else than this library wrote it.
 pub const KLS_ERROR_CHECKPOINT_MALFORMED: kls_status = 87;
 /// The read or write callback failed; the optimizer is unchanged.
 pub const KLS_ERROR_CHECKPOINT_CALLBACK: kls_status = 88;
@@ -245,7 +245,7 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_CHECKPOINT_ELEMENT => c"The checkpoint's numbers, or its factors and bases (factor_format), are of another type.",
         KLS_ERROR_CHECKPOINT_SHAPES => c"The checkpoint is of other tensors: their number, dims, slices or pieces.",
         KLS_ERROR_CHECKPOINT_METHOD => c"The checkpoint is of another method, whose state means something else.",
-        KLS_ERROR_CHECKPOINT_MALFORMED => c"The checkpoint contradicts itself: something else than this library wrote it.",
+        KLS_ERROR_CHECKPOINT_MALFORMED => c"The checkpoint contradicts itself, or its state is not finite: something else than this library wrote it.",
         KLS_ERROR_CHECKPOINT_CALLBACK => c"The read or write callback failed; the optimizer is unchanged.",
         KLS_ERROR_CHECKPOINT_CHANGED => {
             c"The checkpoint changed or could not be read any more while it was loaded; the optimizer's state is that of a new one."

@@ -4,7 +4,7 @@ use klshampoo::checkpoint::{
     CheckpointError, GroupRecord, PartKind, PartRecord, PieceRecord, Prelude, Reader, Record, Sink, Source, TensorRecord, VERSION, Writer,
 };
 use klshampoo::linalg::{LinAlg, Portable};
-use klshampoo::{Config, FixedOptimizer, Format, Mode, Momentum, Optimizer, Refresh, Rounding, SliceHeader, Storage, TensorSpec};
+use klshampoo::{Config, FixedOptimizer, Format, Graft, Mode, Momentum, Optimizer, Refresh, Rounding, SliceHeader, Storage, TensorSpec};
 use klshampoo_ffi::host::Faer;
 use klshampoo_tests::c_abi::config_to_c;
 use klshampoo_tests::cases::Xorshift;
@@ -193,16 +193,53 @@ fn postponed_refreshes_are_part_of_the_state() {
     assert_eq!(run.params, rest.params);
 }
 
+/// Master weights are what their owner made them.
 #[test]
 fn numbers_that_are_none_come_back_as_they_were() {
-    let mut core = Core::<f32, Portable>::table(&[f32::adamw()], &[spec(&[4])]);
-    core.state.copy_from_slice(&[0x7fc0_1234, 0xff80_0000, 0x8000_0000, 1, 0x7f80_0000, 0xffff_ffff, 0x7fff_ffff, 0].map(f32::from_bits));
+    let storage = Storage { param: Format::Bf16, master_weights: true, ..Storage::DENSE };
+    let make = || Core::<f32, Portable>::table(&[f32::adamw()], &[spec(&[4]).storage(storage)]);
+    let mut core = make();
+    core.state[8..].copy_from_slice(&[0x7fc0_1234, 0xff80_0000, 0x7f80_0000, 0x7fff_ffff].map(f32::from_bits));
     core.headers[0].update_rms = f32::from_bits(0x7fc0_0001);
     let bytes = save_core(&mut core);
-    let mut other = Core::<f32, Portable>::table(&[f32::adamw()], &[spec(&[4])]);
+    let mut other = make();
     load_core(&mut other, &bytes).unwrap();
     assert!(core.state.iter().zip(&other.state).all(|(a, b)| a.to_bits() == b.to_bits()));
     assert_eq!(other.headers[0].update_rms.to_bits(), 0x7fc0_0001);
+}
+
+/// A state that no step leaves is not taken: wherever a number is not finite, in each format.
+#[test]
+fn numbers_that_are_none_are_refused_where_no_step_leaves_them() {
+    let portions = Config { refresh_period: 1, refresh_portion: 100, ..f32::kl_shampoo() };
+    let grafted = Config { graft: Graft::RmsProp, ..Config::<f32>::shampoo() };
+    for group in [portions, grafted, Config::<f32>::kl_soap()] {
+        for factor_format in [Format::Native, Format::Bf16, Format::F16] {
+            let make = || Core::<f32, Portable>::table(&[Config { factor_format, ..group }], &[spec(&[4, 3])]);
+            let mut core = make();
+            Run::new(&core).steps(&mut core, 5);
+            let mut other = make();
+            let whole = save_core(&mut core);
+            load_core(&mut other, &whole).unwrap();
+            // 16 + 9 numbers of bases and 10 + 6 of factors.
+            let in_16_bits = if factor_format == Format::Native { 0 } else { 8 + 5 + 5 + 3 };
+            for at in 0..core.state.len() {
+                let kept = core.state[at];
+                let lower = (at < in_16_bits).then_some(kept.to_bits() | 0xffff);
+                for bits in [Some(kept.to_bits() | 0xffff_0000), lower].into_iter().flatten() {
+                    core.state[at] = f32::from_bits(bits);
+                    assert_eq!(refused(&mut other, &save_core(&mut core)), CheckpointError::Malformed, "{factor_format:?}, {at}");
+                }
+                core.state[at] = kept;
+            }
+            let last = core.state.len() - 1;
+            for (number, possible) in [(f32::INFINITY, false), (-1.0, !group.parts().second_moment && !group.parts().graft_moment)] {
+                core.state[last] = number;
+                let loaded = load_core(&mut other, &save_core(&mut core));
+                assert_eq!(loaded, if possible { Ok(()) } else { Err(CheckpointError::Malformed) });
+            }
+        }
+    }
 }
 
 #[test]

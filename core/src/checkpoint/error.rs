@@ -17,7 +17,7 @@ pub enum CheckpointError {
     Shapes,
     /// A tensor was stepped by a method whose state means something else.
     Method,
-    /// Its checksum is right but what it says contradicts itself.
+    /// Its checksum is right but what it says contradicts itself, or its state has numbers that are not finite.
     Malformed,
     /// The caller's sink or source failed.
     Stream,
@@ -37,7 +37,7 @@ impl core::fmt::Display for CheckpointError {
             Self::Element => "the checkpoint's numbers are of another type",
             Self::Shapes => "the checkpoint is of other tensors",
             Self::Method => "the checkpoint is of another method",
-            Self::Malformed => "the checkpoint contradicts itself",
+            Self::Malformed => "the checkpoint contradicts itself, or its state is not finite",
             Self::Stream => "the checkpoint could not be written or read",
             Self::Changed => "the checkpoint changed while it was loaded, and the optimizer is as a new one",
             Self::BufferTooShort => "the buffer is shorter than the checkpoint",

@@ -2,9 +2,10 @@
 
 use core::ops::Range;
 
+use super::possible::skip_possible;
 use super::parts::parts;
 use super::{CheckpointError, GroupRecord, PartKind, PartRecord, PieceRecord, Prelude, Reader, Source, TensorRecord};
-use crate::{Config, Optimizer, Scalar, SliceHeader, Tensor};
+use crate::{Config, Layout, Optimizer, Scalar, SliceHeader, Tensor};
 
 /// Steps that no optimizer makes: beyond them the counters' arithmetic could overflow.
 const MAX_STEP: u64 = 1 << 62;
@@ -35,14 +36,24 @@ fn mismatch(found: &PartRecord, own: &PartRecord) -> CheckpointError {
     if same_but_for_format { CheckpointError::Element } else { CheckpointError::Shapes }
 }
 
+/// A piece of a checkpoint, which is the table's.
+struct Found {
+    layout: Layout,
+    /// The index of its header, and what is in it.
+    header: usize,
+    counters: SliceHeader,
+    /// Where its state lies.
+    state: Range<usize>,
+}
+
 /// Reads everything between the prelude and the last seal and compares it with the table. `piece` is given the reader in front of the
-/// state of each piece, the index of its header, the counters, and where its state lies.
+/// state of each piece.
 fn walk<T: Scalar, S: Source>(
     reader: &mut Reader<'_, S>,
     prelude: &Prelude,
     groups: &[Config<T>],
     tensors: &[Tensor],
-    mut piece: impl FnMut(&mut Reader<'_, S>, usize, SliceHeader, Range<usize>) -> Result<(), CheckpointError>,
+    mut piece: impl FnMut(&mut Reader<'_, S>, Found) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
     for _ in 0..prelude.groups {
         reader.record::<GroupRecord>()?;
@@ -74,7 +85,7 @@ fn walk<T: Scalar, S: Source>(
                 }
                 let state = at..at + own.layout.state_len();
                 at = state.end;
-                piece(reader, header, counters, state)?;
+                piece(reader, Found { layout: own.layout, header, counters, state })?;
             }
         }
     }
@@ -86,7 +97,7 @@ fn pass<T: Scalar, S: Source>(
     source: &mut S,
     groups: &[Config<T>],
     tensors: &[Tensor],
-    piece: impl FnMut(&mut Reader<'_, S>, usize, SliceHeader, Range<usize>) -> Result<(), CheckpointError>,
+    piece: impl FnMut(&mut Reader<'_, S>, Found) -> Result<(), CheckpointError>,
 ) -> Result<u64, CheckpointError> {
     let mut reader = Reader::new(source);
     let prelude = reader.open(Some(T::ELEMENT))?;
@@ -113,10 +124,10 @@ impl<T: Scalar> Optimizer<'_, T> {
         let (pieces, elements) = self.used();
         let (groups, tensors) = (self.groups(), self.tensors());
         let (headers, state) = (&mut self.headers[..pieces], &mut self.state[..elements]);
-        let checked = pass(source, groups, tensors, |reader, _, _, own| reader.skip((own.len() * size_of::<T>()) as u64))?;
-        let written = pass(source, groups, tensors, |reader, at, header, own| {
-            headers[at] = header;
-            reader.numbers(&mut state[own])
+        let checked = pass(source, groups, tensors, |reader, found| skip_possible::<T, S>(reader, &found.layout))?;
+        let written = pass(source, groups, tensors, |reader, found| {
+            headers[found.header] = found.counters;
+            reader.numbers(&mut state[found.state])
         });
         if written == Ok(checked) {
             return Ok(());

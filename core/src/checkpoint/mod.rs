@@ -5,6 +5,7 @@ mod error;
 mod fields;
 mod load;
 mod parts;
+mod possible;
 mod reader;
 mod records;
 mod save;
