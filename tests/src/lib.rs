@@ -11,9 +11,12 @@
 //! | [`translate`] | configurations in the textbook's terms |
 //! | [`lockstep`] | the core in float64 beside the textbook, compared after every step |
 //! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
+//! | [`handle`] | an optimizer on the heap with its files, for tests of what becomes of those |
+//! | [`child`] | a test that starts its own program again |
 //! | [`counting`] | an allocator that counts |
 //! | [`flops`] | a backend that counts |
 //! | [`plugins`] | pools and a matrix product that a caller may bring |
+//! | [`workspace`] | the repository's files and its generated documents |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
 //! The first four know nothing of klshampoo, the fifth speaks of methods in its terms. An oracle that shared code with what it judges
@@ -24,11 +27,14 @@ pub mod acceptance;
 #[allow(unsafe_code)]
 pub mod c_abi;
 pub mod cases;
+pub mod child;
 #[allow(unsafe_code)]
 pub mod counting;
 pub mod fixed_points;
 pub mod flops;
 pub mod golden;
+#[allow(unsafe_code)]
+pub mod handle;
 pub mod harness;
 pub mod lockstep;
 pub mod matrix;
@@ -36,3 +42,4 @@ pub mod matrix;
 pub mod plugins;
 pub mod textbook;
 pub mod translate;
+pub mod workspace;
