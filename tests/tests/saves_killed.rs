@@ -23,7 +23,8 @@ fn optimizer(seed: usize) -> Handle {
 fn a_saver() {
     let Some(task) = child::task() else { return };
     let words: Vec<&str> = task.splitn(4, ' ').collect();
-    let (how, seed, saves, path) = (words[0], words[1].parse().unwrap(), words[2].parse().unwrap(), Path::new(words[3]));
+    let (how, seed, path) = (words[0], words[1].parse().unwrap(), Path::new(words[3]));
+    let saves: usize = words[2].parse().unwrap();
     let mut own = optimizer(seed);
     if how == "stream" {
         assert_eq!(own.load_bytes(&fs::read(path).unwrap()), KLS_OK);

@@ -75,12 +75,14 @@ fn a_saver() {
             let filler = path.with_file_name("filler");
             let mut filling = File::create(&filler).unwrap();
             while filling.write_all(&[0; 1024]).is_ok() {}
-            for room in [0u64, 4096, 8192] {
-                // Pages are what such a file system counts in.
-                filling.set_len(filling.metadata().unwrap().len() - room).unwrap();
+            // Pages are what such a file system counts in.
+            let full = filling.metadata().unwrap().len();
+            for room in (0..old.len() as u64).step_by(4096) {
+                filling.set_len(full - room).unwrap();
                 refused(&more, path, KLS_ERROR_IO, "No space left on device (os error 28)");
                 assert!(fs::read(path).unwrap() == old);
             }
+            drop(filling);
             fs::remove_file(filler).unwrap();
             assert_eq!(more.save(path), KLS_OK);
         }
