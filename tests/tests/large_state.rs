@@ -20,19 +20,20 @@ struct Sparse {
 }
 
 impl Sparse {
-    fn write(&mut self, bytes: &[u8]) {
+    fn put(&mut self, bytes: &[u8]) {
         if bytes.iter().any(|&byte| byte != 0) {
             self.runs.push((self.len, bytes.to_vec()));
         }
         self.len += bytes.len() as u64;
     }
 
-    fn read(&self, offset: u64, bytes: &mut [u8]) {
+    fn get(&self, offset: u64, bytes: &mut [u8]) {
         assert!(offset + bytes.len() as u64 <= self.len);
         bytes.fill(0);
         // The runs are in order and as long as what is read at once, so few of them are in it.
         let first = self.runs.partition_point(|(at, run)| at + run.len() as u64 <= offset);
-        for (at, run) in self.runs[first..].iter().take_while(|(at, _)| *at < offset + bytes.len() as u64) {
+        let end = offset + bytes.len() as u64;
+        for (at, run) in self.runs[first..].iter().take_while(|(at, _)| *at < end) {
             for (i, &byte) in run.iter().enumerate() {
                 let place = (at + i as u64).checked_sub(offset).and_then(|place| bytes.get_mut(place as usize));
                 if let Some(place) = place {
@@ -51,14 +52,14 @@ impl Sparse {
 
 impl Sink for Sparse {
     fn write(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
-        Sparse::write(self, bytes);
+        self.put(bytes);
         Ok(())
     }
 }
 
 impl Source for &Sparse {
     fn read(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), CheckpointError> {
-        Sparse::read(self, offset, bytes);
+        self.get(offset, bytes);
         Ok(())
     }
 }
@@ -91,7 +92,7 @@ fn numbers_beyond_4_gib_are_saved_and_checked() {
     let start = saved.len - 8 - 4 * ELEMENTS as u64;
     for (i, &mark) in marks.iter().enumerate() {
         let mut bytes = [0; 4];
-        saved.read(start + 4 * mark as u64, &mut bytes);
+        saved.get(start + 4 * mark as u64, &mut bytes);
         assert_eq!(f32::from_le_bytes(bytes), 1.5 + i as f32, "element {mark}");
     }
     // All else is zero: no number has been written twice.
@@ -109,7 +110,7 @@ fn numbers_beyond_4_gib_are_saved_and_checked() {
 /// The C ABI: sizes without making anything, offsets of the callbacks, and a file that is nothing but its start and zeros.
 #[test]
 fn sizes_and_offsets_of_the_c_abi_have_64_bits() {
-    let mut config = config_to_c(&Config::sgd());
+    let mut config = config_to_c(&Config::<f32>::sgd());
     let (mut size, mut alignment) = (0, 0);
     let mut query = |dims: &[usize], slices: u64| {
         let mut tensor = tensor_to_c(dims, &vec![None; dims.len()]);
@@ -125,7 +126,7 @@ fn sizes_and_offsets_of_the_c_abi_have_64_bits() {
     assert!(slices > 4096 * GIB, "{slices}");
     assert_eq!(query(&[1 << 20, 1 << 20], 1 << 23).0, KLS_ERROR_OVERFLOW);
     // With factors and scratch.
-    config = config_to_c(&Config::kl_shampoo());
+    config = config_to_c(&Config::<f32>::kl_shampoo());
     let tensor = tensor_to_c(&[40_000, 30_000], &[None; 2]);
     // SAFETY: all pointers are to live values.
     assert_eq!(unsafe { kls_optimizer_query(&config, 1, &tensor, 1, &mut size, &mut alignment) }, KLS_OK);
@@ -133,11 +134,11 @@ fn sizes_and_offsets_of_the_c_abi_have_64_bits() {
     let state = m * n + m * m + n * n + (m * m + m + n * n + n) / 2 + m + n;
     assert!(size as u64 > 4 * state, "{size}");
 
-    let mut optimizer = Handle::new(&Config::sgd(), &DIMS, 1);
+    let mut optimizer = Handle::new(&Config::<f32>::sgd(), &DIMS, 1);
     let mut saved = Sparse::default();
     assert_eq!(
         optimizer.save_to(|bytes| {
-            saved.write(bytes);
+            saved.put(bytes);
             true
         }),
         KLS_OK
@@ -150,7 +151,7 @@ fn sizes_and_offsets_of_the_c_abi_have_64_bits() {
         // The first bytes are asked for twice.
         assert!(offset == next || offset == 0, "{offset} after {next}");
         (next, calls) = (offset + bytes.len() as u64, calls + 1);
-        saved.read(offset, bytes);
+        saved.get(offset, bytes);
         true
     };
     assert_eq!(optimizer.load_from(load), KLS_ERROR_CHECKPOINT_CHECKSUM);

@@ -82,24 +82,22 @@ fn the_table_is_current() {
 }
 
 #[test]
-fn every_unsafe_function_of_the_c_interface_says_what_its_caller_vouches_for() {
-    let mut checked = 0;
+fn every_exported_function_says_what_its_caller_vouches_for() {
+    let mut checked = Vec::new();
     for path in files("ffi/src/*.rs") {
         let source = fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = source.lines().map(str::trim).collect();
-        for (at, line) in
-            lines.iter().enumerate().filter(|(_, line)| line.contains("unsafe extern \"C\" fn ") || line.contains("unsafe fn "))
-        {
-            // A method of a trait that says it once for all.
-            let of_a_trait = path.ends_with("versioned.rs") || line.starts_with("unsafe fn");
-            let docs =
-                lines[..at].iter().rev().take_while(|line| line.starts_with("///") || line.starts_with("#[") || line.starts_with("//"));
-            let says = docs.clone().any(|line| *line == "/// # Safety");
-            assert!(says || (of_a_trait && docs.clone().next().is_none()), "{}:{}: {line}", path.display(), at + 1);
-            checked += usize::from(says);
+        for (at, line) in lines.iter().enumerate() {
+            let Some(name) = line.strip_prefix("pub unsafe extern \"C\" fn ") else { continue };
+            let mut docs = lines[..at].iter().rev().take_while(|line| line.starts_with("///") || line.starts_with("#["));
+            assert!(docs.any(|line| *line == "/// # Safety"), "{}:{}: {line}", path.display(), at + 1);
+            checked.push(name.split(['(', '<']).next().unwrap().to_owned());
         }
     }
-    assert!(checked > 60, "{checked}");
+    // All that are exported but those that take no pointer.
+    let exported = fs::read_to_string(root().join("include/klshampoo.symbols")).unwrap();
+    let others: Vec<&str> = exported.lines().filter(|name| !checked.iter().any(|checked| checked == name)).collect();
+    assert_eq!(others, ["kls_status_string", "kls_version"]);
 }
 
 /// The lints that demand comments and small unsafe blocks hold in every package of every workspace.
