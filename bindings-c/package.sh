@@ -150,7 +150,7 @@ manifest() {
     fill klshampoo.pc "$libdir/pkgconfig"
     fill klshampooConfig.cmake "$libdir/cmake/klshampoo"
     fill klshampooConfigVersion.cmake "$libdir/cmake/klshampoo"
-    for text in "$root/LICENSE-MIT" "$root/LICENSE-APACHE" "$here/README.md" "$here/EMBEDDED.md"; do
+    for text in "$root/LICENSE-MIT" "$root/LICENSE-APACHE" "$root/SECURITY.md" "$here/README.md" "$here/EMBEDDED.md"; do
         item "$text" "share/doc/klshampoo/${text##*/}"
     done
     if [ -e "$build/libklshampoo.a" ]; then

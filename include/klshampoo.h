@@ -1109,12 +1109,17 @@ kls_status kls_optimizer_create(struct kls_optimizer **optimizer,
 #if defined(KLS_HOST)
 // Saves as kls_optimizer_save does, into a safetensors file: one tensor per part of the state, `<tensor>.<slice>.<piece>.<part>` and, for
 // parts of a dim, `.<dim>` (`wte.0.0.basis.1`, `wte.0.0.momentum`), with the tensor's name, or, unless each has one and no two the same, its index in the table; groups, shapes, counters
-// and checksum as JSON in the metadata. The file is written beside `path` and renamed: at any time `path` holds the old file or the whole new
-// one. Memory for a second copy of the state is needed meanwhile.
+// and checksum as JSON in the metadata. Memory for a second copy of the state is needed meanwhile.
 //
-// Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_SAFETENSORS (the names of so many
-// pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then untouched, unless KLS_ERROR_IO is about the
-// very last act, which makes the new name durable.
+// The file is written beside `path`, made durable, and renamed: at any time `path` holds the old file or the whole new one, also where the
+// process is killed, the power fails, the disk is full, or several processes save to one path (the last one stays). Where `path` is a symbolic
+// link, that stays, and the file that it leads to is replaced, or made. A file keeps its permissions, not its other names (hard links). A folder,
+// a pipe or a device at `path` is left alone. A process that is killed leaves its temporary file, `.klshampoo-` and six letters or digits; the next
+// save into that folder, by whatever process, removes those whose process is gone (which it knows by a lock, so not on file systems without them).
+//
+// Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO (kls_last_error has the system's own words), KLS_ERROR_OUT_OF_MEMORY,
+// KLS_ERROR_SAFETENSORS (the names of so many pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then
+// untouched and no temporary file is left, unless KLS_ERROR_IO is about the very last act, which makes the new name durable.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `path` is NULL or a text that ends with a zero byte.
@@ -1123,11 +1128,11 @@ kls_status kls_optimizer_save_file(struct kls_optimizer *optimizer,
 #endif
 
 #if defined(KLS_HOST)
-// Loads as kls_optimizer_load does, from a file that kls_optimizer_save_file wrote. Memory for two more copies of the state is needed
-// meanwhile.
+// Loads as kls_optimizer_load does, from a regular file that kls_optimizer_save_file wrote. Memory for two more copies of the state is
+// needed meanwhile, and for the file's header; a file that is too long for this optimizer is not read.
 //
-// Errors: those of kls_optimizer_load, KLS_ERROR_FILE_NOT_FOUND, KLS_ERROR_IO, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_SAFETENSORS; the
-// optimizer is then unchanged.
+// Errors: those of kls_optimizer_load, KLS_ERROR_FILE_NOT_FOUND, KLS_ERROR_IO (also for folders, pipes and devices), KLS_ERROR_OUT_OF_MEMORY,
+// KLS_ERROR_SAFETENSORS; the optimizer is then unchanged.
 //
 // # Safety
 // As for kls_optimizer_save_file.

@@ -27,6 +27,13 @@ impl Failure {
         self
     }
 
+    /// The same, with what the system said.
+    #[cfg(feature = "host")]
+    pub(crate) fn with_os_error(mut self, code: Option<i32>) -> Self {
+        self.place.set_os_error(code);
+        self
+    }
+
     const fn new(status: kls_status) -> Self {
         Self { status, place: Place::NOWHERE }
     }

@@ -245,7 +245,9 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_CHECKPOINT_ELEMENT => c"The checkpoint's numbers, or its factors and bases (factor_format), are of another type.",
         KLS_ERROR_CHECKPOINT_SHAPES => c"The checkpoint is of other tensors: their number, dims, slices or pieces.",
         KLS_ERROR_CHECKPOINT_METHOD => c"The checkpoint is of another method, whose state means something else.",
-        KLS_ERROR_CHECKPOINT_MALFORMED => c"The checkpoint contradicts itself, or its state is not finite: something else than this library wrote it.",
+        KLS_ERROR_CHECKPOINT_MALFORMED => {
+            c"The checkpoint contradicts itself, or its state is not finite: something else than this library wrote it."
+        }
         KLS_ERROR_CHECKPOINT_CALLBACK => c"The read or write callback failed; the optimizer is unchanged.",
         KLS_ERROR_CHECKPOINT_CHANGED => {
             c"The checkpoint changed or could not be read any more while it was loaded; the optimizer's state is that of a new one."

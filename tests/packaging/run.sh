@@ -93,6 +93,11 @@ check 'the shared library exports the committed list' exports
 check 'so does the static library' globals
 check 'no section group is left that another library could take the place of' groups
 check 'headers' headers
+documents() {
+    local document
+    for document in LICENSE-MIT LICENSE-APACHE SECURITY.md; do cmp "$root/$document" "$prefix/share/doc/klshampoo/$document"; done
+}
+check 'documents' documents
 check 'licences' grep -qF 'faer' "$prefix/share/doc/klshampoo/THIRD-PARTY"
 
 # --- Plain compilers

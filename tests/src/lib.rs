@@ -11,12 +11,15 @@
 //! | [`translate`] | configurations in the textbook's terms |
 //! | [`lockstep`] | the core in float64 beside the textbook, compared after every step |
 //! | [`c_abi`] | the C ABI behind that trait: lent memory and heap, each backend |
+//! | [`handle`] | an optimizer on the heap with its files, for tests of what becomes of those |
+//! | [`child`] | a test that starts its own program again |
 //! | [`counting`] | an allocator that counts |
 //! | [`exhaustible`] | an allocator whose memory comes to an end |
 //! | [`flops`] | a backend that counts |
 //! | [`failing`] | a backend that fails, or lies, where it is told to |
 //! | [`table`] | whole tables: numbers for them, and all their bits |
 //! | [`plugins`] | pools and a matrix product that a caller may bring |
+//! | [`workspace`] | the repository's files and its generated documents |
 //! | [`acceptance`] | the golden cases that klshampoo must pass, over that trait |
 //!
 //! The first four know nothing of klshampoo, the fifth speaks of methods in its terms. An oracle that shared code with what it judges
@@ -27,6 +30,7 @@ pub mod acceptance;
 #[allow(unsafe_code)]
 pub mod c_abi;
 pub mod cases;
+pub mod child;
 #[allow(unsafe_code)]
 pub mod counting;
 #[allow(unsafe_code)]
@@ -35,6 +39,8 @@ pub mod failing;
 pub mod fixed_points;
 pub mod flops;
 pub mod golden;
+#[allow(unsafe_code)]
+pub mod handle;
 pub mod harness;
 pub mod lockstep;
 pub mod matrix;
@@ -43,3 +49,4 @@ pub mod plugins;
 pub mod table;
 pub mod textbook;
 pub mod translate;
+pub mod workspace;

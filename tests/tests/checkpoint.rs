@@ -310,26 +310,60 @@ fn refused(core: &mut Core<f32, Portable>, bytes: &[u8]) -> CheckpointError {
     error
 }
 
+/// Optimizers with every kind of a part between them: numbers of 16 bits, refreshes in portions that are under way, master weights.
+fn every_kind() -> Vec<(&'static str, Core<f32, Portable>)> {
+    let trained = |config: Config<f32>| {
+        let mut core = Core::table(&[config], &[spec(&[3, 2]), spec(&[2])]);
+        let mut run = Run::new(&core);
+        run.steps(&mut core, 12);
+        core
+    };
+    let in_portions = |factor_format| {
+        let mut core = trained(Config { refresh_portion: 40, refresh_period: 3, factor_format, ..f32::kl_shampoo() });
+        let mut run = Run::new(&core);
+        // What a refresh keeps is the last part of the matrix' state; its first number is the stage.
+        let len = 2 * 9 + 3 * 3 + 5 + if factor_format == Format::Native { 0 } else { 9 };
+        let stage = core.tensors[0].state_range(0).end - len;
+        while core.state[stage] == 0.0 {
+            run.steps(&mut core, 1);
+        }
+        core
+    };
+    let format = |factor_format| trained(Config { factor_format, ..f32::kl_shampoo() });
+    vec![
+        ("plain", small()),
+        ("bf16", format(Format::Bf16)),
+        ("binary16", format(Format::F16)),
+        ("in portions", in_portions(Format::Native)),
+        ("in portions, bf16", in_portions(Format::Bf16)),
+        ("in portions, binary16", in_portions(Format::F16)),
+        ("master weights", made_up()),
+    ]
+}
+
 #[test]
 fn every_altered_bit_is_found_and_changes_nothing() {
-    let bytes = save_core(&mut small());
-    let mut other = small();
-    Run::new(&other).steps(&mut other, 3);
-    for at in 0..bytes.len() {
-        for mask in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
-            let mut altered = bytes.clone();
-            altered[at] ^= mask;
-            let expected = match at {
-                0..8 => CheckpointError::NotACheckpoint,
-                8 if mask == 1 => CheckpointError::NotACheckpoint,
-                8..12 => CheckpointError::Version,
-                12..16 => CheckpointError::Element,
-                _ => CheckpointError::Checksum,
-            };
-            assert_eq!(refused(&mut other, &altered), expected, "byte {at}, mask {mask}");
+    for (kind, mut core) in every_kind() {
+        let bytes = save_core(&mut core);
+        let mut other = core.clone();
+        other.state.iter_mut().for_each(|x| *x += 1.0);
+        for at in 0..bytes.len() {
+            for mask in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+                let mut altered = bytes.clone();
+                altered[at] ^= mask;
+                let expected = match at {
+                    0..8 => CheckpointError::NotACheckpoint,
+                    8 if mask == 1 => CheckpointError::NotACheckpoint,
+                    8..12 => CheckpointError::Version,
+                    12..16 => CheckpointError::Element,
+                    _ => CheckpointError::Checksum,
+                };
+                assert_eq!(refused(&mut other, &altered), expected, "{kind}: byte {at}, mask {mask}");
+            }
         }
+        load_core(&mut other, &bytes).unwrap();
+        assert_same(&core, &other, kind);
     }
-    load_core(&mut other, &bytes).unwrap();
 }
 
 #[test]

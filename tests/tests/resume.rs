@@ -2,9 +2,9 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
-use std::process::Command;
 
 use klshampoo_ffi::*;
+use klshampoo_tests::child;
 
 #[link(name = "kls_c99_tests", kind = "static")]
 unsafe extern "C" {
@@ -12,13 +12,10 @@ unsafe extern "C" {
     fn resume_second(method: i32, path: *const c_char, safetensors: i32) -> *const c_char;
 }
 
-/// What a process is started for: a half and a path.
-const TASK: &str = "KLS_TESTS_RESUME";
-
 /// Does nothing but in the processes that the other test starts.
 #[test]
 fn one_half() {
-    let Ok(task) = std::env::var(TASK) else { return };
+    let Some(task) = child::task() else { return };
     let mut words = task.splitn(3, ' ');
     let (half, method, path) =
         (words.next().unwrap(), words.next().unwrap().parse().unwrap(), CString::new(words.next().unwrap()).unwrap());
@@ -35,11 +32,7 @@ fn one_half() {
 }
 
 fn run(half: &str, method: i32, path: &Path) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let task = format!("{half} {method} {}", path.to_str().unwrap());
-    let output = command.args(["--exact", "one_half", "--nocapture"]).env(TASK, task).output().unwrap();
-    assert!(output.status.success(), "{half}: {}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "the process ran the half");
+    child::run(&mut child::command(&[], "one_half", &format!("{half} {method} {}", path.to_str().unwrap())));
 }
 
 #[test]

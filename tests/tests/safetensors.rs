@@ -1,13 +1,12 @@
 //! Checkpoints as safetensors files: the same bytes both ways, and nothing altered goes unnoticed.
 
-use std::ffi::CString;
 use std::path::Path;
 
 use klshampoo::linalg::Portable;
 use klshampoo::{Config, Format, Mode, TensorSpec};
 use klshampoo_ffi::host::{from_safetensors, to_safetensors};
 use klshampoo_ffi::*;
-use klshampoo_tests::c_abi::{config_to_c, tensor_to_c};
+use klshampoo_tests::handle::Handle;
 use klshampoo_tests::harness::{Core, Number};
 
 fn checkpoint<T: Number>(core: &mut Core<T, Portable>) -> Vec<u8> {
@@ -148,25 +147,43 @@ fn bytes_that_are_no_checkpoint_make_no_file() {
     }
 }
 
-/// The smallest file with everything in it; each byte of it altered.
+/// The smallest checkpoints: plain, with numbers of 16 bits, and with refreshes in portions.
+fn smallest() -> Vec<Vec<u8>> {
+    let kl = f32::kl_shampoo();
+    let kinds = [kl, Config { factor_format: Format::F16, ..kl }, Config { factor_format: Format::Bf16, refresh_portion: 20, ..kl }];
+    let made = kinds.map(|config| {
+        let mut core = Core::<f32, Portable>::table(&[config], &[TensorSpec::new(&[2, 2]).unwrap()]);
+        core.try_step(&mut [vec![0.0; 4]], &[Some(vec![0.1, 0.2, 0.3, -0.5])], 0.01).unwrap();
+        checkpoint(&mut core)
+    });
+    made.into()
+}
+
+/// Each bit of a file altered.
 #[test]
 fn an_altered_file_is_refused_or_is_the_same_checkpoint() {
-    let mut core = Core::<f32, Portable>::table(&[f32::kl_shampoo()], &[TensorSpec::new(&[2, 2]).unwrap()]);
-    core.try_step(&mut [vec![0.0; 4]], &[Some(vec![0.1, 0.2, 0.3, -0.5])], 0.01).unwrap();
-    let bytes = checkpoint(&mut core);
-    let file = file(&bytes, |i| i.to_string()).unwrap();
-    let header = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize + 8;
-    for at in 0..file.len() {
-        for mask in [1, 32, 255] {
-            let mut altered = file.clone();
-            altered[at] ^= mask;
-            match from_safetensors(&altered) {
-                // White space in the header, or a digit that no number needs.
-                Ok(checkpoint) => assert!(at < header && checkpoint == bytes, "byte {at}, mask {mask}"),
-                Err(status) => assert!(at < header || status == KLS_ERROR_CHECKPOINT_CHECKSUM, "byte {at}, mask {mask}: {status}"),
+    for bytes in smallest() {
+        let file = file(&bytes, |i| i.to_string()).unwrap();
+        let header = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize + 8;
+        for at in 0..file.len() {
+            for mask in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+                let mut altered = file.clone();
+                altered[at] ^= mask;
+                match from_safetensors(&altered) {
+                    // White space in the header, or a digit that no number needs.
+                    Ok(checkpoint) => assert!(at < header && checkpoint == bytes, "byte {at}, mask {mask}"),
+                    Err(status) => assert!(at < header || status == KLS_ERROR_CHECKPOINT_CHECKSUM, "byte {at}, mask {mask}: {status}"),
+                }
             }
         }
     }
+}
+
+#[test]
+fn what_is_no_whole_file_is_refused() {
+    let bytes = smallest().swap_remove(0);
+    let file = file(&bytes, |i| i.to_string()).unwrap();
+    let header = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize + 8;
     for len in 0..file.len() {
         assert_eq!(from_safetensors(&file[..len]).unwrap_err(), KLS_ERROR_CHECKPOINT_TRUNCATED, "{len}");
     }
@@ -178,67 +195,19 @@ fn an_altered_file_is_refused_or_is_the_same_checkpoint() {
     assert_eq!(from_safetensors(&newer).unwrap_err(), KLS_ERROR_CHECKPOINT_VERSION);
 }
 
-/// An optimizer on the heap.
-struct Handle(*mut kls_optimizer);
-
-impl Handle {
-    fn new(dims: &[usize]) -> Self {
-        let (group, tensor) = (config_to_c(&f32::kl_shampoo()), tensor_to_c(dims, &vec![None; dims.len()]));
-        let mut optimizer = std::ptr::null_mut();
-        // SAFETY: all pointers are to live values.
-        assert_eq!(unsafe { kls_optimizer_create(&mut optimizer, &group, 1, &tensor, 1, std::ptr::null()) }, KLS_OK);
-        Self(optimizer)
-    }
-
-    fn step(&self, scale: f32) {
-        let (mut param, grad) = ([0.0; 6], [1.0, -2.0, 0.5, 3.0, 0.1, 0.2].map(|x| x * scale));
-        // SAFETY: a live optimizer and buffers of its tensor's length.
-        assert_eq!(unsafe { kls_optimizer_step(self.0, &param.as_mut_ptr(), &grad.as_ptr(), 1, 0.01) }, KLS_OK);
-    }
-
-    fn state(&self) -> Vec<u8> {
-        let mut size = 0;
-        // SAFETY: a live optimizer, and a buffer of the size that it says.
-        unsafe {
-            assert_eq!(kls_optimizer_save_size(self.0, &mut size), KLS_OK);
-            let mut bytes = vec![0u8; size as usize];
-            assert_eq!(kls_optimizer_save(self.0, bytes.as_mut_ptr().cast(), bytes.len()), KLS_OK);
-            bytes
-        }
-    }
-
-    fn save(&self, path: &Path) -> kls_status {
-        let path = CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: a live optimizer and a text.
-        unsafe { kls_optimizer_save_file(self.0, path.as_ptr()) }
-    }
-
-    fn load(&self, path: &Path) -> kls_status {
-        let path = CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: a live optimizer and a text.
-        unsafe { kls_optimizer_load_file(self.0, path.as_ptr()) }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // SAFETY: a live optimizer.
-        unsafe { kls_optimizer_destroy(&mut self.0) };
-    }
-}
-
 #[test]
 fn files_are_written_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
-    let (optimizer, other) = (Handle::new(&[3, 2]), Handle::new(&[3, 2]));
-    optimizer.step(1.0);
+    let make = |dims: &[usize]| Handle::new(&f32::kl_shampoo(), dims, 1);
+    let (mut optimizer, other) = (make(&[3, 2]), make(&[3, 2]));
+    optimizer.step();
     assert_eq!(optimizer.save(&path), KLS_OK);
     assert_eq!(other.load(&path), KLS_OK);
     assert!(other.state() == optimizer.state());
     let first = std::fs::read(&path).unwrap();
     // Over an existing file, which somebody may be reading.
-    optimizer.step(2.0);
+    optimizer.step();
     assert_eq!(optimizer.save(&path), KLS_OK);
     assert_ne!(std::fs::read(&path).unwrap(), first);
     assert_eq!(other.load(&path), KLS_OK);
@@ -269,8 +238,46 @@ fn files_are_written_whole_or_not_at_all() {
         assert_eq!(optimizer.load(&wrong), status);
         std::fs::remove_file(wrong).unwrap();
     }
-    let wider = Handle::new(&[2, 3]);
+    let wider = make(&[2, 3]);
     assert_eq!(wider.load(&path), KLS_ERROR_CHECKPOINT_SHAPES);
     assert!(before == (optimizer.state(), std::fs::read(&path).unwrap()));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
+}
+
+/// The file with another text in its metadata's entry.
+fn forged(file: &[u8], forge: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let header = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize + 8;
+    let mut json: serde_json::Value = serde_json::from_slice(&file[8..header]).unwrap();
+    let mut entry: serde_json::Value = serde_json::from_str(json["__metadata__"]["klshampoo"].as_str().unwrap()).unwrap();
+    forge(&mut entry);
+    json["__metadata__"]["klshampoo"] = entry.to_string().into();
+    let mut text = json.to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes()[..], &text, &file[header..]].concat()
+}
+
+/// A file that says that it has more than it has takes neither memory nor time.
+#[test]
+fn forged_numbers_of_parts_and_slices_are_refused() {
+    let bytes = smallest().swap_remove(0);
+    let file = file(&bytes, |i| i.to_string()).unwrap();
+    assert!(from_safetensors(&forged(&file, |_| ())).unwrap() == bytes);
+    // The same numbers a hundred thousand times.
+    let again = forged(&file, |entry| {
+        let parts = entry["pieces"][0]["stored"].as_array_mut().unwrap();
+        let part = parts[0].clone();
+        parts.resize(100_000, part);
+    });
+    assert_eq!(from_safetensors(&again).unwrap_err(), KLS_ERROR_CHECKPOINT_MALFORMED);
+    // A checkpoint that is longer than its file.
+    let longer = forged(&file, |entry| entry["prelude"]["length"] = (1u64 << 60).into());
+    assert_eq!(from_safetensors(&longer).unwrap_err(), KLS_ERROR_CHECKPOINT_MALFORMED);
+    // More slices than can be counted, of no pieces or of many.
+    for pieces in [0, 1, u64::MAX] {
+        let slices = forged(&file, |entry| {
+            entry["tensors"][0]["slices"] = u64::MAX.into();
+            entry["tensors"][0]["pieces"] = pieces.into();
+        });
+        assert_eq!(from_safetensors(&slices).unwrap_err(), KLS_ERROR_SAFETENSORS, "{pieces}");
+    }
 }

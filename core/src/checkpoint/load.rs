@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use super::possible::skip_possible;
 use super::parts::parts;
+use super::possible::skip_possible;
 use super::{CheckpointError, GroupRecord, PartKind, PartRecord, PieceRecord, Prelude, Reader, Source, TensorRecord};
 use crate::{Config, Layout, Optimizer, Scalar, SliceHeader, Tensor};
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
-use super::safetensors::{from_safetensors, to_safetensors};
+use super::replace::replace;
+use super::safetensors::{START, from_safetensors, longest, starts_well, to_safetensors};
 use crate::checked::check_pointer;
 use crate::error::{Failure, Locate};
 use crate::guard::with_handle;
@@ -31,41 +32,38 @@ unsafe fn path_from_c<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
     Ok(path)
 }
 
-fn from_io(error: &io::Error) -> kls_status {
-    match error.kind() {
+fn from_io(error: io::Error) -> Failure {
+    let status = match error.kind() {
         io::ErrorKind::NotFound => KLS_ERROR_FILE_NOT_FOUND,
         io::ErrorKind::OutOfMemory => KLS_ERROR_OUT_OF_MEMORY,
+        io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => return not_regular(),
         _ => KLS_ERROR_IO,
-    }
+    };
+    Failure::from(status).with_os_error(error.raw_os_error())
 }
 
-/// Writes a file so that its path holds either the old contents or the new ones, whatever happens: a temporary file in the same folder, made
-/// durable, then renamed.
-fn write_atomically(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let (Some(folder), Some(_)) = (path.parent(), path.file_name()) else {
-        let kind = if path.as_os_str().is_empty() { io::ErrorKind::NotFound } else { io::ErrorKind::InvalidInput };
-        return Err(kind.into());
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".klshampoo-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // What a new file gets anywhere: the system takes the user's mask off.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+fn not_regular() -> Failure {
+    Failure::because(KLS_ERROR_IO, "The path leads to something else than a regular file.")
+}
+
+/// The contents of a regular file, if it can be one of a checkpoint of so many bytes: what is longer is not read.
+fn read(path: &Path, checkpoint_len: u64) -> Result<Vec<u8>, Failure> {
+    // Before it is opened: opening a pipe may wait for ever, and a device may have no end.
+    if !fs::metadata(path).map_err(from_io)?.is_file() {
+        return Err(not_regular());
     }
-    let mut file = builder.tempfile_in(folder)?;
-    let mut buffered = BufWriter::new(file.as_file_mut());
-    contents(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    // The new name is durable when the folder is. Other systems have no such call.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    let mut file = File::open(path).map_err(from_io)?;
+    let len = file.metadata().map_err(from_io)?.len();
+    if len > longest(checkpoint_len) {
+        let mut start = [0; START];
+        file.read_exact(&mut start).map_err(from_io)?;
+        return Err(if starts_well(&start) { KLS_ERROR_CHECKPOINT_SHAPES } else { KLS_ERROR_SAFETENSORS }.into());
+    }
+    let mut bytes = Vec::new();
+    let room = usize::try_from(len).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
+    bytes.try_reserve_exact(room).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
+    file.take(len).read_to_end(&mut bytes).map_err(from_io)?;
+    Ok(bytes)
 }
 
 /// What a file calls the tensors: their own names where each has one and no two have the same, else their numbers.
@@ -78,12 +76,17 @@ fn names(optimizer: &mut kls_optimizer) -> Result<Vec<String>, Failure> {
 
 /// Saves as kls_optimizer_save does, into a safetensors file: one tensor per part of the state, `<tensor>.<slice>.<piece>.<part>` and, for
 /// parts of a dim, `.<dim>` (`wte.0.0.basis.1`, `wte.0.0.momentum`), with the tensor's name, or, unless each has one and no two the same, its index in the table; groups, shapes, counters
-/// and checksum as JSON in the metadata. The file is written beside `path` and renamed: at any time `path` holds the old file or the whole new
-/// one. Memory for a second copy of the state is needed meanwhile.
+/// and checksum as JSON in the metadata. Memory for a second copy of the state is needed meanwhile.
 ///
-/// Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_SAFETENSORS (the names of so many
-/// pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then untouched, unless KLS_ERROR_IO is about the
-/// very last act, which makes the new name durable.
+/// The file is written beside `path`, made durable, and renamed: at any time `path` holds the old file or the whole new one, also where the
+/// process is killed, the power fails, the disk is full, or several processes save to one path (the last one stays). Where `path` is a symbolic
+/// link, that stays, and the file that it leads to is replaced, or made. A file keeps its permissions, not its other names (hard links). A folder,
+/// a pipe or a device at `path` is left alone. A process that is killed leaves its temporary file, `.klshampoo-` and six letters or digits; the next
+/// save into that folder, by whatever process, removes those whose process is gone (which it knows by a lock, so not on file systems without them).
+///
+/// Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO (kls_last_error has the system's own words), KLS_ERROR_OUT_OF_MEMORY,
+/// KLS_ERROR_SAFETENSORS (the names of so many pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then
+/// untouched and no temporary file is left, unless KLS_ERROR_IO is about the very last act, which makes the new name durable.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `path` is NULL or a text that ends with a zero byte.
@@ -101,16 +104,16 @@ pub unsafe extern "C" fn kls_optimizer_save_file(optimizer: *mut kls_optimizer, 
             checkpoint.resize(len, 0);
             view.save(&mut checkpoint.as_mut_slice()).map_err(from_checkpoint)?;
             let file = to_safetensors(&checkpoint, |tensor| names.get(tensor).cloned().unwrap_or_else(|| tensor.to_string()))?;
-            Ok(write_atomically(path, |out| file.write_to(out)).map_err(|error| from_io(&error))?)
+            Ok(replace(path, |out| file.write_to(out)).map_err(from_io)?)
         })
     }
 }
 
-/// Loads as kls_optimizer_load does, from a file that kls_optimizer_save_file wrote. Memory for two more copies of the state is needed
-/// meanwhile.
+/// Loads as kls_optimizer_load does, from a regular file that kls_optimizer_save_file wrote. Memory for two more copies of the state is
+/// needed meanwhile, and for the file's header; a file that is too long for this optimizer is not read.
 ///
-/// Errors: those of kls_optimizer_load, KLS_ERROR_FILE_NOT_FOUND, KLS_ERROR_IO, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_SAFETENSORS; the
-/// optimizer is then unchanged.
+/// Errors: those of kls_optimizer_load, KLS_ERROR_FILE_NOT_FOUND, KLS_ERROR_IO (also for folders, pipes and devices), KLS_ERROR_OUT_OF_MEMORY,
+/// KLS_ERROR_SAFETENSORS; the optimizer is then unchanged.
 ///
 /// # Safety
 /// As for kls_optimizer_save_file.
@@ -119,10 +122,11 @@ pub unsafe extern "C" fn kls_optimizer_load_file(optimizer: *mut kls_optimizer, 
     // SAFETY: the caller vouches for the handle and the text.
     unsafe {
         with_handle(optimizer, "kls_optimizer_load_file", |optimizer| {
-            let file = std::fs::read(path_from_c(path)?).map_err(|error| from_io(&error))?;
+            let mut view = optimizer.parts()?.view;
+            let file = read(&path_from_c(path)?, view.save_len())?;
             let checkpoint = from_safetensors(&file)?;
             drop(file);
-            Ok(optimizer.parts()?.view.load(&mut checkpoint.as_slice()).map_err(from_checkpoint)?)
+            Ok(view.load(&mut checkpoint.as_slice()).map_err(from_checkpoint)?)
         })
     }
 }

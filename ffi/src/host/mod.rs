@@ -9,6 +9,7 @@ pub(crate) mod file;
 pub(crate) mod grow;
 mod json;
 pub(crate) mod pool;
+mod replace;
 mod safetensors;
 pub(crate) mod sgemm;
 

@@ -25,6 +25,20 @@ const ENTRY: &str = "klshampoo";
 /// The longest header that readers of the format accept.
 const MAX_HEADER: usize = 100_000_000;
 
+/// The longest file of a checkpoint of so many bytes: of those, all numbers are in it, as long or shorter.
+pub(super) fn longest(checkpoint_len: u64) -> u64 {
+    checkpoint_len.saturating_add((size_of::<u64>() + MAX_HEADER) as u64)
+}
+
+/// Bytes that show whether a file may be one.
+pub(super) const START: usize = size_of::<u64>() + 1;
+
+/// Whether a file that starts so may be one: the header's length, and an object.
+pub(super) fn starts_well(start: &[u8; START]) -> bool {
+    let (len, object) = start.split_at(size_of::<u64>());
+    len.try_into().is_ok_and(|len| u64::from_le_bytes(len) <= MAX_HEADER as u64) && object == b"{"
+}
+
 /// A safetensors file over the bytes of a checkpoint.
 #[derive(Debug)]
 pub struct Safetensors<'a> {
@@ -96,7 +110,8 @@ fn part_name(tensor: &str, slice: u64, piece: u64, part: &PartRecord) -> Option<
 /// Slice and piece of each piece of a tensor, in their order.
 fn pieces(tensor: &TensorRecord) -> impl Iterator<Item = (u64, u64)> + use<> {
     let pieces = tensor.pieces;
-    (0..tensor.slices).flat_map(move |slice| (0..pieces).map(move |piece| (slice, piece)))
+    // More of them than can be counted are more than a file has.
+    (0..tensor.slices.saturating_mul(pieces)).map(move |index| (index / pieces, index % pieces))
 }
 
 fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Map<String, Value> {
@@ -189,11 +204,14 @@ fn from_crate(error: &SafeTensorError) -> kls_status {
     }
 }
 
-/// Grows with what is written.
-struct Growing(Vec<u8>);
+/// Takes as many bytes as there is room for from the start: a file may name the same numbers again and again.
+struct Room(Vec<u8>);
 
-impl Sink for Growing {
+impl Sink for Room {
     fn write(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        if bytes.len() > self.0.capacity() - self.0.len() {
+            return Err(CheckpointError::Malformed);
+        }
         self.0.extend_from_slice(bytes);
         Ok(())
     }
@@ -215,7 +233,7 @@ fn range(metadata: &Metadata, dtype: Dtype, name: &str, piece: &PieceRecord, par
 ///
 /// # Errors
 /// KLS_ERROR_SAFETENSORS, KLS_ERROR_CHECKPOINT_VERSION, KLS_ERROR_CHECKPOINT_TRUNCATED, KLS_ERROR_CHECKPOINT_CHECKSUM,
-/// KLS_ERROR_OUT_OF_MEMORY.
+/// KLS_ERROR_CHECKPOINT_MALFORMED, KLS_ERROR_OUT_OF_MEMORY.
 pub fn from_safetensors(file: &[u8]) -> Result<Vec<u8>, kls_status> {
     let (header_len, metadata) = SafeTensors::read_metadata(file).map_err(|error| from_crate(&error))?;
     let data = &file[header_len + size_of::<u64>()..];
@@ -227,9 +245,10 @@ pub fn from_safetensors(file: &[u8]) -> Result<Vec<u8>, kls_status> {
     }
     let element = element(prelude.element).ok_or(KLS_ERROR_SAFETENSORS)?;
 
-    let mut checkpoint = Growing(Vec::new());
     // Every record is shorter than its text, that of a part by more than what rounds its numbers up.
-    checkpoint.0.try_reserve_exact(file.len()).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
+    let len = usize::try_from(prelude.length).ok().filter(|&len| len <= file.len()).ok_or(KLS_ERROR_CHECKPOINT_MALFORMED)?;
+    let mut checkpoint = Room(Vec::new());
+    checkpoint.0.try_reserve_exact(len).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
     let mut writer = Writer::new(&mut checkpoint);
     writer.record(prelude).and_then(|()| writer.seal()).map_err(from_checkpoint)?;
     for group in list(&entry, "groups")? {

@@ -23,9 +23,19 @@ impl Message {
         self.bytes.as_ptr().cast()
     }
 
-    /// `call: group 1, tensor 3 "name", slice 0, mode 1, field[2]: Explanation.`
+    /// `call: group 1, tensor 3 "name", slice 0, mode 1, field[2]: Explanation.`, and the system's words where there are some.
     pub(crate) fn set_failure(&mut self, call: &str, failure: &Failure, name: &[u8]) {
-        let Place { group, tensor, slice, mode, field, element, because } = failure.place;
+        let Place {
+            group,
+            tensor,
+            slice,
+            mode,
+            field,
+            element,
+            because,
+            #[cfg(feature = "host")]
+            os_error,
+        } = failure.place;
         let mut text_of = Writer::new(self);
         text_of.str(call);
         let mut before = ": ";
@@ -48,6 +58,10 @@ impl Message {
             Some(because) => text_of.str(because),
             None => text_of.bytes(text(failure.status).to_bytes()),
         };
+        #[cfg(feature = "host")]
+        if let Some(code) = os_error {
+            text_of.str(" ").str(&std::io::Error::from_raw_os_error(code).to_string()).str(".");
+        }
     }
 
     /// `call: what: 3, the first in tensor 3 "name". Explanation.`
@@ -117,7 +131,7 @@ mod tests {
     #[test]
     fn the_longest_place_fits_and_only_the_explanation_is_cut() {
         let all = Some(usize::MAX);
-        let place = Place { group: None, tensor: all, slice: all, mode: all, field: None, element: None, because: None };
+        let place = Place { tensor: all, slice: all, mode: all, ..Place::NOWHERE };
         let failure = Failure { place, ..KLS_ERROR_STRUCT_SIZE.into() };
         let (mut message, name) = (Message::EMPTY, [b'n'; 63]);
         message.set_failure("kls_optimizer_set_refresh_budget", &failure, &name);
@@ -132,15 +146,7 @@ mod tests {
 
     #[test]
     fn every_part_has_its_place() {
-        let place = Place {
-            group: Some(1),
-            tensor: None,
-            slice: None,
-            mode: None,
-            field: Some("row_parts"),
-            element: Some(2),
-            because: Some("No."),
-        };
+        let place = Place { group: Some(1), field: Some("row_parts"), element: Some(2), because: Some("No."), ..Place::NOWHERE };
         let failure = Failure { place, ..1.into() };
         let mut message = Message::EMPTY;
         message.set_failure("call", &failure, b"unused");

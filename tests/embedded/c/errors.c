@@ -52,6 +52,26 @@ static void memory_errors(void) {
     if (other) wrong++, printf("  an optimizer was made\n");
 }
 
+/* Sizes beyond this processor's 32 bits, cut off they would be small ones. */
+static void size_errors(void) {
+    const uint64_t dims[2] = {4, 6}, beyond = ((uint64_t)1 << 32) + 4;
+    kls_config config;
+    kls_tensor tensor;
+    size_t size = 7, alignment = 7;
+    expect("a configuration", kls_config_init(&config, sizeof config, KLS_METHOD_KL_SHAMPOO, KLS_CONVENTION_FIGURE13), KLS_OK);
+    expect("a tensor", kls_tensor_init(&tensor, sizeof tensor, 2, dims), KLS_OK);
+    tensor.dims[0] = beyond;
+    expect("a dim of 2^32 + 4", kls_optimizer_query(&config, 1, &tensor, 1, &size, &alignment), KLS_ERROR_OVERFLOW);
+    tensor.dims[0] = tensor.dims[1] = (uint64_t)1 << 16;
+    expect("2^32 elements", kls_optimizer_query(&config, 1, &tensor, 1, &size, &alignment), KLS_ERROR_OVERFLOW);
+    tensor.dims[0] = tensor.dims[1] = (uint64_t)1 << 13;
+    expect("a state that does not fit", kls_optimizer_query(&config, 1, &tensor, 1, &size, &alignment), KLS_ERROR_OVERFLOW);
+    memcpy(tensor.dims, dims, sizeof dims);
+    tensor.slices = beyond;
+    expect("2^32 + 4 slices", kls_optimizer_query(&config, 1, &tensor, 1, &size, &alignment), KLS_ERROR_OVERFLOW);
+    if (size != 7 || alignment != 7) wrong++, printf("  a size was written\n");
+}
+
 static void step_errors(void) {
     const float rate = 0.02f, number = gradient.output[5];
     const float *misaligned[TENSORS], *const good = grads[0];
@@ -96,6 +116,7 @@ static void checkpoint_errors(void) {
 int errors_made(void) {
     wrong = 0;
     memory_errors();
+    size_errors();
     step_errors();
     checkpoint_errors();
     return wrong;

@@ -76,3 +76,12 @@ def c(board: Board) -> Path:
     folder = TARGET / "c" / board.name
     run(["make", "--no-print-directory", f"BOARD={board.name}", f"LIBRARY={library(board.target)}", f"BUILD={folder}"], cwd=EMBEDDED / "c")
     return folder / "train.elf"
+
+
+def hosted(target: str, compiler: str) -> Path:
+    """The C program that compares byte orders, for Linux on some processor, with a library without a host."""
+    program = TARGET / "endian" / target
+    program.parent.mkdir(parents=True, exist_ok=True)
+    command = [compiler, "-std=c11", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-static", "-DKLS_NO_HOST", f"-I{ROOT / 'include'}"]
+    run([*command, EMBEDDED / "endian" / "endian.c", library(target, ("all",)), "-Wl,--gc-sections", "-o", program])
+    return program

@@ -16,14 +16,19 @@ TOOLS = {
     "arm-none-eabi-nm": "binutils-arm-none-eabi",
     "make": "make",
     "node": "nodejs",
+    "qemu-s390x": "qemu-user",
     "qemu-system-arm": "qemu-system-arm",
+    "s390x-linux-gnu-gcc": "gcc-s390x-linux-gnu",
 }
 NEWLIB = "libnewlib-arm-none-eabi"
+# A C library, and a file of it.
+S390X_LIBC = "libc6-dev-s390x-cross"
+S390X_FILE = Path("/usr/s390x-linux-gnu/lib/libc.a")
 # Debian's Rust, which comes with the sources of the core library and so compiles it for every target.
 DEBIAN_RUSTC = Path("/usr/bin/rustc")
 DEBIAN_SOURCES = Path("/usr/lib/rustlib/src/rust/library/core")
 DEBIAN_RUST = ("rustc-web", "cargo-web", "rust-web-src")
-TARGETS = ("thumbv6m-none-eabi", "thumbv7em-none-eabihf", "thumbv8m.main-none-eabihf", "x86_64-unknown-none", "wasm32-unknown-unknown")
+TARGETS = ("thumbv6m-none-eabi", "thumbv7em-none-eabihf", "thumbv8m.main-none-eabihf", "x86_64-unknown-none", "wasm32-unknown-unknown", "s390x-unknown-linux-gnu")
 
 
 def _has_newlib() -> bool:
@@ -50,6 +55,8 @@ def _missing(all_programs: bool) -> list[str]:
     packages = {package for tool, package in TOOLS.items() if not shutil.which(tool)}
     if not _has_newlib():
         packages.add(NEWLIB)
+    if not S390X_FILE.exists():
+        packages.add(S390X_LIBC)
     if not _debian() and (all_programs or not all(map(_own_target, TARGETS))):
         packages.update(DEBIAN_RUST)
     return sorted(packages)

@@ -68,6 +68,7 @@ static const option_row rows[] = {
     {"save-every", WHOLE, FIELD(save_every), 0, INT_MAX, NULL, "0", "and every so many steps; 0: only then"},
     {"resume", TEXT, FIELD(resume), 0, 0, NULL, NULL, "go on from what --save kept, with the same other options"},
     {"stop-after", WHOLE, FIELD(stop_after), 0, INT_MAX, NULL, "0", "stop after so many of the --steps; 0: after all"},
+    {"faulty-every", WHOLE, FIELD(faulty_every), 0, INT_MAX, NULL, "0", "steps between faulty gradients, which are to be refused and tried again; 0: none"},
     {"similarity-every", WHOLE, FIELD(similarity_every), 0, INT_MAX, NULL, "0", "steps between measurements of Kronecker similarity; 0: none"},
     {"similarity-window", WHOLE, FIELD(similarity_window), 1, 4096, NULL, "32", "gradients before a measurement that it sees"},
     {"similarity-layer", WHOLE, FIELD(similarity_layer), 0, 255, NULL, "0", "layer whose hidden matrices are measured, from 0"},

@@ -10,7 +10,7 @@ typedef enum { EXPERT_TENSORS_3D, EXPERT_TENSORS_MATRICES } expert_tensors;
 typedef struct {
     const char *data;
     const char *save, *resume; /* NULL: neither */
-    long save_every, stop_after; /* never: 0 */
+    long save_every, stop_after, faulty_every; /* never: 0 */
     long layers, channels, heads, context, batch;
     long experts, experts_per_token, expert_width;
     long expert_tensors; /* the enum above */

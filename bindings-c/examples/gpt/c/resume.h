@@ -7,9 +7,9 @@
 
 #include "klshampoo.h"
 
-/* Writes PATH (model, batch generator, steps done) and PATH.optimizer-STEP, and takes away the latter of the save before. Ends the program with a
- * message if that fails; what was saved before is then still there. */
-void resume_save(const char *path, long step, const rng *batches, const gpt_model *model, kls_optimizer *optimizer);
+/* Writes PATH (model, batch generator, steps done) and PATH.optimizer-STEP, and takes away the latter of the save before. Says on stderr why that
+ * fails, and returns whether it does not; what was saved before is then still there, and nothing else. */
+bool resume_save(const char *path, long step, const rng *batches, const gpt_model *model, kls_optimizer *optimizer);
 
 /* Reads both back and returns the steps done. Ends the program with a message if they do not fit the model or each other. */
 long resume_load(const char *path, rng *batches, gpt_model *model, kls_optimizer *optimizer);

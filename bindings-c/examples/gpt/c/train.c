@@ -1,6 +1,7 @@
 /* gpt-train: trains a byte-level GPT-2 with the optimizers of klshampoo, which it knows by klshampoo.h alone.
  *
- * stdout carries one JSON object per line: `start`, `step` (a sign of life, a few per second), `eval`, `similarity` if asked for, and `end`.
+ * stdout carries one JSON object per line: `start`, `step` (a sign of life, a few per second), `eval`, `similarity` if asked for, `saved`, `refused`
+ * and `unsaved` where something goes wrong and the training goes on, and `end`.
  * Exit status: 0 done, 1 the library or memory failed, 2 wrong usage, 3 the loss left the finite numbers. */
 #define _POSIX_C_SOURCE 200809L
 #include "die.h"
@@ -14,6 +15,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 typedef struct {
@@ -78,7 +80,8 @@ static void print_timing(const trainer *t, long step) {
 /* `before`: the steps of an earlier process, which have no timing here. */
 static double report_evaluation(trainer *t, long step, long before) {
     const double loss = evaluate(t);
-    printf("{\"event\":\"eval\",\"step\":%ld,\"val_loss\":%.6f,", step, loss);
+    /* Rounded for people, and exactly for who compares. */
+    printf("{\"event\":\"eval\",\"step\":%ld,\"val_loss\":%.6f,\"val_loss_exact\":\"%a\",", step, loss, loss);
     if (t->loss_count > 0) printf("\"train_loss\":%.6f,", t->loss_sum / (double)t->loss_count);
     print_timing(t, step - before);
     puts("}");
@@ -113,6 +116,23 @@ static void watch(const trainer *t, long done) {
     exit(EXIT_FAILURE);
 }
 
+/* What a faulty batch would do: a step with a gradient that has a NaN or an infinity somewhere, which the library must refuse. Then the gradient is
+ * as it was. */
+static void try_faulty_gradient(const trainer *t, long step) {
+    const size_t at = (size_t)step * 7919 % t->model->parameter_count;
+    const uint32_t bits = step % 2 ? 0x7fc00000 : 0xff800000;
+    const real number = t->model->grads[at];
+    memcpy(&t->model->grads[at], &bits, sizeof bits);
+    const kls_status status = optimizer_step(t->optimizer, t->model, learning_rate(&t->o, step));
+    t->model->grads[at] = number;
+    if (status != KLS_ERROR_GRADIENT_NOT_FINITE) {
+        fprintf(stderr, "gpt-train: a faulty gradient was not refused at step %ld: %s\n", step, kls_status_string(status));
+        exit(EXIT_FAILURE);
+    }
+    printf("{\"event\":\"refused\",\"step\":%ld}\n", step + 1);
+    fflush(stdout);
+}
+
 /* One training step; counts its time. */
 static double train_step(trainer *t, long step) {
     const double start = now();
@@ -123,6 +143,7 @@ static double train_step(trainer *t, long step) {
     double between = now();
     t->model_seconds += between - start;
     watch(t, step + 1);
+    if (t->o.faulty_every > 0 && (step + 1) % t->o.faulty_every == 0) try_faulty_gradient(t, step);
     between = now();
     const kls_status status = optimizer_step(t->optimizer, t->model, learning_rate(&t->o, step));
     t->optimizer_seconds += now() - between;
@@ -134,6 +155,14 @@ static double train_step(trainer *t, long step) {
         exit(large ? EXIT_DIVERGED : EXIT_FAILURE);
     }
     return loss;
+}
+
+/* Saves. Where that fails the training goes on, with what was saved before, to the next save; but the last one must not fail. */
+static void save(const trainer *t, long done, long last) {
+    const bool saved = resume_save(t->o.save, done, &t->batches, t->model, t->optimizer);
+    if (!saved && done == last) exit(EXIT_FAILURE);
+    printf("{\"event\":\"%s\",\"step\":%ld}\n", saved ? "saved" : "unsaved", done);
+    fflush(stdout);
 }
 
 /* Trains from the steps that were done before to the last one that is wanted now. */
@@ -157,8 +186,7 @@ static void train(trainer *t, long before) {
             const double validation = report_evaluation(t, done, before);
             if (!is_finite(validation)) diverged(t, done);
         }
-        if (t->o.save && (done == last || (t->o.save_every > 0 && done % t->o.save_every == 0)))
-            resume_save(t->o.save, done, &t->batches, t->model, t->optimizer);
+        if (t->o.save && (done == last || (t->o.save_every > 0 && done % t->o.save_every == 0))) save(t, done, last);
     }
     printf("{\"event\":\"end\",\"step\":%ld,", last);
     print_timing(t, last - before);

@@ -1,6 +1,6 @@
 """What is run: a module each, with a function `run` that raises Failure."""
 
-from . import checksum, footprint, host, library, microbit, train, train_c
+from . import big_endian, checksum, footprint, host, library, microbit, train, train_c
 
 ALL = {
     "host": host,
@@ -8,6 +8,7 @@ ALL = {
     "train-c": train_c,
     "microbit": microbit,
     "checksum": checksum,
+    "big-endian": big_endian,
     "library": library,
     "footprint": footprint,
 }
