@@ -252,8 +252,11 @@ fn some_methods() -> Vec<(&'static str, Config<f32>)> {
     ]
 }
 
+/// An option that is changed, and what it is called.
+type Change = (&'static str, fn(&mut Config<f32>));
+
 /// These methods with one option changed, where that makes sense.
-fn varied(changes: &[(&str, fn(&mut Config<f32>))]) -> Vec<(String, Config<f32>)> {
+fn varied(changes: &[Change]) -> Vec<(String, Config<f32>)> {
     let mut all = Vec::new();
     for (change_name, change) in changes {
         let before = all.len();
@@ -271,7 +274,7 @@ fn varied(changes: &[(&str, fn(&mut Config<f32>))]) -> Vec<(String, Config<f32>)
 
 #[test]
 fn every_kind_of_refresh() {
-    let changes: [(&str, fn(&mut Config<f32>)); 8] = [
+    let changes: [Change; 8] = [
         ("by reflections", |c| c.refresh = Refresh::HouseholderQr),
         ("by eigendecomposition", |c| c.refresh = Refresh::Eigendecomposition),
         ("by QR", |c| c.refresh = Refresh::Qr),
@@ -286,15 +289,14 @@ fn every_kind_of_refresh() {
 
 #[test]
 fn factors_of_16_bits() {
-    let changes: [(&str, fn(&mut Config<f32>)); 2] =
-        [("bf16", |c| c.factor_format = Format::Bf16), ("binary16", |c| c.factor_format = Format::F16)];
+    let changes: [Change; 2] = [("bf16", |c| c.factor_format = Format::Bf16), ("binary16", |c| c.factor_format = Format::F16)];
     all("factors of 16 bits", varied(&changes).iter().map(|(name, config)| (Run::single(name, *config, spec(&[4, 3])), 5)));
 }
 
 /// Portions are in flight in most of these steps; they use no backend, but what they turn does.
 #[test]
 fn refreshes_in_portions() {
-    let changes: [(&str, fn(&mut Config<f32>)); 4] = [
+    let changes: [Change; 4] = [
         ("in small portions", |c| c.refresh_portion = 60),
         ("in large portions", |c| c.refresh_portion = 400),
         ("in portions, bf16", |c| (c.refresh_portion, c.factor_format) = (150, Format::Bf16)),
@@ -305,7 +307,7 @@ fn refreshes_in_portions() {
 
 #[test]
 fn every_other_axis() {
-    let changes: [(&str, fn(&mut Config<f32>)); 9] = [
+    let changes: [Change; 9] = [
         ("Adam's length", |c| c.graft = Graft::Adam),
         ("SGD's length", |c| c.graft = Graft::Sgd),
         ("RMSProp's length", |c| c.graft = Graft::RmsProp),

@@ -250,8 +250,12 @@ fn every_call(name: &str, (run, twin): (&mut Run, &mut Run), seed: usize, stride
                     lost.push(tensor);
                 } else if *image != whole[tensor] {
                     assert_eq!(image.steps, before[tensor].steps + 1, "{what}: tensor {tensor} is neither as it was nor stepped");
-                    // What is finite is not found out.
-                    assert!(image.refresh_failures > whole[tensor].refresh_failures || bad.is_finite(), "{what}: tensor {tensor}");
+                    // What is finite is not found out; and of a matrix so large that Cholesky's products are the caller's too, reflections make the
+                    // refresh instead.
+                    assert!(
+                        image.refresh_failures > whole[tensor].refresh_failures || bad.is_finite() || run.params[tensor].len() > 256 * 256,
+                        "{what}: tensor {tensor}"
+                    );
                     tally.lost_refreshes += (image.refresh_failures - before[tensor].refresh_failures) as usize;
                     all_refreshed = false;
                 }
