@@ -9,6 +9,9 @@ use crate::status::{from_step, kls_status};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub status: kls_status,
+    /// The system's own number for what went wrong in one of its calls; 0 where it was none of them.
+    #[cfg(feature = "host")]
+    pub os_error: i32,
     pub place: Place,
 }
 
@@ -18,7 +21,7 @@ pub(crate) type Outcome = Result<(), Failure>;
 impl Failure {
     /// A status with more to say than its own text.
     pub(crate) const fn because(status: kls_status, because: &'static str) -> Self {
-        Self { status, place: Place::because(because) }
+        Self { place: Place::because(because), ..Self::new(status) }
     }
 
     /// The same, in an element of an array.
@@ -30,12 +33,17 @@ impl Failure {
     /// The same, with what the system said.
     #[cfg(feature = "host")]
     pub(crate) fn with_os_error(mut self, code: Option<i32>) -> Self {
-        self.place.set_os_error(code);
+        self.os_error = code.unwrap_or(0);
         self
     }
 
     const fn new(status: kls_status) -> Self {
-        Self { status, place: Place::NOWHERE }
+        Self {
+            status,
+            #[cfg(feature = "host")]
+            os_error: 0,
+            place: Place::NOWHERE,
+        }
     }
 }
 

@@ -16,23 +16,11 @@ mod kept {
         pub element: Option<usize>,
         /// Takes the place of the status' own text where there is more to say.
         pub because: Option<&'static str>,
-        /// The system's own number for what went wrong in one of its calls.
-        #[cfg(feature = "host")]
-        pub os_error: Option<i32>,
     }
 
     impl Place {
-        pub(crate) const NOWHERE: Self = Self {
-            group: None,
-            tensor: None,
-            slice: None,
-            mode: None,
-            field: None,
-            element: None,
-            because: None,
-            #[cfg(feature = "host")]
-            os_error: None,
-        };
+        pub(crate) const NOWHERE: Self =
+            Self { group: None, tensor: None, slice: None, mode: None, field: None, element: None, because: None };
 
         pub(crate) const fn because(text: &'static str) -> Self {
             Self { because: Some(text), ..Self::NOWHERE }
@@ -44,11 +32,6 @@ mod kept {
 
         pub(crate) fn set_element(&mut self, field: &'static str, element: usize) {
             (self.field, self.element) = (Some(field), Some(element));
-        }
-
-        #[cfg(feature = "host")]
-        pub(crate) fn set_os_error(&mut self, code: Option<i32>) {
-            self.os_error = code;
         }
 
         pub(crate) fn set_slice(&mut self, tensor: usize, slice: usize) {
@@ -93,9 +76,6 @@ mod forgotten {
         }
 
         pub(crate) fn set_element(&mut self, _: &'static str, _: usize) {}
-
-        #[cfg(feature = "host")]
-        pub(crate) fn set_os_error(&mut self, _: Option<i32>) {}
 
         pub(crate) fn set_slice(&mut self, _: usize, _: usize) {}
 

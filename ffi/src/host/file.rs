@@ -104,7 +104,7 @@ pub unsafe extern "C" fn kls_optimizer_save_file(optimizer: *mut kls_optimizer, 
             checkpoint.resize(len, 0);
             view.save(&mut checkpoint.as_mut_slice()).map_err(from_checkpoint)?;
             let file = to_safetensors(&checkpoint, |tensor| names.get(tensor).cloned().unwrap_or_else(|| tensor.to_string()))?;
-            Ok(replace(path, |out| file.write_to(out)).map_err(from_io)?)
+            replace(path, |out| file.write_to(out)).map_err(from_io)
         })
     }
 }

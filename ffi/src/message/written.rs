@@ -25,17 +25,7 @@ impl Message {
 
     /// `call: group 1, tensor 3 "name", slice 0, mode 1, field[2]: Explanation.`, and the system's words where there are some.
     pub(crate) fn set_failure(&mut self, call: &str, failure: &Failure, name: &[u8]) {
-        let Place {
-            group,
-            tensor,
-            slice,
-            mode,
-            field,
-            element,
-            because,
-            #[cfg(feature = "host")]
-            os_error,
-        } = failure.place;
+        let Place { group, tensor, slice, mode, field, element, because } = failure.place;
         let mut text_of = Writer::new(self);
         text_of.str(call);
         let mut before = ": ";
@@ -59,8 +49,8 @@ impl Message {
             None => text_of.bytes(text(failure.status).to_bytes()),
         };
         #[cfg(feature = "host")]
-        if let Some(code) = os_error {
-            text_of.str(" ").str(&std::io::Error::from_raw_os_error(code).to_string()).str(".");
+        if failure.os_error != 0 {
+            text_of.str(" ").str(&std::io::Error::from_raw_os_error(failure.os_error).to_string()).str(".");
         }
     }
 
