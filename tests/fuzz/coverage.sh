@@ -16,4 +16,4 @@ rm -rf "$build/profiles"
 LLVM_PROFILE_FILE="$PWD/$build/profiles/%p.profraw" "$build/debug/examples/replay" "${folders[@]}"
 "$tools/llvm-profdata" merge -o "$build/profile" "$build"/profiles/*.profraw
 "$tools/llvm-cov" report --instr-profile "$build/profile" "$build/debug/examples/replay" ../../ffi/src ../../core/src/layout.rs |
-    awk '/^Filename/ || /^-/ || /\.rs/ || /^TOTAL/ { printf "%-40s %6s %6s %8s\n", $1, $8, $9, $10 }'
+    awk 'BEGIN { printf "%-40s %6s %6s %8s\n", "file", "lines", "missed", "covered" } /\.rs/ || /^TOTAL/ { printf "%-40s %6s %6s %8s\n", $1, $8, $9, $10 }'

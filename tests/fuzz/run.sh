@@ -27,7 +27,7 @@ printf '%-12s %12s %10s %12s %9s\n' target executions 'per second' 'with a step'
 for target in "${targets[@]}"; do
     mkdir -p "corpus/$target" "artifacts/$target"
     status=0
-    cargo fuzz run --fuzz-dir . "$target" "corpus/$target" "seeds/$target" -- -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
+    cargo fuzz run --fuzz-dir . "$target" "corpus/$target" "seeds/$target" -- -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 \
         -max_len=4096 -print_funcs=0 -print_final_stats=1 >"$log" 2>&1 || status=$?
     if [ "$status" -ne 0 ]; then
         tail -n 100 "$log"

@@ -149,9 +149,12 @@ impl Calls {
         if choices.rarely(4) {
             in_portions(choices, &mut groups[0]);
         }
+        if choices.rarely(4) {
+            groups[0].bad_gradient = KLS_BAD_GRADIENT_SKIP;
+        }
         let mut tensors = Vec::new();
         for _ in 0..choices.pick(&[1, 2, 3]) {
-            let mut tensor = if choices.rarely(512) { plain(choices.pick(&[&[LONG + 2, LONG][..], &[300, 20]])) } else { small(choices) };
+            let mut tensor = if choices.rarely(512) { plain(choices.pick(&[&[LONG + 2, LONG][..], &[260, 17]])) } else { small(choices) };
             tensor.group = choices.below(groups.len()) as u32;
             match choices.below(4) {
                 0 => change(choices, &mut tensor),
@@ -219,6 +222,10 @@ impl Calls {
             return Some(unsafe { kls_optimizer_step(handle, null(), null(), choices.any(), 0.1) });
         };
         optimizer.fill_gradients(numbers);
+        if let (true, Some(buffers)) = (choices.rarely(4), optimizer.buffers.first_mut()) {
+            // In every format these are numbers that are none.
+            buffers.grad.bytes_mut().fill(0xff);
+        }
         let (first, all) = (if choices.rarely(4) { choices.mostly_below(3) } else { 0 }, optimizer.buffers.len());
         let there = all.saturating_sub(first);
         let count = if choices.rarely(16) { choices.mostly_below(5) } else { there };
@@ -525,6 +532,11 @@ impl Calls {
         };
         assert!(check_without(status) != KLS_OK || !short);
         // SAFETY: NULL, or the optimizer just made.
+        assert_eq!(unsafe { kls_optimizer_destroy(&mut handle) }, KLS_OK);
+        // SAFETY: the same, with the default options.
+        let status = unsafe { kls_optimizer_create(choices.pointer(&raw mut handle), groups, group_count, tensors, tensor_count, null()) };
+        check_without(status);
+        // SAFETY: likewise.
         assert_eq!(unsafe { kls_optimizer_destroy(&mut handle) }, KLS_OK);
         None
     }
