@@ -72,7 +72,7 @@ fn kill_one(how: &str, path: &Path, random: &mut Xorshift) -> u64 {
     process.wait().unwrap();
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
-    rest.lines().filter_map(saved).last().unwrap_or(first)
+    rest.lines().rev().find_map(saved).unwrap_or(first)
 }
 
 fn kills() -> usize {
