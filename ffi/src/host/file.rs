@@ -123,7 +123,7 @@ pub unsafe extern "C" fn kls_optimizer_load_file(optimizer: *mut kls_optimizer, 
     unsafe {
         with_handle(optimizer, "kls_optimizer_load_file", |optimizer| {
             let mut view = optimizer.parts()?.view;
-            let file = read(&path_from_c(path)?, view.save_len())?;
+            let file = read(path_from_c(path)?, view.save_len())?;
             let checkpoint = from_safetensors(&file)?;
             drop(file);
             Ok(view.load(&mut checkpoint.as_slice()).map_err(from_checkpoint)?)
