@@ -122,19 +122,25 @@ impl<T: Scalar> Decay<T> {
     /// `theta - lr (factor direction + decay)`.
     #[inline(always)]
     pub fn update(&self, theta: T, direction: T, factor: T) -> T {
-        if !self.moves {
-            return factor * direction;
-        }
-        let updated = theta * self.before - self.lr * factor * direction;
+        if self.moves { self.moved(theta, direction, self.lr * factor) } else { factor * direction }
+    }
+
+    #[inline(always)]
+    fn moved(&self, theta: T, direction: T, rate: T) -> T {
+        let updated = theta * self.before - rate * direction;
         updated - self.after * updated
     }
 
     /// The same of each element.
     #[inline(always)]
     pub fn update_all(&self, theta: &mut [T], direction: &[T], factor: T) {
-        let decay = *self;
+        // Asked once, where a compiler that saves space would do it for each.
+        if !self.moves {
+            return theta.iter_mut().zip(direction).for_each(|(out, &direction)| *out = factor * direction);
+        }
+        let (decay, rate) = (*self, self.lr * factor);
         for (theta, &direction) in theta.iter_mut().zip(direction) {
-            *theta = decay.update(*theta, direction, factor);
+            *theta = decay.moved(*theta, direction, rate);
         }
     }
 

@@ -23,12 +23,13 @@ use klshampoo_tests::plugins::{backwards, sgemm};
 static ALLOCATOR: Exhaustible = Exhaustible;
 
 /// Who ends the program when there is no memory: the innermost file of the library that the stack shows, and what it asks whom for.
-const ENDS: [(&str, &str); 5] = [
+const ENDS: [(&str, &str); 6] = [
     ("thread_start", "std::thread, in a thread of the library's own that starts"),
     ("ffi/src/host/pool/threads.rs", "std::thread, for a thread of the library's own"),
     ("ffi/src/host/safetensors.rs", "serde_json and safetensors, for the metadata of a file"),
     ("ffi/src/host/json.rs", "serde_json, for the metadata of a file"),
-    ("ffi/src/host/file.rs", "tempfile and std::io, for a temporary file; and the tensors' names for the metadata"),
+    ("ffi/src/host/file.rs", "the tensors' names, for the metadata of a file"),
+    ("ffi/src/host/replace.rs", "tempfile and std::io, for a temporary file; paths"),
 ];
 
 /// A call that allocates, or must not.

@@ -8,6 +8,7 @@ use klshampoo_ffi::*;
 ///
 /// # Panics
 /// Otherwise.
+#[expect(clippy::not_unsafe_ptr_arg_deref, reason = "the unsafe call whose status this is has vouched for the optimizer")]
 pub fn check(optimizer: *const kls_optimizer, status: kls_status) -> kls_status {
     assert_ne!(status, KLS_ERROR_INTERNAL);
     assert_ne!(status, KLS_ERROR_POISONED);
