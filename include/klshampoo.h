@@ -14,7 +14,8 @@
  *               kls_optimizer_init as kls_optimizer_query says. What is not is KLS_ERROR_MISALIGNED.
  *   Numbers     IEEE floats in the machine's byte order: f32, and as a tensor says (kls_tensor) bf16 and f16. The arithmetic is f32.
  *               Elements are row-major unless a tensor has strides. NaN and infinity are found by their bits, so a caller may be built
- *               with -ffast-math; denormals may be flushed.
+ *               with -ffast-math; denormals may be flushed, by all threads of a step or by none,
+ *               which is to be set before the optimizer is made.
  *   Aliasing    Parameters, gradients, updates, outputs and the optimizer's memory do not overlap. A parameter or update that overlaps
  *               its own tensor's gradient is detected (KLS_ERROR_OVERLAP), one that overlaps another tensor's is not. Tensors with
  *               strides may lie in the gaps of other tensors, but not in those of their own gradients or updates.
@@ -1113,9 +1114,10 @@ kls_status kls_optimizer_create(struct kls_optimizer **optimizer,
 //
 // The file is written beside `path`, made durable, and renamed: at any time `path` holds the old file or the whole new one, also where the
 // process is killed, the power fails, the disk is full, or several processes save to one path (the last one stays). Where `path` is a symbolic
-// link, that stays, and the file that it leads to is replaced, or made. A file keeps its permissions, not its other names (hard links). A folder,
-// a pipe or a device at `path` is left alone. A process that is killed leaves its temporary file, `.klshampoo-` and six letters or digits; the next
-// save into that folder, by whatever process, removes those whose process is gone (which it knows by a lock, so not on file systems without them).
+// link, that stays, and the file that it leads to is replaced, or made. A file keeps its permissions, not its owner and its other names (hard
+// links). A folder, a pipe or a device at `path` is left alone. A process that is killed leaves its temporary file, `.klshampoo-` and six letters
+// or digits; the next save into that folder, by whatever process, removes those whose process is gone. It knows by a lock: so on Unix, not on
+// file systems without locks, and on a shared one only if all machines that save there see each other's locks.
 //
 // Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO (kls_last_error has the system's own words), KLS_ERROR_OUT_OF_MEMORY,
 // KLS_ERROR_SAFETENSORS (the names of so many pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then

@@ -13,6 +13,10 @@ use crate::{Estimator, Mode, Scalar, eigenvalues, passes};
 
 /// The weights of one mode. F-Shampoo's are of unit norm, which `c_k` makes up for.
 fn weigh<T: Scalar>(linalg: &impl LinAlg<T>, estimator: Estimator, lambda: &[T], weight: &mut [T]) {
+    if lambda.is_empty() {
+        // A method without eigenvalues weighs nothing.
+        return;
+    }
     let scale = if estimator.divisor() == Divisor::SumOfSquares && !lambda.is_empty() { eigenvalues::norm(lambda) } else { T::ONE };
     passes::map(linalg, weight, lambda, move |linalg, _, l| estimator.weight(linalg, l / scale));
 }

@@ -69,15 +69,17 @@ impl<T, F: Copy> Divisible for Map<'_, T, F> {
     }
 }
 
-/// `out_i = f(out_i, a_i)`, with the backend at hand; three slices of one length.
+/// `out_i = f(out_i, a_i)`, with the backend at hand; slices of one length, or nothing to be made.
 #[inline(always)]
 pub(crate) fn map<T: Scalar, L: LinAlg<T>>(linalg: &L, out: &mut [T], a: &[T], f: impl Fn(&L, T, T) -> T + Copy + Send) {
+    debug_assert!(out.is_empty() || out.len() == a.len());
     run(linalg, Map { out, a, b: a, f: move |linalg: &L, out, a, _| f(linalg, out, a) });
 }
 
 /// `out_i = f(out_i, a_i, b_i)`, likewise.
 #[inline(always)]
 pub(crate) fn map2<T: Scalar, L: LinAlg<T>>(linalg: &L, out: &mut [T], [a, b]: [&[T]; 2], f: impl Fn(&L, T, T, T) -> T + Copy + Send) {
+    debug_assert!(out.is_empty() || (out.len() == a.len() && out.len() == b.len()));
     run(linalg, Map { out, a, b, f });
 }
 

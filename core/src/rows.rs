@@ -36,16 +36,20 @@ impl<'a, T: Scalar> Walk<'a, T> {
     /// Through all rows.
     #[inline(always)]
     pub(crate) fn all(shape: &'a Shape, tables: &'a Tables<'a, T>) -> Self {
-        Self { shape, tables, index: [0; MAX_ORDER], next: 0, end: shape.elements() }
+        Self::part(shape, tables, 0..shape.elements())
     }
 
     /// Through the rows of some elements.
     #[inline(always)]
     fn part(shape: &'a Shape, tables: &'a Tables<'a, T>, elements: Range<usize>) -> Self {
-        let (mut index, mut rows) = ([0; MAX_ORDER], elements.start / shape.dim(shape.order() - 1));
-        for k in (0..shape.order() - 1).rev() {
-            index[k] = rows % shape.dim(k);
-            rows /= shape.dim(k);
+        let mut index = [0; MAX_ORDER];
+        // Known to be 0 where nothing is shared, and then no division is left.
+        if elements.start > 0 {
+            let mut rows = elements.start / shape.dim(shape.order() - 1);
+            for k in (0..shape.order() - 1).rev() {
+                index[k] = rows % shape.dim(k);
+                rows /= shape.dim(k);
+            }
         }
         Self { shape, tables, index, next: elements.start, end: elements.end }
     }

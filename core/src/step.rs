@@ -10,7 +10,7 @@ use crate::elements::{Elements, ElementsMut};
 use crate::format::Rounder;
 use crate::layout::{Scratch, State};
 use crate::linalg::{LinAlg, LinAlgError};
-use crate::magnitude::{GradientFault, Magnitude, Scan, Visit, all_finite, factor_is_in_range, turned_is_in_range};
+use crate::magnitude::{GradientFault, Magnitude, Scan, Visit, factor_is_in_range, turned_is_in_range};
 use crate::measure::Measure;
 use crate::rows::Tables;
 use crate::shape::{MAX_ORDER, Shape};
@@ -304,9 +304,6 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let turned = self.layout.shape().is_turned();
         if turned {
             self.average_second_moment();
-            if !(self.linalg.is_trusted() || all_finite(self.linalg, self.scratch.second_moment)) {
-                return Err(SliceError::EstimateNotFinite);
-            }
         }
         let finite = match (turned, rests) {
             (true, true) => true,

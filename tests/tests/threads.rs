@@ -13,28 +13,28 @@ const DIMS: [&[usize]; 6] = [&[610, 350], &[64, 48], &[64, 48], &[3, 40, 20], &[
 const STEPS: usize = 7;
 
 /// The bits of all parameters after a run, with every buffer `shift` elements off a cache line.
-fn run(method: i32, options: &kls_options, shift: usize) -> Vec<Vec<u32>> {
+fn run(dims: &[&[usize]], steps: usize, method: i32, options: &kls_options, shift: usize) -> Vec<Vec<u32>> {
     let mut group = config_to_c(&f32::kl_shampoo());
     // SAFETY: a live struct of the given size.
     assert_eq!(unsafe { kls_config_init(&mut group, size_of::<kls_config>(), method, KLS_CONVENTION_FIGURE13) }, KLS_OK);
     group.refresh_period = 3;
-    let tensors: Vec<kls_tensor> = DIMS.iter().map(|dims| tensor_to_c(dims, &vec![None; dims.len()])).collect();
+    let tensors: Vec<kls_tensor> = dims.iter().map(|dims| tensor_to_c(dims, &vec![None; dims.len()])).collect();
     let mut optimizer = std::ptr::null_mut();
     // SAFETY: all pointers are to live values.
     let status = unsafe { kls_optimizer_create(&mut optimizer, &group, 1, tensors.as_ptr(), tensors.len(), options) };
     assert_eq!(status, KLS_OK);
 
     let mut random = Xorshift::for_shape(&[7]);
-    let lens: Vec<usize> = DIMS.iter().map(|dims| dims.iter().product()).collect();
+    let lens: Vec<usize> = dims.iter().map(|dims| dims.iter().product()).collect();
     let mut normals =
         |len: usize| -> Vec<f32> { std::iter::repeat_n(0.0, shift).chain((0..len).map(|_| random.normal() as f32)).collect() };
     let mut params: Vec<Vec<f32>> = lens.iter().map(|&len| vec![0.1; shift + len]).collect();
     let param_pointers: Vec<*mut f32> = params.iter_mut().map(|param| param[shift..].as_mut_ptr()).collect();
-    for _ in 0..STEPS {
+    for _ in 0..steps {
         let grads: Vec<Vec<f32>> = lens.iter().map(|&len| normals(len)).collect();
         let grad_pointers: Vec<*const f32> = grads.iter().map(|grad| grad[shift..].as_ptr()).collect();
         // SAFETY: a live optimizer; the vectors are not moved.
-        let status = unsafe { kls_optimizer_step(optimizer, param_pointers.as_ptr(), grad_pointers.as_ptr(), DIMS.len(), 0.01) };
+        let status = unsafe { kls_optimizer_step(optimizer, param_pointers.as_ptr(), grad_pointers.as_ptr(), dims.len(), 0.01) };
         assert_eq!(status, KLS_OK);
     }
     // SAFETY: a live optimizer.
@@ -54,7 +54,7 @@ fn bits_depend_neither_on_threads_nor_on_alignment() {
         println!("SKIPPED: bf16 products, for this processor has no AVX512-BF16");
     }
     for (method, options) in cases {
-        let alone = run(method, &options, 0);
+        let alone = run(&DIMS, STEPS, method, &options, 0);
         assert!(alone.iter().flatten().all(|&bits| f32::from_bits(bits).is_finite()));
         // One in 200 000 may come back to where it was.
         let moved = |bits: &&u32| f32::from_bits(**bits) != 0.1;
@@ -69,7 +69,7 @@ fn bits_depend_neither_on_threads_nor_on_alignment() {
             (with(3, Some(at_once)), 3),
         ] {
             assert!(
-                run(method, &other, shift) == alone,
+                run(&DIMS, STEPS, method, &other, shift) == alone,
                 "method {method}, products {}, sgemm {}, {} threads, the caller's {}, {shift} elements off",
                 other.products,
                 other.sgemm.is_some(),
@@ -77,5 +77,14 @@ fn bits_depend_neither_on_threads_nor_on_alignment() {
                 other.parallel_for.is_some()
             );
         }
+    }
+}
+
+/// A mode so long that even a pass over one table of it is shared; of methods with eigenvalues and without.
+#[test]
+fn a_very_long_mode_is_shared_too() {
+    for method in [KLS_METHOD_KL_SHAMPOO, KLS_METHOD_SOAP] {
+        let with = |threads| run(&[&[70_000, 32]], 3, method, &options(threads, KLS_BACKEND_FAER), 0);
+        assert!(with(1) == with(2), "method {method}");
     }
 }

@@ -7,7 +7,7 @@ use crate::{Layout, Scalar};
 /// Elements that are looked at together.
 const BLOCK: usize = 16;
 
-/// Reads past the state of a piece. Whatever a step has left there is finite, and averages of squares are not negative; only master weights are
+/// Reads past the state of a piece. Whatever a step has left there is finite, if what it started from was a step's, and averages of squares are not negative; only master weights are
 /// what their owner made them.
 pub(super) fn skip_possible<T: Scalar, S: Source>(reader: &mut Reader<'_, S>, layout: &Layout) -> Result<(), CheckpointError> {
     for PartRecord { part, mode, len } in parts(layout) {

@@ -80,9 +80,10 @@ fn names(optimizer: &mut kls_optimizer) -> Result<Vec<String>, Failure> {
 ///
 /// The file is written beside `path`, made durable, and renamed: at any time `path` holds the old file or the whole new one, also where the
 /// process is killed, the power fails, the disk is full, or several processes save to one path (the last one stays). Where `path` is a symbolic
-/// link, that stays, and the file that it leads to is replaced, or made. A file keeps its permissions, not its other names (hard links). A folder,
-/// a pipe or a device at `path` is left alone. A process that is killed leaves its temporary file, `.klshampoo-` and six letters or digits; the next
-/// save into that folder, by whatever process, removes those whose process is gone (which it knows by a lock, so not on file systems without them).
+/// link, that stays, and the file that it leads to is replaced, or made. A file keeps its permissions, not its owner and its other names (hard
+/// links). A folder, a pipe or a device at `path` is left alone. A process that is killed leaves its temporary file, `.klshampoo-` and six letters
+/// or digits; the next save into that folder, by whatever process, removes those whose process is gone. It knows by a lock: so on Unix, not on
+/// file systems without locks, and on a shared one only if all machines that save there see each other's locks.
 ///
 /// Errors: KLS_ERROR_FILE_NOT_FOUND (the folder), KLS_ERROR_IO (kls_last_error has the system's own words), KLS_ERROR_OUT_OF_MEMORY,
 /// KLS_ERROR_SAFETENSORS (the names of so many pieces do not fit such a file), KLS_ERROR_NULL and the handle's; what was at `path` is then

@@ -29,7 +29,10 @@ pub(super) fn replace(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::
         sweep(folder);
     }
     let mut file = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM).make_in(folder, create)?;
-    if let Some(before) = before {
+    // Asked first: some file systems know one mode only and refuse to set it.
+    if let Some(before) = before
+        && file.as_file().metadata()?.permissions() != before.permissions()
+    {
         file.as_file().set_permissions(before.permissions())?;
     }
     let mut buffered = BufWriter::new(file.as_file_mut());
@@ -92,7 +95,9 @@ fn sweep(folder: &Path) {
         if !is_temporary(&entry.file_name()) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        let Ok(file) = OpenOptions::new().read(true).write(true).open(entry.path()) else { continue };
+        // Some file systems lock only what may be written. What replaces a file without that right has it neither.
+        let (both, read) = (OpenOptions::new().read(true).write(true).open(entry.path()), || File::open(entry.path()));
+        let Ok(file) = both.or_else(|_| read()) else { continue };
         if file.try_lock().is_ok() {
             let _ = fs::remove_file(entry.path());
         }

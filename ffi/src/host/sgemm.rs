@@ -86,8 +86,8 @@ impl Sgemm {
         // SAFETY: three matrices of these sizes and leading dimensions, of which the written one overlaps no other; by the word of the
         // caller of kls_optimizer_create the function does what its contract says.
         unsafe { (self.function)(self.user, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c.as_ptr_mut(), ldc) };
-        // Looked at here, where it costs one part in k, because nothing else looks at every element before it becomes state: from finite
-        // operands other backends only get what overflows, and that is seen on the diagonals.
+        // Looked at here, where it costs one part in k: so a refresh whose product went wrong ends at once, and a step says which call it was. (The
+        // step looks at what is to become state once more, for its size.)
         (0..m).all(|i| {
             // SAFETY: a row of `C`.
             let row = unsafe { std::slice::from_raw_parts(c.as_ptr().offset(i as isize * c.row_stride()), n) };

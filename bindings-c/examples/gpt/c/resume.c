@@ -72,6 +72,11 @@ static void remove_others(const char *path, const char *keep) {
     if (!folder) die("out of memory for a file's name");
     if (slash) folder[slash == path ? 1 : slash - path] = '\0';
     DIR *entries = opendir(folder);
+    /* The model file's new name is to last before anything goes. */
+    if (entries && fsync(dirfd(entries)) != 0) {
+        closedir(entries);
+        entries = NULL;
+    }
     const struct dirent *entry;
     while (entries && (entry = readdir(entries))) {
         const size_t length = strlen(base);
