@@ -182,16 +182,21 @@ impl Optimizer {
         bytes
     }
 
+    /// The plan of a tensor.
+    pub fn plan(&self, tensor: usize) -> kls_plan {
+        let mut plan = MaybeUninit::<kls_plan>::uninit();
+        // SAFETY: a live optimizer, room for the struct; it is filled on success.
+        unsafe {
+            assert_eq!(self.check(kls_optimizer_plan(self.handle, tensor, plan.as_mut_ptr(), size_of::<kls_plan>())), KLS_OK);
+            plan.assume_init()
+        }
+    }
+
     /// The plans of all tensors, which say together what the optimizer says.
     pub fn check_plans(&self) {
         let (mut plans_bytes, mut bytes) = (0, 0);
         for tensor in 0..self.buffers.len() {
-            let mut plan = MaybeUninit::<kls_plan>::uninit();
-            // SAFETY: a live optimizer, room for the struct; it is filled on success.
-            let plan = unsafe {
-                assert_eq!(self.check(kls_optimizer_plan(self.handle, tensor, plan.as_mut_ptr(), size_of::<kls_plan>())), KLS_OK);
-                plan.assume_init()
-            };
+            let plan = self.plan(tensor);
             plans_bytes += plan.state_bytes + plan.slices * plan.pieces * KLS_HEADER_BYTES as u64;
         }
         // SAFETY: a live optimizer; a live output.
