@@ -9,7 +9,7 @@ use crate::layout::State;
 use crate::linalg::{LinAlg, Pass};
 use crate::magnitude::{Magnitude, Norm};
 use crate::measure::Measure;
-use crate::rows::{Row, Tables, Walk};
+use crate::rows::{Row, Tables, Walk, map_row};
 use crate::step::{SliceStep, tables};
 use crate::stream::{BLOCK, GradStream, ParamStream};
 use crate::{Config, Elements, ElementsMut, Scalar, Shape, SliceHeader, graft};
@@ -231,18 +231,7 @@ impl<T: Scalar, G: Elements<T> + ?Sized> Blocks<'_, T, G> {
             }
             Direction::KroneckerPower(_) | Direction::ShampooRoot | Direction::TraceScaled | Direction::Momentum => {
                 let (correction, eps) = (self.correction.numerator, self.eps);
-                match last {
-                    Some(last) => {
-                        for ((out, &m), &root) in out.iter_mut().zip(numerator).zip(last) {
-                            *out = precondition(m * correction, prefix * root, eps);
-                        }
-                    }
-                    None => {
-                        for (out, &m) in out.iter_mut().zip(numerator) {
-                            *out = precondition(m * correction, prefix, eps);
-                        }
-                    }
-                }
+                map_row(numerator, (prefix, last), out, &move |m, prefix, root| precondition(m * correction, prefix * root, eps));
             }
         }
         if !state.graft_moment.is_empty() {

@@ -80,11 +80,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let turn = Turn { rule: config.refresh, diagonal: old_diagonal, sorts, polish: polishes(self.header.refreshes, shape) };
         let made = turn.make(self.linalg, shape, k, self.state.basis(k), buffers);
         let linalg = &*self.linalg;
-        let moved = |tensor: &[T], moved: &[T]| tensor.is_empty() || turned_is_in_range(linalg, moved);
-        let in_range = || {
-            let moved = moved(momentum, scratch.product) && moved(gradient, scratch.update);
-            moved && basis_is_in_range(linalg, scratch.basis[k]) && factor_is_in_range(linalg, scratch.delta[k], d)
-        };
+        let in_range = || basis_is_in_range(linalg, scratch.basis[k]) && factor_is_in_range(linalg, scratch.delta[k], d);
         // A backend that errs may say that all is well.
         if made.is_err() || !(linalg.is_trusted() || in_range()) {
             turn.restore(scratch.delta[k], d);
@@ -143,6 +139,9 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
 }
 
 /// `x_k Qhat^T` of what lives in the basis, each pair a tensor (or nothing) and its place.
+///
+/// # Errors
+/// The backend's, and [`LinAlgError::NotFinite`] where one that errs says that all is well.
 pub(crate) fn move_along<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
     shape: &Shape,
@@ -153,6 +152,9 @@ pub(crate) fn move_along<T: Scalar, L: LinAlg<T>>(
     for (tensor, rotated) in moving {
         if !tensor.is_empty() {
             mode_product(linalg, Precision::Full, shape, k, rotation, tensor, rotated)?;
+            if !(linalg.is_trusted() || turned_is_in_range(linalg, rotated)) {
+                return Err(LinAlgError::NotFinite);
+            }
         }
     }
     Ok(())

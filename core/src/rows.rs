@@ -102,19 +102,7 @@ impl<T: Scalar, L, F: Fn(T, T, T) -> T> Pass<L> for MapRows<'_, T, F> {
         let Self { shape, tables, start, x, out, f } = self;
         for Row { range, prefix, .. } in Walk::part(shape, tables, start..start + out.len()) {
             let range = range.start - start..range.end - start;
-            let (x, out) = (&x[range.clone()], &mut out[range]);
-            match tables[shape.order() - 1] {
-                Some(table) => {
-                    for ((out, &x), &w) in out.iter_mut().zip(x).zip(table) {
-                        *out = f(x, prefix, w);
-                    }
-                }
-                None => {
-                    for (out, &x) in out.iter_mut().zip(x) {
-                        *out = f(x, prefix, T::ONE);
-                    }
-                }
-            }
+            map_row(&x[range.clone()], (prefix, tables[shape.order() - 1]), &mut out[range], &f);
         }
     }
 }
@@ -129,6 +117,23 @@ impl<T, F: Copy> Divisible for MapRows<'_, T, F> {
         let at = elements.next_multiple_of(shape.dim(shape.order() - 1)).min(out.len());
         let ((x, x_rest), (out, out_rest)) = (x.split_at(at), out.split_at_mut(at));
         (Self { shape, tables, start, x, out, f }, Self { shape, tables, start: start + at, x: x_rest, out: out_rest, f })
+    }
+}
+
+/// The same of one row, or a part of one and of the last mode's table.
+#[inline(always)]
+pub(crate) fn map_row<T: Scalar>(x: &[T], (prefix, last): (T, Option<&[T]>), out: &mut [T], f: &impl Fn(T, T, T) -> T) {
+    match last {
+        Some(table) => {
+            for ((out, &x), &w) in out.iter_mut().zip(x).zip(table) {
+                *out = f(x, prefix, w);
+            }
+        }
+        None => {
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = f(x, prefix, T::ONE);
+            }
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{Layout, Scalar};
 /// Elements that are looked at together.
 const BLOCK: usize = 16;
 
-/// Reads past the state of a piece. Whatever a step has left there is finite, if what it started from was a step's, and averages of squares are not negative; only master weights are
-/// what their owner made them.
+/// Reads past the state of a piece. Whatever a step has left there is finite, if what it started from was a step's, and averages of squares are
+/// not negative; only master weights are what their owner made them.
 pub(super) fn skip_possible<T: Scalar, S: Source>(reader: &mut Reader<'_, S>, layout: &Layout) -> Result<(), CheckpointError> {
     for PartRecord { part, mode, len } in parts(layout) {
         let kind = PartKind::from_code(part).ok_or(CheckpointError::Malformed)?;
@@ -16,11 +16,11 @@ pub(super) fn skip_possible<T: Scalar, S: Source>(reader: &mut Reader<'_, S>, la
             reader.skip(len * size_of::<T>() as u64)?;
             continue;
         }
+        let squares = matches!(kind, PartKind::SecondMoment | PartKind::GraftMoment);
         let (elements, d) = (kind.elements(len) as usize, layout.shape().dim(mode as usize));
         for first in (0..elements).step_by(BLOCK) {
             let block = &mut [T::ZERO; BLOCK][..BLOCK.min(elements - first)];
             reader.numbers(block)?;
-            let squares = matches!(kind, PartKind::SecondMoment | PartKind::GraftMoment);
             if !block.iter().zip(first..).all(|(&x, at)| is_finite(kind, d, x, at) && (!squares || x >= T::ZERO)) {
                 return Err(CheckpointError::Malformed);
             }

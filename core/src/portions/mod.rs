@@ -41,7 +41,6 @@ use crate::Scalar;
 use crate::config::{StepOrder, built};
 use crate::layout::Scratch;
 use crate::linalg::{LinAlg, MatRef};
-use crate::magnitude::turned_is_in_range;
 use crate::refresh::{move_along, polishes};
 use crate::staleness::Staleness;
 use crate::step::SliceStep;
@@ -65,10 +64,7 @@ impl<T: Scalar, L: LinAlg<T>> SliceStep<'_, '_, T, L> {
         let estimate_first = self.config.step_order.built() == StepOrder::EstimateFirst;
         let (momentum, gradient): (&[T], &[T]) = (scratch.momentum, if estimate_first { scratch.gradient } else { &[] });
         let moving = [(momentum, &mut *scratch.product), (gradient, &mut *scratch.update)];
-        let moved = move_along(self.linalg, shape, k, MatRef::row_major(region.rotation, d, d), moving);
-        let linalg = &*self.linalg;
-        let in_range = |tensor: &[T], moved: &[T]| tensor.is_empty() || linalg.is_trusted() || turned_is_in_range(linalg, moved);
-        if moved.is_err() || !in_range(momentum, scratch.product) || !in_range(gradient, scratch.update) {
+        if move_along(self.linalg, shape, k, MatRef::row_major(region.rotation, d, d), moving).is_err() {
             return;
         }
         scratch.weight[k].copy_from_slice(region.diagonal);

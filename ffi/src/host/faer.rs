@@ -152,9 +152,14 @@ impl Faer {
         self.helpers = helpers;
     }
 
+    /// Who works on what is large.
+    fn threads(&self) -> Team<'static> {
+        self.helpers.map_or(Team::Alone, Team::Pool)
+    }
+
     /// Who works on a large matrix, and the memory for it.
     pub(super) fn team(&mut self) -> (Team<'_>, &mut MemStack) {
-        (self.helpers.map_or(Team::Alone, Team::Pool), MemStack::new(&mut self.scratch))
+        (self.threads(), MemStack::new(&mut self.scratch))
     }
 
     /// Makes a pass, compiled for the level, with `linalg` at hand.
@@ -171,9 +176,9 @@ impl Faer {
 
     /// Makes passes that touch disjoint memory, the helpers too, each as [`Self::vectorise_with`].
     pub(super) fn share_with<L: Sync, P: Pass<L, Output = ()> + Send>(&self, linalg: &L, parts: &mut [Option<P>]) {
-        let (team, count) = (self.helpers.map_or(Team::Alone, Team::Pool), parts.len());
+        let count = parts.len();
         let parts = Shared::new(::faer::MatMut::from_column_major_slice_mut(parts, count, 1));
-        team.run(count, |i| {
+        self.threads().run(count, |i| {
             // SAFETY: each is taken once.
             let part = unsafe { &mut *parts.part(i..i + 1, 0..1).as_ptr_mut() };
             if let Some(pass) = part.take() {
