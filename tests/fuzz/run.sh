@@ -16,7 +16,7 @@ targets=("$@")
 command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz@0.13.2
 
 # The stable compiler has what the sanitizer needs, behind the doors of the nightly one.
-export RUSTC_BOOTSTRAP=1
+export RUSTC_BOOTSTRAP=1 RUST_BACKTRACE=0
 # Tables that fit no machine are asked for, and must be refused when there is no memory for them.
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
 
@@ -31,6 +31,8 @@ for target in "${targets[@]}"; do
         -max_len=4096 -print_funcs=0 -print_final_stats=1 >"$log" 2>&1 || status=$?
     if [ "$status" -ne 0 ]; then
         tail -n 100 "$log"
+        # Again at the end, where it is not overlooked.
+        grep -aE -A1 'panicked at|ERROR: |^SUMMARY|Test unit written' "$log" | cut -c1-200 >&2
         printf '\nFAILED: %s\n' "$target" >&2
         exit 1
     fi

@@ -46,12 +46,12 @@ pub fn run(input: &[u8]) -> usize {
             break;
         }
         let (before, param) = (optimizer.save(), optimizer.buffers[0].param.bytes().to_vec());
-        let was_finite = optimizer.buffers[0].parameter_is_finite();
+        let stays_finite = optimizer.stays_finite(0, lr);
         let status = optimizer.try_step(lr);
         assert!(STEPS.contains(&status), "{status}");
         if status == KLS_OK {
             steps += 1;
-            optimizer.read_all(was_finite);
+            optimizer.read_all(stays_finite);
         } else if found_first(status) || optimizer.plan(0).pieces == 1 {
             assert_eq!(param, optimizer.buffers[0].param.bytes(), "the parameter is as it was");
             assert!(before.bytes() == optimizer.save().bytes(), "the state is as it was");

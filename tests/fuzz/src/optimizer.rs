@@ -150,10 +150,14 @@ impl Optimizer {
         if status == KLS_OK { self.buffers.len() } else { 0 }
     }
 
+    /// Whether a step at that rate has to leave finite numbers: large parameters and decay times rate that is large lead out of the range.
+    pub fn stays_finite(&self, tensor: usize, lr: f32) -> bool {
+        self.buffers[tensor].parameter_is_tame() && self.is_tame && lr * self.decay <= TAME
+    }
+
     /// The same, and what it says.
     pub fn try_step(&mut self, lr: f32) -> kls_status {
-        let tame: Vec<bool> =
-            self.buffers.iter().map(|buffers| buffers.parameter_is_tame() && self.is_tame && lr * self.decay <= TAME).collect();
+        let tame: Vec<bool> = (0..self.buffers.len()).map(|tensor| self.stays_finite(tensor, lr)).collect();
         let params: Vec<*mut c_void> = self.buffers.iter().map(|buffers| buffers.param.pointer()).collect();
         let grads: Vec<*const c_void> = self.buffers.iter().map(|buffers| buffers.grad.pointer::<c_void>().cast_const()).collect();
         let (count, params, grads) = (self.buffers.len(), Bytes::of(&params), Bytes::of(&grads));
