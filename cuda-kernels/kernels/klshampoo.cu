@@ -1,0 +1,2 @@
+// All kernels, in one module.
+#include "kernel.h"

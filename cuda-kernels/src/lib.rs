@@ -1,0 +1,4 @@
+//! klshampoo on the GPU.
+#![deny(missing_docs)]
+
+pub mod queue;
