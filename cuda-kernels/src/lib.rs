@@ -1,4 +1,5 @@
 //! klshampoo on the GPU.
 #![deny(missing_docs)]
 
+pub mod batch;
 pub mod queue;
