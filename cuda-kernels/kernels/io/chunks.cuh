@@ -1,7 +1,7 @@
 // How an item's elements are shared out: chunks of fixed length, one after another for a block, whatever the grid. In a chunk each thread
 // takes four elements together, 1024 further on four more, and so on: what it sums has the same order in every kernel.
 #pragma once
-#include "kernel.h"
+#include "../kernel.h"
 
 constexpr uint32_t KLS_CHUNK_THREADS = 256;
 constexpr uint32_t KLS_CHUNK = 16 * KLS_CHUNK_THREADS;
