@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::config::{Estimator, built};
 use crate::plan::{Piece, Plan};
 use crate::report::StepErrorKind;
-use crate::shape::ShapeError;
+use crate::shape::{MAX_ORDER, ShapeError};
 use crate::{Config, ConfigError, Cost, Layout, Scalar, SliceHeader, Storage, TensorSpec};
 
 /// Why a table is refused.
@@ -231,6 +231,12 @@ impl Tensor {
     /// Sizes of the piece that [`Self::pieces`] counts as `piece` (of any slice).
     pub const fn piece_layout(&self, piece: usize) -> Layout {
         self.piece(piece % self.pieces).layout
+    }
+
+    /// The index of the first element of such a piece in its slice, by the dims of [`Self::plan`]; its lengths are those of
+    /// [`Self::piece_layout`].
+    pub const fn piece_start(&self, piece: usize) -> [usize; MAX_ORDER] {
+        self.piece(piece % self.pieces).start
     }
 
     /// The first piece of a slice.

@@ -1,5 +1,7 @@
 // All kernels, in one module.
 #include "kernel.h"
-
-#include "words/copy.cuh"
-#include "words/fill.cuh"
+#include "io/words.cuh"
+#include "io/gather.cuh"
+#include "io/magnitude.cuh"
+#include "io/norm.cuh"
+#include "io/commit.cuh"
