@@ -5,35 +5,57 @@ use klshampoo::{StepError, StepErrorKind};
 use crate::place::Place;
 use crate::status::{from_step, kls_status};
 
+/// Who else has something to say about what went wrong in one of its calls.
+#[cfg(feature = "host")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// Nobody.
+    #[default]
+    Own,
+    /// The operating system: its own number.
+    System(i32),
+    /// A device's driver: its number, and its words for that.
+    Driver(u32, &'static str),
+}
+
 /// Why a call failed. A status alone becomes one by `?` or `into`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub struct Failure {
+    /// What the call returns.
     pub status: kls_status,
-    /// The system's own number for what went wrong in one of its calls; 0 where it was none of them.
+    /// What the message ends with.
     #[cfg(feature = "host")]
-    pub os_error: i32,
-    pub place: Place,
+    pub(crate) cause: Cause,
+    pub(crate) place: Place,
 }
 
 /// What a call that returns nothing but its status comes to.
-pub(crate) type Outcome = Result<(), Failure>;
+pub type Outcome = Result<(), Failure>;
 
 impl Failure {
     /// A status with more to say than its own text.
-    pub(crate) const fn because(status: kls_status, because: &'static str) -> Self {
+    pub const fn because(status: kls_status, because: &'static str) -> Self {
         Self { place: Place::because(because), ..Self::new(status) }
     }
 
     /// The same, in an element of an array.
-    pub(crate) fn at_element(mut self, field: &'static str, element: usize) -> Self {
+    #[must_use]
+    pub fn at_element(mut self, field: &'static str, element: usize) -> Self {
         self.place.set_element(field, element);
         self
     }
 
     /// The same, with what the system said.
     #[cfg(feature = "host")]
-    pub(crate) fn with_os_error(mut self, code: Option<i32>) -> Self {
-        self.os_error = code.unwrap_or(0);
+    pub(crate) fn with_os_error(self, code: Option<i32>) -> Self {
+        code.map_or(self, |code| self.caused_by(Cause::System(code)))
+    }
+
+    /// The same, with what another one said.
+    #[cfg(feature = "host")]
+    #[must_use]
+    pub const fn caused_by(mut self, cause: Cause) -> Self {
+        self.cause = cause;
         self
     }
 
@@ -41,7 +63,7 @@ impl Failure {
         Self {
             status,
             #[cfg(feature = "host")]
-            os_error: 0,
+            cause: Cause::Own,
             place: Place::NOWHERE,
         }
     }
@@ -65,7 +87,10 @@ impl From<StepError> for Failure {
 }
 
 /// Says where a failure happened; what it knows already stays.
-pub(crate) trait Locate<T> {
+///
+/// # Errors
+/// Those of the result.
+pub trait Locate<T> {
     /// In this argument of the call, or this field of a struct.
     fn of_field(self, field: &'static str) -> Result<T, Failure>;
     /// In this element of an array.

@@ -2,6 +2,8 @@
 
 use core::ffi::c_char;
 
+#[cfg(feature = "host")]
+use crate::error::Cause;
 use crate::error::Failure;
 use crate::met::Count;
 use crate::place::Place;
@@ -11,20 +13,22 @@ use crate::status::text;
 const LEN: usize = 256;
 
 /// A text that ends with a NUL; what does not fit is cut.
-#[derive(Clone, Copy)]
-pub(crate) struct Message {
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
     bytes: [u8; LEN],
 }
 
 impl Message {
-    pub(crate) const EMPTY: Self = Self { bytes: [0; LEN] };
+    /// No text.
+    pub const EMPTY: Self = Self { bytes: [0; LEN] };
 
-    pub(crate) const fn as_ptr(&self) -> *const c_char {
+    /// Where it starts; valid as long as the message stays where it is.
+    pub const fn as_ptr(&self) -> *const c_char {
         self.bytes.as_ptr().cast()
     }
 
     /// `call: group 1, tensor 3 "name", slice 0, mode 1, field[2]: Explanation.`, and the system's words where there are some.
-    pub(crate) fn set_failure(&mut self, call: &str, failure: &Failure, name: &[u8]) {
+    pub fn set_failure(&mut self, call: &str, failure: &Failure, name: &[u8]) {
         let Place { group, tensor, slice, mode, field, element, because } = failure.place;
         let mut text_of = Writer::new(self);
         text_of.str(call);
@@ -49,8 +53,14 @@ impl Message {
             None => text_of.bytes(text(failure.status).to_bytes()),
         };
         #[cfg(feature = "host")]
-        if failure.os_error != 0 {
-            text_of.str(" ").str(&std::io::Error::from_raw_os_error(failure.os_error).to_string()).str(".");
+        match failure.cause {
+            Cause::Own => {}
+            Cause::System(code) => {
+                text_of.str(" ").str(&std::io::Error::from_raw_os_error(code).to_string()).str(".");
+            }
+            Cause::Driver(code, words) => {
+                text_of.str(" Error ").number(code as usize).str(": ").str(words).str(".");
+            }
         }
     }
 
@@ -141,6 +151,11 @@ mod tests {
         let mut message = Message::EMPTY;
         message.set_failure("call", &failure, b"unused");
         assert_eq!(read(&message), "call: group 1, row_parts[2]: No.");
+        #[cfg(feature = "host")]
+        {
+            message.set_failure("call", &failure.caused_by(Cause::Driver(700, "an illegal memory access")), &[]);
+            assert_eq!(read(&message), "call: group 1, row_parts[2]: No. Error 700: an illegal memory access.");
+        }
         message.set_warning("call", "slices skipped", Count { count: 2, first: 7 }, b"w", "So it is.");
         assert_eq!(read(&message), "call: slices skipped: 2, the first in tensor 7 \"w\". So it is.");
     }
