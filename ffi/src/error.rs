@@ -5,27 +5,14 @@ use klshampoo::{StepError, StepErrorKind};
 use crate::place::Place;
 use crate::status::{from_step, kls_status};
 
-/// Who else has something to say about what went wrong in one of its calls.
-#[cfg(feature = "host")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cause {
-    /// Nobody.
-    #[default]
-    Own,
-    /// The operating system: its own number.
-    System(i32),
-    /// A device's driver: its number, and its words for that.
-    Driver(u32, &'static str),
-}
-
 /// Why a call failed. A status alone becomes one by `?` or `into`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What the call returns.
     pub status: kls_status,
-    /// What the message ends with.
+    /// The number that the system gave, or for KLS_ERROR_CUDA_* the driver; 0 where none of their calls failed.
     #[cfg(feature = "host")]
-    pub(crate) cause: Cause,
+    pub(crate) code: i32,
     pub(crate) place: Place,
 }
 
@@ -47,23 +34,23 @@ impl Failure {
 
     /// The same, with what the system said.
     #[cfg(feature = "host")]
-    pub(crate) fn with_os_error(self, code: Option<i32>) -> Self {
-        code.map_or(self, |code| self.caused_by(Cause::System(code)))
+    pub(crate) fn with_os_error(mut self, code: Option<i32>) -> Self {
+        self.code = code.unwrap_or(0);
+        self
     }
 
-    /// The same, with what another one said.
+    /// A call of the CUDA driver that failed, with its number and the words for that. `status` is one of KLS_ERROR_CUDA_*.
     #[cfg(feature = "host")]
     #[must_use]
-    pub const fn caused_by(mut self, cause: Cause) -> Self {
-        self.cause = cause;
-        self
+    pub const fn of_driver(status: kls_status, call: &'static str, code: u32, words: &'static str) -> Self {
+        Self { status, code: code as i32, place: Place::in_call(call, words) }
     }
 
     const fn new(status: kls_status) -> Self {
         Self {
             status,
             #[cfg(feature = "host")]
-            cause: Cause::Own,
+            code: 0,
             place: Place::NOWHERE,
         }
     }

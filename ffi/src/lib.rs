@@ -1,7 +1,7 @@
 //! The C ABI of klshampoo. The header `include/klshampoo.h` is generated from this crate; its first comment is the contract.
 //!
 //! What the ABI's other libraries (the GPU's) share with it is public: the border ([`guard`], [`error`], [`message`]), pointers and structs from C
-//! ([`checked`], [`versioned`]), and on hosts tables and files ([`host::table`], [`host::file`]).
+//! ([`checked`], [`pointers`], [`versioned`]), and on hosts tables, memory and files ([`host::table`], [`host::block`], [`host::file`]).
 #![cfg_attr(not(feature = "host"), no_std)]
 
 pub mod checked;
@@ -25,7 +25,7 @@ mod optimizer;
 mod panic;
 mod place;
 mod plan;
-mod pointers;
+pub mod pointers;
 mod raw;
 mod sizes;
 pub mod status;

@@ -1,7 +1,7 @@
 //! What only hosts have: the heap, threads, the faer backend and files.
 
 mod backend;
-mod block;
+pub mod block;
 pub(crate) mod create;
 mod faer;
 pub mod fallible;

@@ -2,12 +2,12 @@
 
 use core::ffi::c_char;
 
-#[cfg(feature = "host")]
-use crate::error::Cause;
 use crate::error::Failure;
 use crate::met::Count;
 use crate::place::Place;
 use crate::status::text;
+#[cfg(feature = "host")]
+use crate::status::{KLS_ERROR_CUDA_NO_DRIVER, KLS_ERROR_CUDA_UNSUPPORTED};
 
 /// Bytes of a message, its NUL included. Places come first and are shorter, so only the explanation is ever cut.
 const LEN: usize = 256;
@@ -48,18 +48,24 @@ impl Message {
             text_of.str("[").number(element).str("]");
         }
         text_of.str(": ");
+        #[cfg(feature = "host")]
+        let of_driver = (KLS_ERROR_CUDA_NO_DRIVER..=KLS_ERROR_CUDA_UNSUPPORTED).contains(&failure.status);
+        #[cfg(feature = "host")]
+        if failure.code != 0 && of_driver {
+            text_of.str("CUDA error ").number(failure.code as usize).str(": ");
+        }
         match because {
             Some(because) => text_of.str(because),
             None => text_of.bytes(text(failure.status).to_bytes()),
         };
         #[cfg(feature = "host")]
-        match failure.cause {
-            Cause::Own => {}
-            Cause::System(code) => {
-                text_of.str(" ").str(&std::io::Error::from_raw_os_error(code).to_string()).str(".");
+        match failure.code {
+            0 => {}
+            _ if of_driver => {
+                text_of.str(".");
             }
-            Cause::Driver(code, words) => {
-                text_of.str(" Error ").number(code as usize).str(": ").str(words).str(".");
+            code => {
+                text_of.str(" ").str(&std::io::Error::from_raw_os_error(code).to_string()).str(".");
             }
         }
     }
@@ -153,8 +159,9 @@ mod tests {
         assert_eq!(read(&message), "call: group 1, row_parts[2]: No.");
         #[cfg(feature = "host")]
         {
-            message.set_failure("call", &failure.caused_by(Cause::Driver(700, "an illegal memory access")), &[]);
-            assert_eq!(read(&message), "call: group 1, row_parts[2]: No. Error 700: an illegal memory access.");
+            let failure = Failure::of_driver(crate::status::KLS_ERROR_CUDA, "cuLaunchKernel", 700, "an illegal memory access was encountered");
+            message.set_failure("call", &failure, &[]);
+            assert_eq!(read(&message), "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered.");
         }
         message.set_warning("call", "slices skipped", Count { count: 2, first: 7 }, b"w", "So it is.");
         assert_eq!(read(&message), "call: slices skipped: 2, the first in tensor 7 \"w\". So it is.");
