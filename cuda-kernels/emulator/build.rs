@@ -17,5 +17,8 @@ fn main() {
         .warnings_into_errors(true)
         .file("src/emulator.cpp")
         .file("src/kernels.cpp")
+        // Kernels announce themselves when they are loaded; nothing names them.
+        .link_lib_modifier("+whole-archive")
         .compile("kls_emulator");
+    println!("cargo::metadata=folder={}", std::env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
 }

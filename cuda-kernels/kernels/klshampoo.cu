@@ -1,2 +1,5 @@
 // All kernels, in one module.
 #include "kernel.h"
+
+#include "words/copy.cuh"
+#include "words/fill.cuh"

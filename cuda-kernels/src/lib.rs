@@ -1,4 +1,6 @@
 //! klshampoo on the GPU.
 #![deny(missing_docs)]
 
+pub mod driver;
 pub mod queue;
+pub mod words;

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 unsafe extern "C" {
     fn kls_emulator_params_size(name: *const c_char) -> usize;
+    fn kls_emulator_name(number: usize) -> *const c_char;
     fn kls_emulator_threads(name: *const c_char) -> c_uint;
     fn kls_emulator_launch(name: *const c_char, x: c_uint, y: c_uint, z: c_uint, threads: c_uint, params: *const c_void) -> c_int;
 }
@@ -19,6 +20,14 @@ static RUNNING: Mutex<()> = Mutex::new(());
 pub fn params_size(name: &CStr) -> Option<usize> {
     // SAFETY: a string.
     Some(unsafe { kls_emulator_params_size(name.as_ptr()) }).filter(|&size| size > 0)
+}
+
+/// The names of all kernels, in no order.
+pub fn names() -> impl Iterator<Item = &'static CStr> {
+    // SAFETY: any number is answered.
+    let name = |number| unsafe { kls_emulator_name(number) };
+    // SAFETY: a literal of the kernel's declaration.
+    (0..).map(name).take_while(|name| !name.is_null()).map(|name| unsafe { CStr::from_ptr(name) })
 }
 
 /// Threads in a block of a kernel; `None` if there is no such kernel.

@@ -1,0 +1,143 @@
+//! A CUDA driver and a cuBLAS that run on the CPU: a shared library, and what tests see and set of it.
+//!
+//! Device memory is the host's, and fresh device memory is full of NaNs. Kernels run in the emulator as soon as they are launched, or are recorded
+//! while a stream is captured. What a caller does wrong is told as the driver would tell it; a write beyond a block ends the program when the
+//! block is freed. Counters and failures are of the calling thread, so that tests may run beside each other; what is set of the devices is of the
+//! process.
+
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::sync::OnceLock;
+
+/// The shared library.
+pub const LIBRARY: &str = env!("KLS_CUDA_MOCK");
+
+unsafe extern "C" {
+    fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void;
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+/// What a thread did since it last asked for a reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counters {
+    /// Launches of kernels and products, run or recorded.
+    pub launches: u64,
+    /// Asynchronous copies.
+    pub copies: u64,
+    /// Allocations of device memory and page-locked memory.
+    pub allocations: u64,
+    /// Their frees.
+    pub frees: u64,
+    /// Waits of the host: by name, or in a copy or a free.
+    pub synchronisations: u64,
+    /// Queries of events.
+    pub queries: u64,
+    /// Launches and copies recorded into graphs.
+    pub recorded: u64,
+    /// Launches of graphs.
+    pub graph_launches: u64,
+    /// Lookups of kernels.
+    pub lookups: u64,
+    /// Products without a workspace, for which cuBLAS would allocate.
+    pub hidden: u64,
+}
+
+fn symbol(name: &str) -> *mut c_void {
+    static OPENED: OnceLock<usize> = OnceLock::new();
+    let library = *OPENED.get_or_init(|| {
+        let name = CString::new(LIBRARY).expect("a path");
+        const NOW: c_int = 2;
+        // SAFETY: a string.
+        unsafe { dlopen(name.as_ptr(), NOW) as usize }
+    });
+    assert_ne!(library, 0, "{LIBRARY} cannot be opened");
+    let text = CString::new(name).expect("a name");
+    // SAFETY: an open library and a string.
+    let found = unsafe { dlsym(library as *mut c_void, text.as_ptr()) };
+    assert!(!found.is_null(), "{name}");
+    found
+}
+
+macro_rules! function {
+    ($name:literal, fn($($argument:ty),*) $(-> $result:ty)?) => {
+        // SAFETY: the mock's function of this name has this type.
+        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>(symbol($name)) }
+    };
+}
+
+/// Lets this process take the mock for the driver and for cuBLAS. To be called before any function of CUDA.
+pub fn install() {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        for name in ["KLS_CUDA_DRIVER", "KLS_CUDA_BLAS"] {
+            // SAFETY: tests read no environment beside this.
+            unsafe { std::env::set_var(name, LIBRARY) };
+        }
+    });
+}
+
+/// What this thread did.
+#[must_use]
+pub fn counters() -> Counters {
+    let mut counters = Counters::default();
+    // SAFETY: it is told where to write the struct.
+    unsafe { function!("kls_mock_counters_get", fn(*mut Counters))(&mut counters) };
+    counters
+}
+
+/// Begins to count anew.
+pub fn reset_counters() {
+    // SAFETY: takes nothing.
+    unsafe { function!("kls_mock_counters_reset", fn())() };
+}
+
+/// The `n`th next call of this name on this thread (of any name but those that restore a context, if it is empty) fails with a code;
+/// `n` = 0: none.
+pub fn fail(call: &str, n: u32, code: i32) {
+    let call = CString::new(call).expect("a name");
+    // SAFETY: a string.
+    unsafe { function!("kls_mock_fail", fn(*const c_char, c_uint, c_int))(call.as_ptr(), n, code) };
+}
+
+/// The driver's version of CUDA, 13000 at first.
+pub fn set_driver_version(version: i32) {
+    // SAFETY: a number.
+    unsafe { function!("kls_mock_set_driver_version", fn(c_int))(version) };
+}
+
+/// How many devices there are, 2 at first, 8 at most.
+pub fn set_device_count(count: i32) {
+    // SAFETY: a number.
+    unsafe { function!("kls_mock_set_device_count", fn(c_int))(count) };
+}
+
+/// The devices' compute capability, 90 at first, which is 9.0.
+pub fn set_device_capability(capability: i32) {
+    // SAFETY: a number.
+    unsafe { function!("kls_mock_set_device_capability", fn(c_int))(capability) };
+}
+
+/// Bytes of memory of a device, 16 GiB at first.
+pub fn set_device_memory(bytes: u64) {
+    // SAFETY: a number.
+    unsafe { function!("kls_mock_set_device_memory", fn(u64))(bytes) };
+}
+
+/// An event that this thread records is done when it was asked for so many times, 0 at first.
+pub fn set_queries_until_done(queries: u32) {
+    // SAFETY: a number.
+    unsafe { function!("kls_mock_set_queries_until_done", fn(c_uint))(queries) };
+}
+
+/// Bytes of a device that are allocated.
+#[must_use]
+pub fn device_memory_used(device: i32) -> u64 {
+    // SAFETY: a number.
+    unsafe { function!("kls_mock_device_memory_used", fn(c_int) -> u64)(device) }
+}
+
+/// Ends the program if something was written beyond a block of device memory.
+pub fn check_memory() {
+    // SAFETY: takes nothing.
+    unsafe { function!("kls_mock_check_memory", fn())() };
+}
