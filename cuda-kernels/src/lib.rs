@@ -2,4 +2,5 @@
 #![deny(missing_docs)]
 
 pub mod batch;
+pub mod linalg;
 pub mod queue;
