@@ -1,8 +1,10 @@
 //! Factorisations in batches, against the core's and by what defines them.
 
 mod common;
+#[path = "common/numbers.rs"]
+mod numbers;
 
-use common::numbers::{Random, Square};
+use numbers::{Random, Square};
 use common::{EmulatorQueue, array, device};
 use klshampoo::linalg::{LinAlg, MatMut, MatRef, Portable};
 use klshampoo_cuda::batch::{Array, Items};

@@ -1,8 +1,10 @@
 //! Products in batches, against the core's.
 
 mod common;
+#[path = "common/numbers.rs"]
+mod numbers;
 
-use common::numbers::Random;
+use numbers::Random;
 use common::{EmulatorQueue, array, device};
 use klshampoo::linalg::{LinAlg, MatMut, MatRef, Portable};
 use klshampoo_cuda::batch::{Array, Items};

@@ -1,8 +1,10 @@
 //! The refresh of one mode in batches, by what defines it and against the core's reflections.
 
 mod common;
+#[path = "common/numbers.rs"]
+mod numbers;
 
-use common::numbers::{Random, Square};
+use numbers::{Random, Square};
 use common::{EmulatorQueue, array, device};
 use klshampoo::Refresh as Rule;
 use klshampoo::linalg::{LinAlg, MatMut, Portable};

@@ -12,6 +12,7 @@ macro_rules! kernel {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         #[repr(C)]
+        #[allow(dead_code, reason = "the kernel reads the fields")]
         pub(crate) struct $name {
             $(pub(crate) $field: $type,)*
         }

@@ -1,8 +1,6 @@
 //! What the tests share: a queue that runs every kernel at once on the CPU, on memory of this process.
 #![allow(dead_code)]
 
-pub mod numbers;
-
 use klshampoo_cuda::batch::Array;
 use klshampoo_cuda::queue::{DeviceError, DevicePtr, Kernel, Queue};
 use klshampoo_cuda_emulator as emulator;
