@@ -3,3 +3,9 @@
 
 #include "words/copy.cuh"
 #include "words/fill.cuh"
+#include "linalg/cholesky.cuh"
+#include "linalg/eigh.cuh"
+#include "linalg/householder.cuh"
+#include "linalg/product.cuh"
+#include "linalg/refresh.cuh"
+#include "linalg/squares.cuh"

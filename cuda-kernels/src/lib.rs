@@ -2,5 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod driver;
+pub mod batch;
+pub mod linalg;
 pub mod queue;
 pub mod words;
