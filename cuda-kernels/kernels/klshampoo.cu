@@ -1,2 +1,3 @@
 // All kernels, in one module.
 #include "kernel.h"
+#include "step/step.cuh"
