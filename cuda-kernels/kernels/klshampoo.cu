@@ -9,3 +9,4 @@
 #include "linalg/product.cuh"
 #include "linalg/refresh.cuh"
 #include "linalg/squares.cuh"
+#include "step/step.cuh"
