@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod driver;
+pub mod api;
 pub mod batch;
 pub mod linalg;
 pub mod queue;

@@ -18,7 +18,10 @@ pub(super) fn from_device(error: Error) -> Failure {
         Error::NoDriver => KLS_ERROR_CUDA_NO_DRIVER.into(),
         Error::DriverTooOld { .. } => KLS_ERROR_CUDA_DRIVER_TOO_OLD.into(),
         Error::NoSuchDevice { .. } => at("device", KLS_ERROR_CUDA_NO_DEVICE),
-        Error::DeviceTooOld { .. } => Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, "The device is older than the kernels: they need compute capability 8.0."),
+        Error::DeviceTooOld { .. } => {
+            let why = "The device is older than the kernels, which need compute capability 8.0.";
+            Err::<(), _>(Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, why)).of_field("device").expect_err("a failure")
+        }
         Error::OutOfMemory { .. } => KLS_ERROR_CUDA_OUT_OF_MEMORY.into(),
         Error::UnfitMemory(Unfit::Misaligned) => at("memory", KLS_ERROR_MISALIGNED),
         Error::UnfitMemory(Unfit::TooShort { .. }) => at("memory_size", KLS_ERROR_MEMORY_TOO_SHORT),

@@ -196,6 +196,12 @@ impl DeviceOptimizer {
         }
     }
 
+    /// Whether steps are still launched with what a first one needs, as long as [`Self::observed`] has not shown that all are over.
+    #[must_use]
+    pub fn may_start(&self) -> bool {
+        self.mirrors.iter().any(Mirror::may_start)
+    }
+
     /// How many headers there are.
     #[must_use]
     pub fn headers(&self) -> usize {

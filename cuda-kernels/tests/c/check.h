@@ -45,8 +45,13 @@ const char *test_skipping(void);
 const char *test_checkpoints(void);
 const char *test_checkpoint_files(void);
 const char *test_state(void);
+const char *test_graphs(void);
 const char *test_llmc(void);
 const char *test_llmc_bf16(void);
+/* Need what stands in for the driver. */
+const char *test_failures(void);
+const char *test_old_driver(void);
+const char *test_nothing_hidden(void);
 /* Need none. */
 const char *test_query(void);
 const char *test_options(void);

@@ -41,7 +41,7 @@ const char *test_create(void) {
     pool p = {NULL, 0, 0, 0, 0};
     TRY(fixture_describe(&f, KLS_METHOD_KL_SHAMPOO));
     EXPECT(KLS_OK, kls_cuda_options_init(&options, sizeof options));
-    EXPECT(KLS_OK, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, &memory, sizeof memory));
+    EXPECT(KLS_OK, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, NULL, &memory, sizeof memory));
     TRY(runs(&f, NULL, own));
     gone = f.gpu;
     TRY(fixture_end(&f));

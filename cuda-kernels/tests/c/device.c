@@ -18,7 +18,15 @@ static struct {
     int (*synchronize)(void);
     int (*stream_create)(void **, unsigned);
     int (*stream_destroy)(void *);
+    int (*begin_capture)(void *, int);
+    int (*end_capture)(void *, void **);
+    int (*instantiate)(void **, void *, unsigned long long);
+    int (*graph_destroy)(void *);
+    int (*executable_destroy)(void *);
+    int (*launch)(void *, void *);
 } driver;
+
+static void *opened;
 
 static void must(int result, const char *what) {
     if (result == 0) return;
@@ -27,16 +35,11 @@ static void must(int result, const char *what) {
 }
 
 static void find(void *library, const char *name, void *function) {
-    void *symbol = dlsym(library, name);
-    if (!symbol) {
-        fprintf(stderr, "%s is missing\n", name);
-        exit(2);
-    }
-    *(void **)function = symbol;
+    *(void **)function = dlsym(library, name);
+    must(*(void **)function ? 0 : 1, name);
 }
 
 static void open_driver(void) {
-    static int opened;
     const char *name = getenv("KLS_CUDA_DRIVER");
     void *library, *context;
     int device;
@@ -57,11 +60,17 @@ static void open_driver(void) {
     find(library, "cuCtxSynchronize", &driver.synchronize);
     find(library, "cuStreamCreate", &driver.stream_create);
     find(library, "cuStreamDestroy_v2", &driver.stream_destroy);
+    find(library, "cuStreamBeginCapture_v2", &driver.begin_capture);
+    find(library, "cuStreamEndCapture", &driver.end_capture);
+    find(library, "cuGraphInstantiateWithFlags", &driver.instantiate);
+    find(library, "cuGraphDestroy", &driver.graph_destroy);
+    find(library, "cuGraphExecDestroy", &driver.executable_destroy);
+    find(library, "cuGraphLaunch", &driver.launch);
     must(driver.init(0), "cuInit");
     must(driver.device_get(&device, 0), "cuDeviceGet");
     must(driver.retain(&context, device), "cuDevicePrimaryCtxRetain");
     must(driver.set_current(context), "cuCtxSetCurrent");
-    opened = 1;
+    opened = library;
 }
 
 void *device_alloc(size_t bytes) {
@@ -96,3 +105,24 @@ void *device_stream(void) {
 }
 
 void device_stream_destroy(void *stream) { must(driver.stream_destroy(stream), "cuStreamDestroy"); }
+
+void begin_capture(void *stream) { must(driver.begin_capture(stream, 0), "cuStreamBeginCapture"); }
+
+void *end_capture(void *stream) {
+    void *graph = NULL, *executable = NULL;
+    must(driver.end_capture(stream, &graph), "cuStreamEndCapture");
+    must(driver.instantiate(&executable, graph, 0), "cuGraphInstantiate");
+    must(driver.graph_destroy(graph), "cuGraphDestroy");
+    return executable;
+}
+
+void graph_launch(void *graph, void *stream) { must(driver.launch(graph, stream), "cuGraphLaunch"); }
+
+void graph_destroy(void *graph) { must(driver.executable_destroy(graph), "cuGraphExecDestroy"); }
+
+void *driver_function(const char *name) {
+    void *function;
+    open_driver();
+    find(opened, name, &function);
+    return function;
+}

@@ -14,5 +14,12 @@ void to_host(void *host, const void *device, size_t bytes);
 void *device_copy_of(const void *host, size_t bytes);
 void *device_stream(void);
 void device_stream_destroy(void *stream);
+/* What is given to a stream in between becomes a graph, ready to be launched. */
+void begin_capture(void *stream);
+void *end_capture(void *stream);
+void graph_launch(void *graph, void *stream);
+void graph_destroy(void *graph);
+/* A function of the driver, or of what stands in for it. */
+void *driver_function(const char *name);
 
 #endif

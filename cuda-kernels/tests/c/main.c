@@ -9,6 +9,8 @@ int main(int argc, char **argv) {
         {"step_errors", test_step_errors}, {"formats", test_formats},
         {"skipping", test_skipping},     {"checkpoints", test_checkpoints},
         {"checkpoint_files", test_checkpoint_files}, {"state", test_state},
+        {"graphs", test_graphs},         {"failures", test_failures},
+        {"old_driver", test_old_driver}, {"nothing_hidden", test_nothing_hidden},
         {"llmc", test_llmc},             {"llmc_bf16", test_llmc_bf16},
         {"query", test_query},           {"options", test_options},
         {"no_driver", test_no_driver},   {"no_device", test_no_device},

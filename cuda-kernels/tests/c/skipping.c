@@ -26,7 +26,7 @@ const char *test_skipping(void) {
     CHECK(memcmp(vector, stepped, sizeof vector) != 0);
 
     EXPECT(KLS_OK, kls_cuda_headers_size(f.gpu, &bytes));
-    CHECK(bytes == 64 * (LAYERS + 1));
+    CHECK(bytes >= 64 * (LAYERS + 1) && bytes < sizeof headers);
     SAYS(KLS_ERROR_NULL, kls_cuda_headers_size(f.gpu, NULL), f.gpu, "kls_cuda_headers_size: bytes: A pointer is NULL.");
     memset(headers, 0x5a, sizeof headers);
     memcpy(before_headers, headers, sizeof headers);
