@@ -173,10 +173,11 @@ static inline kls_status kls_llmc_cuda_skipped(kls_llmc_cuda *cuda, uint64_t *sk
     return status;
 }
 
-/* The number of the device, or the end of the program where gradients are sharded: the optimizer needs whole matrices. */
-static inline int kls_llmc_cuda_device_(int zero_stage, int device) {
-    if (zero_stage == 0) return device;
-    fprintf(stderr, "klshampoo: gradients are sharded (ZeRO stage %d); train with -z 0\n", zero_stage);
+/* The number of the device, or the end of the program where the trainer's flags do not fit: the optimizer needs whole matrices, and keeps master
+ * weights itself. */
+static inline int kls_llmc_cuda_device_(int zero_stage, int use_master_weights, int device) {
+    if (zero_stage == 0 && !use_master_weights) return device;
+    fprintf(stderr, "klshampoo: train with %s\n", zero_stage ? "-z 0: the optimizer needs whole matrices" : "-w 0: the optimizer keeps master weights");
     exit(EXIT_FAILURE);
 }
 
@@ -201,11 +202,12 @@ static inline kls_llmc_cuda kls_llmc_cuda_create_or_exit(kls_gpt2_config config,
     kls_gpt2_config_of((model)->config.max_seq_len, (model)->config.vocab_size, (model)->config.padded_vocab_size,                      \
                        (model)->config.num_layers, (model)->config.num_heads, (model)->config.channels)
 
-/* For train_gpt2.cu. `model` points to its GPT2, `multi` to its MultiGpuConfig, whose zero_stage must be 0, `options` to a kls_llmc_cuda_options
- * or is NULL. */
+/* For train_gpt2.cu, run with -z 0 -w 0. `model` points to its GPT2, `multi` to its MultiGpuConfig, `options` to a kls_llmc_cuda_options or is
+ * NULL. */
 #define KLS_LLMC_CUDA_CREATE(model, multi, stream, options)                                                                             \
     kls_llmc_cuda_create_or_exit(KLS_LLMC_CUDA_CONFIG_(model), (model)->num_parameters, (model)->param_sizeof[0],                       \
-                                 kls_llmc_cuda_device_((multi)->zero_stage, (multi)->local_device_idx), (stream), (options))
+                                 kls_llmc_cuda_device_((multi)->zero_stage, (model)->use_master_weights, (multi)->local_device_idx),   \
+                                 (stream), (options))
 #define KLS_LLMC_CUDA_STEP(optimizer, model, lr, grad_scale, stream)                                                                    \
     kls_llmc_cuda_or_exit((optimizer),                                                                                                  \
                           kls_llmc_cuda_step((optimizer), (model)->params_memory, (model)->grads_memory, (lr), (grad_scale), (stream)), \

@@ -11,6 +11,7 @@ struct model {
     size_t param_sizeof[16];
     void *params_memory, *grads_memory;
     size_t num_parameters;
+    int use_master_weights;
 };
 
 struct multi {

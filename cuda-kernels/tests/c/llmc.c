@@ -14,6 +14,7 @@ typedef struct {
     size_t param_sizeof[16];
     void *params_memory, *grads_memory;
     size_t num_parameters;
+    int use_master_weights;
 } GPT2;
 
 /* train_gpt2_fp32.cu's. */
@@ -153,6 +154,7 @@ const char *test_llmc_bf16(void) {
     for (int run = 0; run < 2; run++) {
         GPT2 model;
         kls_llmc_cuda optimizer;
+        memset(&model, 0, sizeof model);
         model.config = config;
         model.num_parameters = n;
         for (int i = 0; i < 16; i++) model.param_sizeof[i] = sizeof(uint16_t);
@@ -184,6 +186,7 @@ const char *test_llmc_bf16(void) {
         int moved = 0;
         fill_gradients(n, 1);
         for (size_t i = 0; i < n; i++) again[i] = to_bf16(grads[i]);
+        memset(&model, 0, sizeof model);
         model.config = config;
         model.num_parameters = n;
         for (int i = 0; i < 16; i++) model.param_sizeof[i] = sizeof(uint16_t);
