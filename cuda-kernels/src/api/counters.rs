@@ -36,7 +36,12 @@ pub unsafe extern "C" fn kls_cuda_headers_size(optimizer: *mut kls_cuda, bytes: 
 /// `optimizer` is a handle that no other thread uses; `headers` has `len` writable bytes until the copy is made; `stream` is a stream of the
 /// optimizer's device.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kls_cuda_copy_headers(optimizer: *mut kls_cuda, headers: *mut c_void, len: usize, stream: *mut c_void) -> kls_status {
+pub unsafe extern "C" fn kls_cuda_copy_headers(
+    optimizer: *mut kls_cuda,
+    headers: *mut c_void,
+    len: usize,
+    stream: *mut c_void,
+) -> kls_status {
     // SAFETY: the caller vouches for the handle, the memory and the stream.
     unsafe {
         with_handle(optimizer, "kls_cuda_copy_headers", |optimizer| {

@@ -10,8 +10,8 @@ use klshampoo_ffi::versioned::read_struct;
 use klshampoo_ffi::{kls_config, kls_tensor, table};
 
 use super::failure::{from_device, from_launch, from_refused};
-use super::observer::Observer;
 use super::handle::kls_cuda;
+use super::observer::Observer;
 use super::options::kls_cuda_options;
 use crate::driver::{ALIGNMENT, Allocator, Context, Device, Kernels, Memory, Stream};
 use crate::queue::DevicePtr;

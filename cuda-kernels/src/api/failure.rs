@@ -53,7 +53,9 @@ pub(super) fn from_refused(refused: Refused) -> Failure {
         Reason::Portions => unsupported("The GPU's optimizer makes no refreshes in portions."),
         Reason::EstimateOrder => unsupported("The GPU's optimizer has no KLS_ESTIMATE_REFERENCE_KL for tensors of three dims."),
         Reason::Measure => unsupported("The GPU's optimizer does not measure updates."),
-        Reason::TooLarge => unsupported("For the GPU a piece has less than 2^31 elements, and a dim with a full factor is at most 2^15 long."),
+        Reason::TooLarge => {
+            unsupported("For the GPU a piece has less than 2^31 elements, and a dim with a full factor is at most 2^15 long.")
+        }
         Reason::Geometry(_) => unsupported("The GPU's optimizer cannot address the tensor's elements in their buffer."),
     };
     Err::<(), _>(failure).of_tensor(refused.tensor).expect_err("a failure")

@@ -28,14 +28,15 @@ pub struct kls_cuda {
     pub(super) headers: Headers,
     /// How the host learns that the first steps are over.
     pub(super) observer: Observer,
-    pub(super) kernels: Kernels,
+    // The driver's own memory is given back when the device has done its work, and the kernels go after that.
     pub(super) memory: Memory,
+    pub(super) kernels: Kernels,
 }
 
 impl kls_cuda {
     pub(super) fn new(table: Table, optimizer: DeviceOptimizer, observer: Observer, kernels: Kernels, memory: Memory) -> Self {
         let headers = Headers::new(&optimizer, table.totals().slices);
-        Self { magic: LIVE, poisoned: false, message: Message::EMPTY, table, optimizer, headers, observer, kernels, memory }
+        Self { magic: LIVE, poisoned: false, message: Message::EMPTY, table, optimizer, headers, observer, memory, kernels }
     }
 
     /// Marks it as no optimizer.

@@ -1,10 +1,10 @@
 //! What an optimizer takes of the device, before there is one.
 
+use klshampoo_ffi::checked::check_pointer;
 use klshampoo_ffi::error::Locate;
 use klshampoo_ffi::guard::{Call, guard};
 use klshampoo_ffi::host::table::Table;
 use klshampoo_ffi::versioned::{Versioned, check_struct_size, write_struct};
-use klshampoo_ffi::checked::check_pointer;
 use klshampoo_ffi::{kls_config, kls_status, kls_tensor, table};
 
 use super::create::{plan, read_options};

@@ -46,7 +46,13 @@ impl Observer {
     }
 
     /// After a step: asks for them as they are now.
-    pub(super) fn ask(&mut self, queue: &Launcher<'_>, places: &Headers, memory: &Memory, optimizer: &DeviceOptimizer) -> Result<(), Error> {
+    pub(super) fn ask(
+        &mut self,
+        queue: &Launcher<'_>,
+        places: &Headers,
+        memory: &Memory,
+        optimizer: &DeviceOptimizer,
+    ) -> Result<(), Error> {
         if !optimizer.may_start() {
             return Ok(());
         }

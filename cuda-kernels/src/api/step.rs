@@ -156,13 +156,7 @@ pub unsafe extern "C" fn kls_cuda_step(optimizer: *mut kls_cuda, request: *const
     }
 }
 
-fn run(
-    optimizer: &mut kls_cuda,
-    params: &[DevicePtr],
-    grads: &[DevicePtr],
-    (lr, grad_scale): (Scalar, Scalar),
-    stream: Stream,
-) -> Outcome {
+fn run(optimizer: &mut kls_cuda, params: &[DevicePtr], grads: &[DevicePtr], (lr, grad_scale): (Scalar, Scalar), stream: Stream) -> Outcome {
     let kls_cuda { optimizer, headers, observer, kernels, memory, .. } = optimizer;
     let mut queue = kernels.on(stream).map_err(from_device)?;
     observer.take(&queue, headers, optimizer).map_err(from_device)?;

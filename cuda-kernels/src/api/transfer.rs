@@ -56,9 +56,9 @@ fn transfers(optimizer: &DeviceOptimizer, headers: Range<usize>, state: Range<us
     let mut all = of(Transferred::State).chain(of(Transferred::Headers)).filter(wanted).peekable();
     std::iter::from_fn(move || {
         let mut run = all.next()?;
-        while let Some(next) = all.next_if(|next| {
-            (next.what, next.first, next.device_bytes) == (run.what, run.first + run.count, run.device_bytes + run.bytes)
-        }) {
+        while let Some(next) = all
+            .next_if(|next| (next.what, next.first, next.device_bytes) == (run.what, run.first + run.count, run.device_bytes + run.bytes))
+        {
             run.count += next.count;
             run.bytes += next.bytes;
         }

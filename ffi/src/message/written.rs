@@ -159,7 +159,8 @@ mod tests {
         assert_eq!(read(&message), "call: group 1, row_parts[2]: No.");
         #[cfg(feature = "host")]
         {
-            let failure = Failure::of_driver(crate::status::KLS_ERROR_CUDA, "cuLaunchKernel", 700, "an illegal memory access was encountered");
+            let failure =
+                Failure::of_driver(crate::status::KLS_ERROR_CUDA, "cuLaunchKernel", 700, "an illegal memory access was encountered");
             message.set_failure("call", &failure, &[]);
             assert_eq!(read(&message), "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered.");
         }
