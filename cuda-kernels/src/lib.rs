@@ -5,5 +5,6 @@ pub mod driver;
 pub mod api;
 pub mod batch;
 pub mod linalg;
+pub mod io;
 pub mod queue;
 pub mod words;
