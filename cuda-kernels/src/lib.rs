@@ -2,4 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod batch;
+pub mod io;
+pub mod linalg;
 pub mod queue;
+pub mod step;
