@@ -1,6 +1,4 @@
-// See emulator.h.
-#include "emulator.h"
-
+// See emulator.h, which redefines min and max and comes last for that.
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -9,6 +7,8 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
+
+#include "emulator.h"
 
 kls_dim3 threadIdx, blockIdx, blockDim, gridDim;
 static kls_kernel *kernels;
