@@ -23,10 +23,16 @@ fn short(config: Config<f32>) -> Config<f32> {
 
 #[test]
 fn kl_shampoo_of_a_matrix() {
-    let mut both = Both::new(&[short(Config::<f32>::kl_shampoo())], &[TensorSpec::matrix(5, 7)]);
-    for step in 1..=12 {
-        both.steps(1);
-        both.check(&format!("step {step}"), 1e-3);
+    for (rows, columns) in [(6, 6), (5, 7)] {
+        let mut both = Both::new(&[short(Config::<f32>::kl_shampoo())], &[TensorSpec::matrix(rows, columns)]);
+        for step in 1..=12 {
+            both.steps(1);
+            println!("{step}: {:e}", both.distance());
+            both.check(&format!("step {step}"), 1e-3);
+            if step == 1 {
+                both.meet();
+            }
+        }
     }
 }
 

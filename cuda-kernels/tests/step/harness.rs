@@ -275,6 +275,14 @@ impl Both {
         core::mem::swap(&mut self.params, &mut self.device_params);
     }
 
+    /// The device goes on from where the core is. After a first step: a gradient's rank may be less than a mode is long, and then the basis
+    /// that it sets is arbitrary in part.
+    pub fn meet(&mut self) {
+        let (state, headers) = (self.state.clone(), self.headers.clone());
+        self.upload(&state, &headers);
+        self.device_params.clone_from(&self.params);
+    }
+
     /// How far apart the parameters are, over how far they have come: the largest of all tensors.
     pub fn distance(&self) -> f64 {
         let norm = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt();
