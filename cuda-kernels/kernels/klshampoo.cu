@@ -3,6 +3,11 @@
 
 #include "words/copy.cuh"
 #include "words/fill.cuh"
+#include "io/commit.cuh"
+#include "io/gather.cuh"
+#include "io/magnitude.cuh"
+#include "io/norm.cuh"
+#include "io/words.cuh"
 #include "linalg/cholesky.cuh"
 #include "linalg/eigh.cuh"
 #include "linalg/householder.cuh"

@@ -60,7 +60,7 @@ struct kls_solve_block_params {
 // X <- X L^-T of a few columns: each thread solves for a row of X.
 KLS_KERNEL(kls_solve_block, kls_solve_block_params, KLS_CHOLESKY_BLOCK) {
     // l[k][j] is L's element (j, k): what one column contributes to the later ones is contiguous.
-    __shared__ alignas(16) float l[KLS_CHOLESKY_BLOCK][KLS_CHOLESKY_BLOCK];
+    alignas(16) __shared__ float l[KLS_CHOLESKY_BLOCK][KLS_CHOLESKY_BLOCK];
     __shared__ float x[KLS_CHOLESKY_BLOCK][KLS_CHOLESKY_BLOCK];
     constexpr uint32_t GROUP = 16;
     const uint32_t n = p.size, t = threadIdx.x, row0 = blockIdx.x * KLS_CHOLESKY_BLOCK, row = row0 + t;

@@ -54,8 +54,8 @@ struct kls_product_part {
 
 // 256 threads make a tile of 64 x 64, each 4 x 4 of it, from 16 steps of depth at a time: one in shared memory, one under way.
 KLS_KERNEL(kls_product, kls_product_params, 256) {
-    __shared__ alignas(16) float a_tile[2][KLS_PRODUCT_DEPTH][KLS_PRODUCT_TILE + 4];
-    __shared__ alignas(16) float b_tile[2][KLS_PRODUCT_DEPTH][KLS_PRODUCT_TILE + 4];
+    alignas(16) __shared__ float a_tile[2][KLS_PRODUCT_DEPTH][KLS_PRODUCT_TILE + 4];
+    alignas(16) __shared__ float b_tile[2][KLS_PRODUCT_DEPTH][KLS_PRODUCT_TILE + 4];
     const bool lower = p.options & KLS_PRODUCT_LOWER;
     uint32_t row_tile, column_tile;
     if (lower) {

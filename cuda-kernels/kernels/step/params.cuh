@@ -10,43 +10,41 @@
 constexpr uint32_t KLS_MODES = 6;
 
 // Flags of an item, for the length of one step. Bits from 16 on are the linear algebra's.
-enum : uint32_t {
-    // It has a gradient.
-    KLS_PRESENT = 1u << 0,
-    // The gradient is usable.
-    KLS_ACTIVE = 1u << 1,
-    // Its first gradient that is not zero: it sets the basis.
-    KLS_STARTING = 1u << 2,
-    // It makes the step proper.
-    KLS_RUNS = 1u << 3,
-    // A refresh is due.
-    KLS_DUE = 1u << 4,
-    // A refresh would be due if this were the step that sets the basis.
-    KLS_DUE_AT_START = 1u << 5,
-    // There is something to precondition with.
-    KLS_PRECONDITIONS = 1u << 6,
-    // The parameter is left alone.
-    KLS_RESTS = 1u << 7,
-    // Something came out not finite: the item stays as it was.
-    KLS_FAILED = 1u << 8,
-    // One mode's work is to be tried; one mode's work succeeded. For as long as that mode is worked on.
-    KLS_TURN = 1u << 9,
-    KLS_TURNED = 1u << 10,
-    // This refresh polishes the basis.
-    KLS_POLISHES = 1u << 11,
-    // Only weight decay acts.
-    KLS_DECAYS = 1u << 12,
-};
+// It has a gradient.
+constexpr uint32_t KLS_PRESENT = 1u << 0;
+// The gradient is usable.
+constexpr uint32_t KLS_ACTIVE = 1u << 1;
+// Its first gradient that is not zero: it sets the basis.
+constexpr uint32_t KLS_STARTING = 1u << 2;
+// It makes the step proper.
+constexpr uint32_t KLS_RUNS = 1u << 3;
+// A refresh is due.
+constexpr uint32_t KLS_DUE = 1u << 4;
+// A refresh would be due if this were the step that sets the basis.
+constexpr uint32_t KLS_DUE_AT_START = 1u << 5;
+// There is something to precondition with.
+constexpr uint32_t KLS_PRECONDITIONS = 1u << 6;
+// The parameter is left alone.
+constexpr uint32_t KLS_RESTS = 1u << 7;
+// Something came out not finite: the item stays as it was.
+constexpr uint32_t KLS_FAILED = 1u << 8;
+// One mode's work is to be tried; one mode's work succeeded. For as long as that mode is worked on.
+constexpr uint32_t KLS_TURN = 1u << 9;
+constexpr uint32_t KLS_TURNED = 1u << 10;
+// This refresh polishes the basis.
+constexpr uint32_t KLS_POLISHES = 1u << 11;
+// Only weight decay acts.
+constexpr uint32_t KLS_DECAYS = 1u << 12;
 
 // Choices on the axes of a configuration.
-enum : uint32_t { KLS_IDENTITY, KLS_DIAGONAL, KLS_FULL };
-enum : uint32_t { KLS_WEIGHT_ONE, KLS_WEIGHT_INVERSE_ROOT, KLS_WEIGHT_ROOT };
-enum : uint32_t { KLS_DIVISOR_NONE, KLS_DIVISOR_SUM, KLS_DIVISOR_SQUARES };
-enum : uint32_t { KLS_AVERAGE, KLS_INSTANTANEOUS, KLS_INSTANTANEOUS_AFTER_REFRESH, KLS_AT_REFRESH };
-enum : uint32_t { KLS_KRONECKER, KLS_TRACE_SCALED, KLS_SECOND_MOMENT, KLS_MOMENTUM };
-enum : uint32_t { KLS_GRAFT_NONE, KLS_GRAFT_ADAM, KLS_GRAFT_SGD, KLS_GRAFT_RMSPROP, KLS_GRAFT_ADAGRAD };
-enum : uint32_t { KLS_NUMERATOR_AVERAGE, KLS_NUMERATOR_NESTEROV, KLS_NUMERATOR_GRADIENT };
-enum : uint32_t { KLS_CORRECTION_NONE, KLS_CORRECTION_STEP_SIZE, KLS_CORRECTION_MOMENTS };
+constexpr uint32_t KLS_IDENTITY = 0, KLS_DIAGONAL = 1, KLS_FULL = 2;
+constexpr uint32_t KLS_WEIGHT_ONE = 0, KLS_WEIGHT_INVERSE_ROOT = 1, KLS_WEIGHT_ROOT = 2;
+constexpr uint32_t KLS_DIVISOR_NONE = 0, KLS_DIVISOR_SUM = 1, KLS_DIVISOR_SQUARES = 2;
+constexpr uint32_t KLS_AVERAGE = 0, KLS_INSTANTANEOUS = 1, KLS_INSTANTANEOUS_AFTER_REFRESH = 2, KLS_AT_REFRESH = 3;
+constexpr uint32_t KLS_KRONECKER = 0, KLS_TRACE_SCALED = 1, KLS_SECOND_MOMENT = 2, KLS_MOMENTUM = 3;
+constexpr uint32_t KLS_GRAFT_NONE = 0, KLS_GRAFT_ADAM = 1, KLS_GRAFT_SGD = 2, KLS_GRAFT_RMSPROP = 3, KLS_GRAFT_ADAGRAD = 4;
+constexpr uint32_t KLS_NUMERATOR_AVERAGE = 0, KLS_NUMERATOR_NESTEROV = 1, KLS_NUMERATOR_GRADIENT = 2;
+constexpr uint32_t KLS_CORRECTION_NONE = 0, KLS_CORRECTION_STEP_SIZE = 1, KLS_CORRECTION_MOMENTS = 2;
 
 // The core's SliceHeader.
 struct kls_header {

@@ -61,7 +61,7 @@ impl Batch {
 
     /// The same but for its items, which are some of them.
     pub fn part(&self, items: Vec<Item>) -> Self {
-        Self { items, ..Self { items: Vec::new(), ..*self } }
+        Self { items, ..*self }
     }
 
     fn is_like(&self, other: &Self) -> bool {

@@ -50,7 +50,7 @@ impl Slot {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Carver {
     pub at: usize,
-    overflowed: bool,
+    pub overflowed: bool,
 }
 
 impl Carver {

@@ -9,7 +9,7 @@ use super::params::{
 };
 use super::program::Placed;
 use crate::batch::{Array, Items};
-use crate::io::{self, Decay, GradScale, Penalty, Pieces, Scalar, Source, Theta, Update};
+use crate::io::{self, Decay, Penalty, Pieces, Scalar, Source, Theta, Transform, Update};
 use crate::linalg::View;
 use crate::queue::{DeviceError, DevicePtr, Queue};
 
@@ -239,8 +239,9 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         let source = Source { pieces: self.pieces, pointers: self.given.grads, format: self.batch.grad };
         let decay = self.batch.config.weight_decay;
         let penalty = self.batch.is_penalised().then_some(Penalty { decay, theta: self.theta });
-        let measures = [self.rooms.chunks, self.p.gradient_measure];
-        io::gather_measured(self.queue, present.items, &source, (GradScale::of(self.given.grad_scale), penalty), self.p.grad, measures)?;
+        let transform = Transform { penalty, ..Transform::scaled(self.given.grad_scale) };
+        let Params { grad, gradient_measure, .. } = self.p;
+        io::gather_measured(self.queue, present.items, &source, &transform, grad, self.rooms.chunks, gradient_measure)?;
         self.each_item::<Admit>(present, 0, 0)
     }
 

@@ -189,7 +189,7 @@ fn largest_count(batch: &Batch, limit: usize) -> Option<usize> {
     // The blocks of one launch are counted in 31 bits.
     let (shape, full) = (batch.layout.shape(), batch.layout.largest_full_dim());
     let sums = (0..shape.order()).map(|k| shape.dim(k) * batch.axes.splits[k] as usize).max().unwrap_or(1);
-    let blocks = shape.elements().div_ceil(256).max(full * full / 256).max(sums);
+    let blocks = shape.elements().div_ceil(256).max(full * full / 256).max(full).max(sums);
     let mut count = batch.items.len().min(((1usize << 31) - 1) / blocks).max(1);
     while count > 1 && Workspace::bytes(batch, count)? > limit {
         count = count.div_ceil(2);

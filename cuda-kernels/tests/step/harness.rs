@@ -6,7 +6,7 @@ use klshampoo::{
     TensorSpec, Totals,
 };
 use klshampoo_cuda::io::Scalar;
-use klshampoo_cuda::queue::DevicePtr;
+use klshampoo_cuda::queue::{DevicePtr, Queue};
 use klshampoo_cuda::step::{DeviceOptimizer, Options, Program, Transferred};
 
 use crate::common::EmulatorQueue;
@@ -93,6 +93,8 @@ pub struct Both {
     block: Vec<f64>,
     pub device_params: Vec<Buffer>,
     pub queue: EmulatorQueue,
+    /// Launches before the first step.
+    pub prepared: usize,
     random: Random,
     pub lr: f32,
     pub grad_scale: f32,
@@ -139,6 +141,7 @@ impl Both {
             table,
             device,
             block,
+            prepared: queue.launches,
             queue,
             random,
             lr: 0.01,
@@ -200,12 +203,17 @@ impl Both {
         }
     }
 
-    pub fn step_device(&mut self, grads: &[Grad]) {
-        let mut grads = grads.to_vec();
+    fn step_device(&mut self, grads: &[Grad]) {
+        let mut queue = core::mem::take(&mut self.queue);
+        self.launch(&mut queue, &mut grads.to_vec(), Scalar::of(self.lr));
+        self.queue = queue;
+    }
+
+    /// One step of the device's optimizer alone.
+    pub fn launch<Q: Queue>(&mut self, queue: &mut Q, grads: &mut [Grad], lr: Scalar) {
         let params: Vec<DevicePtr> = self.device_params.iter_mut().map(Buffer::pointer).collect();
         let grads: Vec<DevicePtr> = grads.iter_mut().map(|grad| grad.as_mut().map_or(DevicePtr::NULL, Buffer::pointer)).collect();
-        let (lr, scale) = (Scalar::of(self.lr), Scalar::of(self.grad_scale));
-        self.device.step(&mut self.queue, &params, &grads, lr, scale).unwrap();
+        self.device.step(queue, &params, &grads, lr, Scalar::of(self.grad_scale)).unwrap();
     }
 
     /// One step of both.
@@ -267,6 +275,14 @@ impl Both {
         core::mem::swap(&mut self.params, &mut self.device_params);
     }
 
+    /// The device goes on from where the core is. After a first step: a gradient's rank may be less than a mode is long, and then the basis
+    /// that it sets is arbitrary in part.
+    pub fn meet(&mut self) {
+        let (state, headers) = (self.state.clone(), self.headers.clone());
+        self.upload(&state, &headers);
+        self.device_params.clone_from(&self.params);
+    }
+
     /// How far apart the parameters are, over how far they have come: the largest of all tensors.
     pub fn distance(&self) -> f64 {
         let norm = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt();
@@ -284,6 +300,11 @@ impl Both {
         assert!(distance <= tolerance, "{what}: {distance:e}");
         let (_, headers) = self.download();
         assert_eq!(headers, self.headers, "{what}");
+    }
+
+    /// How many times gradients were made.
+    pub fn steps_made(&self) -> usize {
+        self.step
     }
 
     pub fn headers(&self) -> &[SliceHeader] {
