@@ -15,8 +15,3 @@
 #include "linalg/refresh.cuh"
 #include "linalg/squares.cuh"
 #include "step/step.cuh"
-#include "io/words.cuh"
-#include "io/gather.cuh"
-#include "io/magnitude.cuh"
-#include "io/norm.cuh"
-#include "io/commit.cuh"

@@ -2,7 +2,6 @@
 // takes four elements together, 1024 further on four more, and so on: what it sums has the same order in every kernel.
 #pragma once
 #include "../kernel.h"
-#include "kernel.h"
 
 constexpr uint32_t KLS_CHUNK_THREADS = 256;
 constexpr uint32_t KLS_CHUNK = 16 * KLS_CHUNK_THREADS;

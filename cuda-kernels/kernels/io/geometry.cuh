@@ -1,7 +1,6 @@
 // Where the elements of a batch's pieces lie in the caller's buffers.
 #pragma once
 #include "../kernel.h"
-#include "kernel.h"
 
 constexpr uint32_t KLS_MAX_ORDER = 6;
 

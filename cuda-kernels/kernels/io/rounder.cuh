@@ -1,7 +1,6 @@
 // The random numbers of stochastic rounding, the core's own (core/src/format.rs): a hash of seed, tensor, slice, step and element.
 #pragma once
 #include "../kernel.h"
-#include "kernel.h"
 
 // The finalizer of SplitMix64.
 __device__ __forceinline__ uint64_t kls_mix(uint64_t x) {

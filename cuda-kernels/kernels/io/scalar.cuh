@@ -1,7 +1,6 @@
 // A number that a launch is given, or that lies on the device so that a captured graph sees what it is when the graph runs.
 #pragma once
 #include "../kernel.h"
-#include "kernel.h"
 
 struct kls_scalar {
     const float *pointer;
