@@ -117,10 +117,7 @@ fn fatbin(nvcc: &Path, out: &Path) -> Compiled {
 
 /// The names of the kernels in PTX.
 fn names(ptx: &str) -> Vec<&str> {
-    ptx.lines()
-        .filter_map(|line| Some(line.split_once(".entry ")?.1))
-        .map(|rest| rest.split(['(', ' ']).next().unwrap_or(rest))
-        .collect()
+    ptx.lines().filter_map(|line| Some(line.split_once(".entry ")?.1)).map(|rest| rest.split(['(', ' ']).next().unwrap_or(rest)).collect()
 }
 
 /// The version of CUDA that brought the PTX's version.

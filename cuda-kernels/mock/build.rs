@@ -5,11 +5,16 @@ use std::path::PathBuf;
 
 fn main() {
     println!("cargo::rerun-if-changed=src");
+    println!("cargo::rerun-if-env-changed=KLS_EMULATOR_SANITIZE");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let emulator = PathBuf::from(env::var_os("DEP_KLS_EMULATOR_FOLDER").expect("the emulator's build names it"));
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(2).flag("-fvisibility=hidden").extra_warnings(true).warnings_into_errors(true);
     build.cargo_metadata(false);
+    // As the emulator's objects are.
+    if env::var("KLS_EMULATOR_SANITIZE").is_ok_and(|what| what == "address") {
+        build.flag("-fsanitize=address");
+    }
     for file in ["control", "device", "kernels", "memory", "streams", "graphs", "blas"] {
         build.file(format!("src/{file}.cpp"));
     }

@@ -3,8 +3,8 @@
 use core::ffi::c_void;
 use cust::sys;
 use klshampoo_cuda::driver::{
-    ALIGNMENT, Allocator, Blas, Context, Device, Error, Factor, Fault, Gemm, Image, Input, Kernels, Launcher, Memory, Precision, Readback, Stream,
-    Unfit, device_count, driver_version,
+    ALIGNMENT, Allocator, Blas, Context, Device, Error, Factor, Fault, Gemm, Image, Input, Kernels, Launcher, Memory, Precision, Readback,
+    Stream, Unfit, device_count, driver_version,
 };
 use klshampoo_cuda::queue::{DeviceError, DevicePtr, Kernel, Queue};
 use klshampoo_cuda::words;
@@ -250,7 +250,7 @@ fn codes_that_cust_does_not_know() {
     mock::fail("cuDeviceGetCount", 1, 913);
     let error = cust::device::Device::num_devices().unwrap_err();
     assert_eq!(error, cust::error::CudaError::UnknownError);
-    assert_eq!(error.to_string(), "graph recapture failed");
+    assert_eq!(error.to_string(), "\"graph recapture failed\"");
     mock::fail("cuDeviceGetCount", 1, 46);
     let error = device_count().unwrap_err();
     assert_eq!(error, Error::Driver(Fault { call: "cuDeviceGetCount", code: 46 }));
@@ -262,11 +262,11 @@ fn codes_that_cust_does_not_know() {
 
 #[test]
 fn a_function_that_the_driver_lacks() {
-    mock::install();
-    device_count().unwrap();
-    // SAFETY: the mock has no such function, so nothing is done.
-    let result = unsafe { sys::cuMemHostUnregister(core::ptr::null_mut()) };
-    assert_eq!(result as u32, 302);
+    let kernels = kernels(0);
+    let _entered = kernels.context().enter().unwrap();
+    let error = cust::context::CurrentContext::get_cache_config().unwrap_err();
+    assert_eq!(error, cust::error::CudaError::SharedObjectSymbolNotFound);
+    assert_eq!(error.to_string(), "\"the CUDA driver has no such function\"");
 }
 
 #[test]
@@ -276,7 +276,10 @@ fn an_image_that_is_refused() {
     let Error::ModuleRefused { fault, log } = &error else { panic!("{error:?}") };
     assert_eq!(*fault, Fault { call: "cuModuleLoadDataEx", code: 218 });
     assert!(log.contains("Missing .version directive at start of file 'nonsense'"), "{log}");
-    assert!(error.to_string().starts_with("the CUDA driver refused the kernels: cuModuleLoadDataEx: CUDA_ERROR_INVALID_PTX (218): "), "{error}");
+    assert!(
+        error.to_string().starts_with("the CUDA driver refused the kernels: cuModuleLoadDataEx: CUDA_ERROR_INVALID_PTX (218): "),
+        "{error}"
+    );
     let missing = Kernels::load_image(kernels.context(), Image::embedded(), &[c"no_such_kernel"]).err().unwrap();
     assert_eq!(missing, Error::Driver(Fault { call: "cuModuleGetFunction", code: 500 }));
 }
@@ -656,7 +659,17 @@ fn precisions_and_formats() {
     let mut product = |x: &[u8], input, precision| {
         memory.write(Stream::LEGACY, 0, x).unwrap();
         let factor = Factor { at: memory.at(), leading: 1, stride: 1, transposed: false };
-        let one = Gemm { m: 1, n: 1, k: 1, a: factor, b: factor, c_leading: 1, input, precision, ..square(memory.at(), memory.at().offset::<f32>(64)) };
+        let one = Gemm {
+            m: 1,
+            n: 1,
+            k: 1,
+            a: factor,
+            b: factor,
+            c_leading: 1,
+            input,
+            precision,
+            ..square(memory.at(), memory.at().offset::<f32>(64))
+        };
         // SAFETY: within the block.
         unsafe { blas.gemm_strided_batched(&kernels.on(Stream::LEGACY).unwrap(), &one) }.unwrap();
         floats(&memory)[64]

@@ -52,6 +52,7 @@ fn loads_without_a_driver() {
         Command::new("python3").args(["-c", program]).arg(probe()).env("KLS_CUDA_DRIVER", "libcuda-of-nobody.so.1").status().unwrap();
     assert!(status.success());
     let mocked = "import ctypes, sys; sys.exit(0 if ctypes.CDLL(sys.argv[1]).kls_probe_devices() == 2 else 1)";
-    let status = Command::new("python3").args(["-c", mocked]).arg(probe()).env("KLS_CUDA_DRIVER", klshampoo_cuda_mock::LIBRARY).status().unwrap();
+    let status =
+        Command::new("python3").args(["-c", mocked]).arg(probe()).env("KLS_CUDA_DRIVER", klshampoo_cuda_mock::LIBRARY).status().unwrap();
     assert!(status.success());
 }

@@ -27,7 +27,7 @@ fn cust_says_so() {
     without_driver();
     let error = cust::init(cust::CudaFlags::empty()).unwrap_err();
     assert_eq!(error, CudaError::SharedObjectInitFailed);
-    assert_eq!(error.to_string(), "no CUDA driver");
+    assert_eq!(error.to_string(), "\"no CUDA driver\"");
 }
 
 #[test]

@@ -58,11 +58,13 @@ fn symbol(name: &str) -> *mut c_void {
     found
 }
 
-macro_rules! function {
-    ($name:literal, fn($($argument:ty),*) $(-> $result:ty)?) => {
-        // SAFETY: the mock's function of this name has this type.
-        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>(symbol($name)) }
-    };
+/// Calls one of the mock's functions, which must have this type.
+macro_rules! call {
+    ($name:literal($($value:expr => $argument:ty),*) $(-> $result:ty)?) => {{
+        let found = symbol($name);
+        // SAFETY: the mock's function of this name has this type; pointers are to what it reads or writes, and lives.
+        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>(found)($($value),*) }
+    }};
 }
 
 /// Lets this process take the mock for the driver and for cuBLAS. To be called before any function of CUDA.
@@ -80,64 +82,54 @@ pub fn install() {
 #[must_use]
 pub fn counters() -> Counters {
     let mut counters = Counters::default();
-    // SAFETY: it is told where to write the struct.
-    unsafe { function!("kls_mock_counters_get", fn(*mut Counters))(&mut counters) };
+    call!("kls_mock_counters_get"(&mut counters => *mut Counters));
     counters
 }
 
 /// Begins to count anew.
 pub fn reset_counters() {
-    // SAFETY: takes nothing.
-    unsafe { function!("kls_mock_counters_reset", fn())() };
+    call!("kls_mock_counters_reset"());
 }
 
 /// The `n`th next call of this name on this thread (of any name but those that restore a context, if it is empty) fails with a code;
 /// `n` = 0: none.
 pub fn fail(call: &str, n: u32, code: i32) {
     let call = CString::new(call).expect("a name");
-    // SAFETY: a string.
-    unsafe { function!("kls_mock_fail", fn(*const c_char, c_uint, c_int))(call.as_ptr(), n, code) };
+    call!("kls_mock_fail"(call.as_ptr() => *const c_char, n => c_uint, code => c_int));
 }
 
 /// The driver's version of CUDA, 13000 at first.
 pub fn set_driver_version(version: i32) {
-    // SAFETY: a number.
-    unsafe { function!("kls_mock_set_driver_version", fn(c_int))(version) };
+    call!("kls_mock_set_driver_version"(version => c_int));
 }
 
 /// How many devices there are, 2 at first, 8 at most.
 pub fn set_device_count(count: i32) {
-    // SAFETY: a number.
-    unsafe { function!("kls_mock_set_device_count", fn(c_int))(count) };
+    call!("kls_mock_set_device_count"(count => c_int));
 }
 
 /// The devices' compute capability, 90 at first, which is 9.0.
 pub fn set_device_capability(capability: i32) {
-    // SAFETY: a number.
-    unsafe { function!("kls_mock_set_device_capability", fn(c_int))(capability) };
+    call!("kls_mock_set_device_capability"(capability => c_int));
 }
 
 /// Bytes of memory of a device, 16 GiB at first.
 pub fn set_device_memory(bytes: u64) {
-    // SAFETY: a number.
-    unsafe { function!("kls_mock_set_device_memory", fn(u64))(bytes) };
+    call!("kls_mock_set_device_memory"(bytes => u64));
 }
 
 /// An event that this thread records is done when it was asked for so many times, 0 at first.
 pub fn set_queries_until_done(queries: u32) {
-    // SAFETY: a number.
-    unsafe { function!("kls_mock_set_queries_until_done", fn(c_uint))(queries) };
+    call!("kls_mock_set_queries_until_done"(queries => c_uint));
 }
 
 /// Bytes of a device that are allocated.
 #[must_use]
 pub fn device_memory_used(device: i32) -> u64 {
-    // SAFETY: a number.
-    unsafe { function!("kls_mock_device_memory_used", fn(c_int) -> u64)(device) }
+    call!("kls_mock_device_memory_used"(device => c_int) -> u64)
 }
 
 /// Ends the program if something was written beyond a block of device memory.
 pub fn check_memory() {
-    // SAFETY: takes nothing.
-    unsafe { function!("kls_mock_check_memory", fn())() };
+    call!("kls_mock_check_memory"());
 }

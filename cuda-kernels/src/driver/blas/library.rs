@@ -5,6 +5,7 @@ use crate::driver::shim::Library;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::fmt;
 use core::mem::transmute;
+use core::ptr::NonNull;
 
 /// A call of cuBLAS that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub const COMPUTE_32F_FAST_16BF: c_int = 75;
 pub const COMPUTE_32F_FAST_TF32: c_int = 77;
 pub const GEMM_DEFAULT: c_int = -1;
 
+type Address = NonNull<c_void>;
 type Handle = *mut c_void;
 type GemmStridedBatched = unsafe extern "C" fn(
     handle: Handle,
@@ -70,16 +72,23 @@ type GemmStridedBatched = unsafe extern "C" fn(
     algorithm: c_int,
 ) -> Status;
 
+type Create = unsafe extern "C" fn(handle: *mut Handle) -> Status;
+type Destroy = unsafe extern "C" fn(handle: Handle) -> Status;
+type GetVersion = unsafe extern "C" fn(handle: Handle, version: *mut c_int) -> Status;
+type SetStream = unsafe extern "C" fn(handle: Handle, stream: *mut c_void) -> Status;
+type SetWorkspace = unsafe extern "C" fn(handle: Handle, at: u64, bytes: usize) -> Status;
+type StatusString = unsafe extern "C" fn(status: Status) -> *const c_char;
+
 /// Device pointers are `u64`, which goes as a pointer does on the 64-bit systems that CUDA has.
 #[derive(Clone, Copy)]
 pub struct Functions {
-    pub create: unsafe extern "C" fn(handle: *mut Handle) -> Status,
-    pub destroy: unsafe extern "C" fn(handle: Handle) -> Status,
-    pub get_version: unsafe extern "C" fn(handle: Handle, version: *mut c_int) -> Status,
-    pub set_stream: unsafe extern "C" fn(handle: Handle, stream: *mut c_void) -> Status,
-    pub set_workspace: unsafe extern "C" fn(handle: Handle, at: u64, bytes: usize) -> Status,
+    pub create: Create,
+    pub destroy: Destroy,
+    pub get_version: GetVersion,
+    pub set_stream: SetStream,
+    pub set_workspace: SetWorkspace,
     pub gemm_strided_batched: GemmStridedBatched,
-    status_string: unsafe extern "C" fn(status: Status) -> *const c_char,
+    status_string: StatusString,
 }
 
 const _: () = assert!(size_of::<*const c_void>() == size_of::<u64>());
@@ -90,16 +99,17 @@ impl Functions {
             Ok(name) if !name.is_empty() => Library::open(&name),
             _ => ["libcublas.so.13", "libcublas.so.12"].into_iter().find_map(Library::open),
         }?;
+        let address = |name| library.symbol(name);
         // SAFETY: cuBLAS's functions of these names have these types since version 12.
         unsafe {
             Some(Self {
-                create: transmute::<_, unsafe extern "C" fn(*mut Handle) -> Status>(library.symbol(c"cublasCreate_v2")?),
-                destroy: transmute::<_, unsafe extern "C" fn(Handle) -> Status>(library.symbol(c"cublasDestroy_v2")?),
-                get_version: transmute::<_, unsafe extern "C" fn(Handle, *mut c_int) -> Status>(library.symbol(c"cublasGetVersion_v2")?),
-                set_stream: transmute::<_, unsafe extern "C" fn(Handle, *mut c_void) -> Status>(library.symbol(c"cublasSetStream_v2")?),
-                set_workspace: transmute::<_, unsafe extern "C" fn(Handle, u64, usize) -> Status>(library.symbol(c"cublasSetWorkspace_v2")?),
-                gemm_strided_batched: transmute::<_, GemmStridedBatched>(library.symbol(c"cublasGemmStridedBatchedEx")?),
-                status_string: transmute::<_, unsafe extern "C" fn(Status) -> *const c_char>(library.symbol(c"cublasGetStatusString")?),
+                create: transmute::<Address, Create>(address(c"cublasCreate_v2")?),
+                destroy: transmute::<Address, Destroy>(address(c"cublasDestroy_v2")?),
+                get_version: transmute::<Address, GetVersion>(address(c"cublasGetVersion_v2")?),
+                set_stream: transmute::<Address, SetStream>(address(c"cublasSetStream_v2")?),
+                set_workspace: transmute::<Address, SetWorkspace>(address(c"cublasSetWorkspace_v2")?),
+                gemm_strided_batched: transmute::<Address, GemmStridedBatched>(address(c"cublasGemmStridedBatchedEx")?),
+                status_string: transmute::<Address, StatusString>(address(c"cublasGetStatusString")?),
             })
         }
     }
