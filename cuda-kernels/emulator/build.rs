@@ -34,5 +34,7 @@ fn main() {
         .link_lib_modifier("+whole-archive")
         .file("src/emulator.cpp")
         .file("src/kernels.cpp")
+        // Kernels announce themselves when they are loaded; nothing names them.
+        .link_lib_modifier("+whole-archive")
         .compile("kls_emulator");
 }
