@@ -151,6 +151,11 @@ fn triangular_systems_are_solved() {
     }
 }
 
+fn with(mut s: Square, first: f64) -> Square {
+    s.at[0] = first;
+    s
+}
+
 /// Matrices of all kinds, the first one for the item that takes no part.
 fn symmetric_ones(d: usize, random: &mut Random) -> Vec<(&'static str, Square)> {
     let some = |random: &mut Random| positive(d, random, 1.0);
@@ -170,13 +175,13 @@ fn symmetric_ones(d: usize, random: &mut Random) -> Vec<(&'static str, Square)> 
         ("clustered", Square::with_eigenvalues(d, random, |k| 1.0 + (k / 4) as f64 + 1e-7 * k as f64)),
         ("huge", positive(d, random, 1e33)),
         ("tiny", positive(d, random, 1e-33)),
-        ("an outlier", { let mut s = some(random); s.at[0] = 1e12; s }),
+        ("an outlier", with(some(random), 1e12)),
     ]
 }
 
 #[test]
 fn eigenvectors_diagonalise_and_eigenvalues_are_the_cores() {
-    for d in [1, 2, 3, 8, 17, 32, 33, 65] {
+    for d in [1, 2, 3, 8, 16, 33, 65] {
         let mut random = Random::new(d as u64 + 100);
         let kinds = symmetric_ones(d, &mut random);
         let count = kinds.len();
@@ -208,10 +213,12 @@ fn eigenvectors_diagonalise_and_eigenvalues_are_the_cores() {
             }
             assert!(values.is_sorted_by(|x, y| x >= y), "{what}: descending");
             assert!(q.orthogonality_error() < 1e-6 * (d as f64).sqrt() + 1e-6, "{what}: {:e}", q.orthogonality_error());
-            let diagonal = q.t().times(&s).times(&q);
-            let wanted = Square::from_fn(d, |i, j| if i == j { f64::from(values[i]) } else { 0.0 });
-            let error = diagonal.distance(&wanted) / f64::from(largest);
-            assert!(error < 4e-6, "{what}: {error:e}");
+            let error = |q: &Square, values: &[f32]| {
+                let wanted = Square::from_fn(d, |i, j| if i == j { f64::from(values[i]) } else { 0.0 });
+                q.t().times(&s).times(q).distance(&wanted) / f64::from(largest)
+            };
+            let (error, cores) = (error(&q, values), error(&Square::of(d, &basis), &expected));
+            assert!(error < 2e-6 + 2.0 * cores, "{what}: {error:e}, of the core {cores:e}");
         }
     }
 }
@@ -255,7 +262,7 @@ fn refinement_turns_towards_the_eigenvectors() {
             } else {
                 // Of the smaller eigenvalue relative to the larger, as decompositions leave it.
                 let (low, high) = (i.max(j), i.min(j));
-                (if i > j { 1.0 } else { -1.0 }) * skew[low * d + high] * 0.7f64.powi((low - high).min(12) as i32)
+                (if i > j { 1.0 } else { -1.0 }) * skew[low * d + high] * value(low - high)
             }
         });
         let q = exact.times(&turn);
