@@ -181,7 +181,7 @@ fn symmetric_ones(d: usize, random: &mut Random) -> Vec<(&'static str, Square)> 
 
 #[test]
 fn eigenvectors_diagonalise_and_eigenvalues_are_the_cores() {
-    for d in [1, 2, 3, 8, 17, 32, 33, 65] {
+    for d in [1, 2, 3, 8, 16, 33, 65] {
         let mut random = Random::new(d as u64 + 100);
         let kinds = symmetric_ones(d, &mut random);
         let count = kinds.len();

@@ -7,7 +7,7 @@
 #include "sum.cuh"
 
 #define KLS_EIGH_THREADS 512
-// Six or seven are usual.
+// Six to twelve are usual; the more, the more eigenvalues are nothing but rounding.
 #define KLS_EIGH_SWEEPS 40
 
 struct kls_eigh_params {
@@ -31,17 +31,18 @@ __device__ __forceinline__ void kls_pair(uint32_t n, uint32_t round, uint32_t k,
     high = x < y ? y : x;
 }
 
-// The 2 x 2 block of `a` at rows (p, q) and columns (r, s), rotated from both sides.
-__device__ __forceinline__ void kls_rotate_block(float block[2][2], float c_row, float s_row, float c_column, float s_column) {
-    float turned[2][2];
-    for (uint32_t i = 0; i < 2; i++) {
-        turned[i][0] = c_column * block[i][0] - s_column * block[i][1];
-        turned[i][1] = s_column * block[i][0] + c_column * block[i][1];
-    }
-    for (uint32_t j = 0; j < 2; j++) {
-        block[0][j] = c_row * turned[0][j] - s_row * turned[1][j];
-        block[1][j] = s_row * turned[0][j] + c_row * turned[1][j];
-    }
+// (x, y) <- (c x - s y, s x + c y), with c = 1 - s t: as a difference from what was there, so that small angles, of which there are many, round
+// less than the cosine would (Rutishauser, 1966).
+__device__ __forceinline__ void kls_rotate(float &x, float &y, float s, float t) {
+    const float old = x;
+    x -= s * (y + t * x);
+    y += s * (old - t * y);
+}
+
+// A 2 x 2 block, rotated from both sides.
+__device__ __forceinline__ void kls_rotate_block(float block[2][2], float s_row, float t_row, float s_column, float t_column) {
+    for (uint32_t i = 0; i < 2; i++) kls_rotate(block[i][0], block[i][1], s_column, t_column);
+    for (uint32_t j = 0; j < 2; j++) kls_rotate(block[0][j], block[1][j], s_row, t_row);
 }
 
 KLS_KERNEL(kls_eigh, kls_eigh_params, KLS_EIGH_THREADS) {
@@ -49,7 +50,8 @@ KLS_KERNEL(kls_eigh, kls_eigh_params, KLS_EIGH_THREADS) {
     const uint32_t item = blockIdx.x, t = threadIdx.x, d = p.d, n = d + d % 2, pairs = n / 2;
     if (!kls_takes_part(p.items, item)) return;
     float *a = p.a.of(item), *vectors = p.vectors.of(item), *values = p.values.of(item);
-    float *cosines = p.work.of(item), *sines = cosines + pairs;
+    // Of every pair's angle: the sine, and the sine over one plus the cosine.
+    float *sines = p.work.of(item), *halves = sines + pairs;
     const uint64_t elements = (uint64_t)d * d;
 
     // Scaled by a power of two, so that its largest element is near 1, and mirrored.
@@ -84,7 +86,7 @@ KLS_KERNEL(kls_eigh, kls_eigh_params, KLS_EIGH_THREADS) {
             for (uint32_t k = t; k < pairs; k += KLS_EIGH_THREADS) {
                 uint32_t i, j;
                 kls_pair(n, round, k, i, j);
-                float c = 1, s = 0;
+                float s = 0, half = 0;
                 if (j < d) {
                     const float x = a[(uint64_t)i * d + i], y = a[(uint64_t)j * d + j], off = a[(uint64_t)i * d + j];
                     // Small beside both eigenvalues, or so small that no rounding of the largest one would show it.
@@ -95,16 +97,17 @@ KLS_KERNEL(kls_eigh, kls_eigh_params, KLS_EIGH_THREADS) {
                         const float tangent = fabsf(ratio) > 0x1p30f ? 0.5f / ratio
                                               : ratio < 0            ? -1.0f / (-ratio + sqrtf(1.0f + ratio * ratio))
                                                                      : 1.0f / (ratio + sqrtf(1.0f + ratio * ratio));
-                        c = 1.0f / sqrtf(1.0f + tangent * tangent);
+                        const float c = 1.0f / sqrtf(1.0f + tangent * tangent);
                         s = tangent * c;
+                        half = s / (1.0f + c);
                         a[(uint64_t)i * d + i] = x - tangent * off;
                         a[(uint64_t)j * d + j] = y + tangent * off;
                         a[(uint64_t)i * d + j] = 0;
                         a[(uint64_t)j * d + i] = 0;
                     }
                 }
-                cosines[k] = c;
                 sines[k] = s;
+                halves[k] = half;
             }
             __syncthreads();
             for (uint64_t at = t; at < (uint64_t)pairs * pairs; at += KLS_EIGH_THREADS) {
@@ -123,20 +126,18 @@ KLS_KERNEL(kls_eigh, kls_eigh_params, KLS_EIGH_THREADS) {
                         else block[x][y] = value;
                     }
                 const uint32_t first = mirrored ? l : k, second = mirrored ? k : l;
-                kls_rotate_block(block, cosines[first], sines[first], cosines[second], sines[second]);
+                kls_rotate_block(block, sines[first], halves[first], sines[second], halves[second]);
                 for (uint32_t x = 0; x < 2; x++)
                     for (uint32_t y = 0; y < 2; y++)
                         if (i[x] < d && j[y] < d) a[(uint64_t)i[x] * d + j[y]] = mirrored ? block[y][x] : block[x][y];
             }
             for (uint64_t at = t; at < (uint64_t)d * pairs; at += KLS_EIGH_THREADS) {
                 const uint32_t row = (uint32_t)(at / pairs), k = (uint32_t)(at - (uint64_t)row * pairs);
-                const float c = cosines[k], s = sines[k];
-                if (s == 0) continue;
+                if (sines[k] == 0) continue;
                 uint32_t i, j;
                 kls_pair(n, round, k, i, j);
-                float *v = vectors + (uint64_t)row * d, x = v[i], y = v[j];
-                v[i] = c * x - s * y;
-                v[j] = s * x + c * y;
+                float *v = vectors + (uint64_t)row * d;
+                kls_rotate(v[i], v[j], sines[k], halves[k]);
             }
             __syncthreads();
         }
