@@ -397,6 +397,12 @@
 // Patch version of the header: a change mends.
 #define KLS_VERSION_PATCH 0
 
+// The status of the last failure.
+typedef struct Message Message;
+
+// A text that ends with a NUL; what does not fit is cut.
+typedef struct Message Message;
+
 // An optimizer over a table of tensors. Opaque.
 typedef struct kls_optimizer kls_optimizer;
 
@@ -758,6 +764,8 @@ typedef struct kls_similarity {
   uint32_t rounds;
 } kls_similarity;
 
+
+
 // Success.
 #define KLS_OK 0
 
@@ -988,6 +996,24 @@ typedef struct kls_similarity {
 
 // This is no safetensors file with an optimizer's checkpoint.
 #define KLS_ERROR_SAFETENSORS 92
+
+// There is no CUDA driver on this machine.
+#define KLS_ERROR_CUDA_NO_DRIVER 100
+
+// The CUDA driver is too old for this library.
+#define KLS_ERROR_CUDA_DRIVER_TOO_OLD 101
+
+// There is no such CUDA device.
+#define KLS_ERROR_CUDA_NO_DEVICE 102
+
+// The device's memory for the optimizer could not be had.
+#define KLS_ERROR_CUDA_OUT_OF_MEMORY 103
+
+// A call of the CUDA driver failed; kls_cuda_last_error has its number and text.
+#define KLS_ERROR_CUDA 104
+
+// The GPU's optimizer does not do this; the one of the CPU does.
+#define KLS_ERROR_CUDA_UNSUPPORTED 105
 
 #ifdef __cplusplus
 extern "C" {

@@ -344,6 +344,12 @@ impl Tensor {
         (middle / (total / period).max(1)).min(period - 1)
     }
 
+    /// How many steps ahead of its period's end a slice of this tensor of a table is refreshed ([`Config::stagger`]).
+    pub fn refresh_phase<T: Scalar>(&self, slice: usize, table: &[Self], groups: &[Config<T>]) -> u64 {
+        let total = table.last().map_or(0, |last| last.cost_up_to_here().refresh);
+        self.phase(slice, &groups[self.group], total)
+    }
+
     /// Floating-point operations that step `t` of a table takes (the first one is 1), if all tensors have a gradient in every step until
     /// then and no refresh is left out. Products and factorisations are counted, see [`Cost`]. Reads no state: a plan, before anything
     /// runs. Of slices whose refreshes are made in portions it is the most that the step may take.

@@ -1,9 +1,24 @@
 //! Compiles the kernels with a C++ compiler.
+//!
+//! With `KLS_EMULATOR_SANITIZE=address` in the environment they are compiled with AddressSanitizer, which then watches every access of a kernel to
+//! memory of the heap and to its shared memory. Its runtime has to be there before the program starts:
+//!
+//! ```sh
+//! export KLS_EMULATOR_SANITIZE=address
+//! export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="env LD_PRELOAD=$(g++ -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"
+//! cargo test -p klshampoo-cuda --target-dir target/sanitize
+//! ```
 
 fn main() {
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-changed=../kernels");
-    cc::Build::new()
+    println!("cargo::rerun-if-env-changed=KLS_EMULATOR_SANITIZE");
+    let mut build = cc::Build::new();
+    if std::env::var("KLS_EMULATOR_SANITIZE").is_ok_and(|what| what == "address") {
+        build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").flag("-g");
+        println!("cargo::rustc-link-lib=dylib=asan");
+    }
+    build
         .cpp(true)
         .std("c++17")
         .define("KLS_EMULATE", None)

@@ -166,6 +166,37 @@ impl Memory {
         })
     }
 
+    /// Begins a copy of `bytes` bytes from `offset` to the host, after what was given to the stream before; with page-locked memory nobody waits
+    /// for it. It may be captured.
+    ///
+    /// # Safety
+    /// `to` has so many writable bytes, which nobody else touches until the copy is made.
+    ///
+    /// # Errors
+    /// [`Error::UnfitMemory`] beyond the end, or the driver's.
+    pub unsafe fn begin_read(&self, stream: Stream, offset: usize, to: *mut u8, bytes: usize) -> Result<(), Error> {
+        let from = self.range(offset, bytes)?;
+        let _entered = self.context.enter()?;
+        // SAFETY: within the block; the host's bytes by the caller's word.
+        if succeeded(unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from.0, bytes, stream.as_raw().cast()) }) {
+            Ok(())
+        } else {
+            Err(Error::last("cuMemcpyDtoHAsync"))
+        }
+    }
+
+    /// Waits for what was given to a stream of the block's device.
+    ///
+    /// # Errors
+    /// [`Error::Capturing`], or the driver's: also of work that was given to the device before.
+    pub fn wait(&self, stream: Stream) -> Result<(), Error> {
+        let entered = self.context.enter()?;
+        if stream.is_capturing(&entered)? {
+            return Err(Error::Capturing);
+        }
+        stream.synchronize(&entered)
+    }
+
     fn copy(&self, stream: Stream, call: &'static str, copy: impl FnOnce(sys::CUstream) -> sys::CUresult) -> Result<(), Error> {
         let entered = self.context.enter()?;
         if stream.is_capturing(&entered)? {

@@ -1,6 +1,8 @@
 //! What the tests share: a queue that runs every kernel at once on the CPU, on memory of this process.
 #![allow(dead_code)]
 
+use std::ffi::CStr;
+
 use klshampoo_cuda::batch::Array;
 use klshampoo_cuda::queue::{DeviceError, DevicePtr, Kernel, Queue};
 use klshampoo_cuda_emulator as emulator;
@@ -24,6 +26,33 @@ impl Queue for EmulatorQueue {
         // SAFETY: the kernel's own parameters, by `Kernel`'s contract; the tests point to memory of theirs.
         unsafe { emulator::launch(K::NAME, grid, K::THREADS, params) };
         Ok(())
+    }
+}
+
+/// Records launches, to run them later, and again.
+#[derive(Default)]
+pub struct RecordingQueue {
+    launches: Vec<(&'static CStr, [u32; 3], u32, Vec<u8>)>,
+}
+
+impl Queue for RecordingQueue {
+    fn launch<K: Kernel>(&mut self, grid: [u32; 3], kernel: K) -> Result<(), DeviceError> {
+        if !grid.contains(&0) {
+            // SAFETY: no padding (`Kernel`'s contract), so all bytes are initialised.
+            let params = unsafe { std::slice::from_raw_parts((&raw const kernel).cast::<u8>(), size_of::<K>()) };
+            self.launches.push((K::NAME, grid, K::THREADS, params.to_vec()));
+        }
+        Ok(())
+    }
+}
+
+impl RecordingQueue {
+    /// Runs what has been launched.
+    pub fn run(&self) {
+        for (name, grid, threads, params) in &self.launches {
+            // SAFETY: the kernel's own parameters, by `Kernel`'s contract; the tests point to memory of theirs.
+            unsafe { emulator::launch(name, *grid, *threads, params) };
+        }
     }
 }
 
