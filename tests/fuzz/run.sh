@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Replays the committed inputs of every target under AddressSanitizer, then fuzzes each target: run.sh [--seconds N] [TARGET...], 20 seconds
-# and all of them by default. Fails on any finding, and where less than a fifth of a target's executions get to a successful step. What is
+# Replays the committed inputs of every target under AddressSanitizer, then fuzzes each target: run.sh [--seconds N] [--seed N] [TARGET...],
+# 20 seconds and all of them by default, each time with other choices. With a seed and nothing in corpus/ the choices are the same each time. Fails on any finding, and where less than a fifth of a target's executions get to a successful step. What is
 # found by the way stays in corpus/, which is not committed; an input that fails is left in artifacts/.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-seconds=20
-if [ "${1:-}" = --seconds ]; then
-    seconds=$2
+seconds=20 seed=0
+while [[ "${1:-}" = --* ]]; do
+    case $1 in
+        --seconds) seconds=$2 ;;
+        --seed) seed=$2 ;;
+        *) printf 'no such option: %s\n' "$1" >&2 && exit 2 ;;
+    esac
     shift 2
-fi
+done
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(calls checkpoint config gradients table)
 
@@ -27,7 +31,7 @@ printf '%-12s %12s %10s %12s %9s\n' target executions 'per second' 'with a step'
 for target in "${targets[@]}"; do
     mkdir -p "corpus/$target" "artifacts/$target"
     status=0
-    cargo fuzz run --fuzz-dir . "$target" "corpus/$target" "seeds/$target" -- -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 \
+    cargo fuzz run --fuzz-dir . "$target" "corpus/$target" "seeds/$target" -- -seed="$seed" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 \
         -max_len=4096 -print_funcs=0 -print_final_stats=1 >"$log" 2>&1 || status=$?
     if [ "$status" -ne 0 ]; then
         tail -n 100 "$log"

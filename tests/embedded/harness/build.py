@@ -54,13 +54,14 @@ IMMEDIATE_ABORT = "-Zunstable-options -Cpanic=immediate-abort"
 def library(target: str, features: tuple[str, ...] = FEATURES) -> Path:
     """The C library without a host, as a firmware links it."""
     options, environment = toolchain.rust(target, IMMEDIATE_ABORT)
-    folder = TARGET / "library"
+    # A folder for each target, so that several can be built at once; core is compiled once for each.
+    folder = TARGET / "library" / target
     # A staticlib alone: the others of the package are not for such targets.
     command = ["cargo", "rustc", "--quiet", "--profile", "embedded", "--locked", "-p", "klshampoo-ffi", "--lib", "--crate-type", "staticlib"]
     command += ["--no-default-features", "--features", ",".join(features), "--target", target, *options]
     run(command, cwd=ROOT, env=environment | {"CARGO_TARGET_DIR": str(folder)})
-    # One folder, so that core is compiled once for a target; a place of its own for each archive.
-    archive = folder / "archives" / target / "+".join(features) / "libklshampoo_ffi.a"
+    # A place of its own for each archive.
+    archive = folder / "archives" / "+".join(features) / "libklshampoo_ffi.a"
     archive.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(folder / target / "embedded" / "libklshampoo_ffi.a", archive)
     return archive

@@ -57,12 +57,12 @@ fn cell<T>(value: Option<T>, print: impl Fn(T) -> String) -> String {
 #[must_use]
 pub fn table(runs: &[Run]) -> String {
     let target = target(runs);
-    let line = |cells: [&str; 9]| {
+    let line = |cells: [&str; 10]| {
         let [first, rest @ ..] = cells;
         rest.iter().fold(format!("{first:<16}"), |line, cell| format!("{line}{cell:>14}")).trim_end().to_owned() + "\n"
     };
-    let mut text = line(["", "final loss", "best loss", "steps to", "seconds to", "seconds,", "model,", "optimizer,", "state,"]);
-    text += &line(["", "nats/byte", "nats/byte", "AdamW's final", "AdamW's final", "all steps", "ms per step", "ms per step", "bytes"]);
+    let mut text = line(["", "final loss", "best loss", "steps to", "seconds to", "seconds,", "model,", "optimizer,", "optimizer's", "state,"]);
+    text += &line(["", "nats/byte", "nats/byte", "AdamW's final", "AdamW's final", "all steps", "ms per step", "ms per step", "share", "bytes"]);
     for run in runs {
         let (reached, timing) = (target.and_then(|loss| run.reaches(loss)), run.timing());
         text += &line([
@@ -74,6 +74,7 @@ pub fn table(runs: &[Run]) -> String {
             &format!("{:.1}", timing.seconds),
             &format!("{:.2}", timing.model_ms),
             &format!("{:.2}", timing.optimizer_ms),
+            &cell(timing.optimizer_share(), |share| format!("{:.0} %", 100.0 * share)),
             &run.start.state_bytes.to_string(),
         ]);
     }
@@ -174,6 +175,14 @@ pub(crate) mod tests {
         let text = table(&runs);
         let steps: Vec<_> = text.lines().skip(2).filter_map(|line| line.split_whitespace().nth(3)).collect();
         assert_eq!(steps, ["50", "25"]);
+    }
+
+    #[test]
+    fn the_optimizer_is_set_in_relation_to_the_step() {
+        let mut timed = run(Method::KL_SHAMPOO, &[5.0, 3.0]);
+        assert!(table(&[run(Method::ADAMW, &[])]).lines().nth(2).is_some_and(|line| line.split_whitespace().nth_back(1) == Some("-")));
+        timed.evaluations[1].timing = Timing { model_ms: 60.0, optimizer_ms: 20.0, ..timed.evaluations[1].timing };
+        assert!(table(&[timed]).lines().nth(2).is_some_and(|line| line.contains("25 %")));
     }
 
     #[test]

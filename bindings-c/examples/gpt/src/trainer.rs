@@ -36,6 +36,15 @@ pub struct Timing {
     pub tokens_per_second: f64,
 }
 
+impl Timing {
+    /// The optimizer's part of a step's time; `None` before the first step.
+    #[must_use]
+    pub fn optimizer_share(&self) -> Option<f64> {
+        let step = self.model_ms + self.optimizer_ms;
+        (step > 0.0).then(|| self.optimizer_ms / step)
+    }
+}
+
 /// A point of the curves.
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluation {

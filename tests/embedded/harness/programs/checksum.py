@@ -2,10 +2,12 @@
 
 import platform
 
-from .. import boards, build, qemu
+from .. import at_once, boards, build, qemu
 from ..command import run as execute
 from ..failure import Failure
 from ..paths import EMBEDDED
+
+HAS_BARE = platform.machine() == "x86_64" and platform.system() == "Linux"
 
 
 def _methods(output: str) -> dict[str, str]:
@@ -20,13 +22,18 @@ def run() -> None:
     expected = _methods(host)
     if len(expected) < 20 or any(outcome.endswith(": 0") for outcome in expected.values()):
         raise Failure("a method is missing, or has met no denormal number")
-    for board in (boards.M0, boards.M4F, boards.M7, boards.M33):
-        _compare(f"{board.target} ({board.name})", qemu.run(board, build.rust(board, "checksum"), quiet=True), expected)
-    if platform.machine() == "x86_64" and platform.system() == "Linux":
-        _compare("x86_64-unknown-none (no library, no SSE)", execute([build.bare("checksum")]), expected)
-    else:
+    at_once.each(
+        lambda program: _compare(program[0], program[1](), expected),
+        [(f"{board.target} ({board.name})", lambda board=board: _on_board(board)) for board in (boards.M0, boards.M4F, boards.M7, boards.M33)]
+        + [("x86_64-unknown-none (no library, no SSE)", lambda: execute([build.bare("checksum")]))] * HAS_BARE
+        + [("wasm32 (node)", lambda: execute(["node", EMBEDDED / "checksum" / "wasm.js", build.wasm("checksum")]))],
+    )
+    if not HAS_BARE:
         print("NOT RUN: x86_64-unknown-none, since this is no x86-64 Linux")
-    _compare("wasm32 (node)", execute(["node", EMBEDDED / "checksum" / "wasm.js", build.wasm("checksum")]), expected)
+
+
+def _on_board(board: boards.Board) -> str:
+    return qemu.run(board, build.rust(board, "checksum"), quiet=True)
 
 
 def _compare(name: str, output: str, expected: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import boards, build, elf, stack
+from .. import at_once, boards, build, elf, stack
 from ..command import run as execute
 from ..failure import Failure
 from ..paths import EMBEDDED, ROOT, TARGET
@@ -108,35 +108,40 @@ def _run(processor: Processor, program: Path, plugin: Path) -> tuple[dict[str, i
 
 def measure(only: tuple[str, ...] = ()) -> dict:
     """Everything, by processor and method."""
-    figures: dict = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plugin = _plugin(folder)
-        for processor in PROCESSORS:
-            rows = figures.setdefault(processor.name, {})
-            for method in METHODS:
-                if only and method.name not in only:
-                    continue
-                library = build.library(processor.target, method.features)
-                row = rows.setdefault(method.name, _code(library, folder))
-                for shape in SHAPES:
-                    program = _probe(processor, method, shape, library, folder)
-                    says, counts = _run(processor, program, plugin)
-                    # Ten steps from the eleventh on: nine plain ones and the second refresh.
-                    row["x".join(map(str, shape))] = {
-                        "state": says["state"],
-                        "scratch": says["scratch"],
-                        "table": says["table"],
-                        "stack making": says["stack_init"],
-                        "stack stepping": max(says["stack_other"], says["stack_refresh"]),
-                        "plain": counts[10],
-                        "refresh": counts[19],
-                        "mean": sum(counts[10:]) // 10,
-                    }
-                row["stack bound making"] = stack.bound(program, MAKING)
-                row["stack bound stepping"] = stack.bound(program, (STEP,))
-                print(f"{processor.name}, {method.name}: {row['text']} bytes of code", flush=True)
-    return figures
+        rows = at_once.each(lambda processor: _measure(processor, only, plugin, folder / processor.target), PROCESSORS)
+        return {processor.name: row for processor, row in zip(PROCESSORS, rows, strict=True)}
+
+
+def _measure(processor: Processor, only: tuple[str, ...], plugin: Path, folder: Path) -> dict:
+    """Everything of a processor, by method."""
+    folder.mkdir()
+    rows: dict = {}
+    for method in METHODS:
+        if only and method.name not in only:
+            continue
+        library = build.library(processor.target, method.features)
+        row = rows.setdefault(method.name, _code(library, folder))
+        for shape in SHAPES:
+            program = _probe(processor, method, shape, library, folder)
+            says, counts = _run(processor, program, plugin)
+            # Ten steps from the eleventh on: nine plain ones and the second refresh.
+            row["x".join(map(str, shape))] = {
+                "state": says["state"],
+                "scratch": says["scratch"],
+                "table": says["table"],
+                "stack making": says["stack_init"],
+                "stack stepping": max(says["stack_other"], says["stack_refresh"]),
+                "plain": counts[10],
+                "refresh": counts[19],
+                "mean": sum(counts[10:]) // 10,
+            }
+        row["stack bound making"] = stack.bound(program, MAKING)
+        row["stack bound stepping"] = stack.bound(program, (STEP,))
+        print(f"{processor.name}, {method.name}: {row['text']} bytes of code", flush=True)
+    return rows
 
 
 def _paper(rows: int, columns: int) -> int:
