@@ -111,7 +111,9 @@ fn every_shape() {
         TensorSpec::vector(3).mode(0, Mode::Full),
     ];
     for (name, preset) in presets().into_iter().filter(|(name, _)| *name != "one_sided") {
-        compare(name, short(preset), &specs, 6, TOLERANCE);
+        // Where it has no gradient, Adafactor as it starts from nothing would divide a turned gradient's rounding by the floor.
+        let count = specs.len() - usize::from(name == "adafactor");
+        compare(name, short(preset), &specs[..count], 6, TOLERANCE);
     }
 }
 
@@ -167,17 +169,20 @@ fn rare_events_are_counted() {
     type Count = fn(&SliceHeader) -> u32;
     let cases: [(&str, Config<f32>, Count); 5] = [
         ("refreshes left out", Config { staleness: 0.05, ..kl }, |header| header.refreshes_skipped),
-        ("clamped", Config { clamp_limit: Some(20.0), gauge: false, ..kl }, |header| header.clamped),
-        ("floored", Config { eigenvalues: Eigenvalues::InstantaneousAfterRefresh, ..kl }, |header| header.floored),
-        ("rebalanced", Config { lambda_init: LambdaInit::Constant(0.5), ..kl }, |header| header.rebalanced),
+        ("clamped", Config { clamp_limit: Some(20.0), gauge: false, lambda_init: LambdaInit::Constant(1e-4), ..kl }, |header| header.clamped),
+        ("floored", short(Config::<f32>::adafactor()), |header| header.floored),
+        ("rebalanced", kl, |header| header.rebalanced),
         ("capped", Config { rms_cap: Some(0.5), ..kl }, |header| header.capped),
     ];
     for (name, config, count) in cases {
         let mut both = Both::new(&[config], &[TensorSpec::matrix(4, 4), TensorSpec::matrix(3, 5).mode(1, Mode::Diagonal)]);
-        for _ in 0..14 {
+        for step in 0..10 {
+            if step == 5 && name == "rebalanced" {
+                both.unbalance();
+            }
             let mut grads = both.gradients();
-            // A zero row has eigenvalues at the floor, and small ones beside large ones move the balance.
-            set(&mut grads[0], |i, x| *x *= if i / 4 == 3 && name == "floored" { 0.0 } else { 1.0 });
+            // Their squares are below the floor.
+            set(&mut grads[0], |_, x| *x *= if name == "floored" { 1e-11 } else { 1.0 });
             both.step(&grads);
         }
         both.check(name, TOLERANCE);

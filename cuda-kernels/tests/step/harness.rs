@@ -2,7 +2,7 @@
 
 use klshampoo::linalg::Portable;
 use klshampoo::{
-    Bf16Mut, Config, Format, Halves, Optimizer, Scalar as _, SliceBuffers, SliceHeader, StepErrorKind, StepReport, Storage, Target, Tensor,
+    Bf16Mut, Config, Format, Halves, Optimizer, Scalar as _, SliceBuffers, SliceHeader, StatePart, StepErrorKind, StepReport, Storage, Target, Tensor,
     TensorSpec, Totals,
 };
 use klshampoo_cuda::io::Scalar;
@@ -281,6 +281,17 @@ impl Both {
         let (state, headers) = (self.state.clone(), self.headers.clone());
         self.upload(&state, &headers);
         self.device_params.clone_from(&self.params);
+    }
+
+    /// Moves a power of two from one mode of the first tensor, a matrix, to the other, and the device to where the core is.
+    pub fn unbalance(&mut self) {
+        let layout = *self.table[0].layout();
+        for (k, scale) in [(0, 256.0), (1, 1.0 / 256.0)] {
+            for part in [StatePart::Factor(k), StatePart::Eigenvalues(k)] {
+                self.state[layout.range(part)].iter_mut().for_each(|x| *x *= scale);
+            }
+        }
+        self.meet();
     }
 
     /// How far apart the parameters are, over how far they have come: the largest of all tensors.
