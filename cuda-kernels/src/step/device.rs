@@ -151,12 +151,7 @@ impl DeviceOptimizer {
         if !known(grad_scale).is_finite() || known(grad_scale) <= 0.0 {
             return Err(StepError::GradScale);
         }
-        let given = Given {
-            params: self.program.params.pointer(self.base),
-            grads: self.program.grads.pointer(self.base),
-            lr,
-            grad_scale,
-        };
+        let given = Given { params: self.program.params.pointer(self.base), grads: self.program.grads.pointer(self.base), lr, grad_scale };
         io::set_pointers(queue, given.params, 0, params)?;
         io::set_pointers(queue, given.grads, 0, grads)?;
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {

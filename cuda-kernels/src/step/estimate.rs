@@ -1,8 +1,6 @@
 //! What each mode's factor and eigenvalues see of the gradient. See core/src/estimate.rs.
 
-use super::params::{
-    Eigenvalues, NormaliseFactor, Params, SumsOfProducts, SumsOfSquares, Unpack, Weigh, Weighted,
-};
+use super::params::{Eigenvalues, NormaliseFactor, Params, SumsOfProducts, SumsOfSquares, Unpack, Weigh, Weighted};
 use super::pass::Pass;
 use crate::batch::Array;
 use crate::linalg::{self, View};

@@ -4,9 +4,7 @@ use klshampoo::{Format, StatePart};
 
 use super::batch::Batch;
 use super::mirror::Run;
-use super::params::{
-    Admit, Begin, CommitFactor, CommitMoments, Finish, Launch, MODES, Params, StepKernel, Undo, flag,
-};
+use super::params::{Admit, Begin, CommitFactor, CommitMoments, Finish, Launch, MODES, Params, StepKernel, Undo, flag};
 use super::program::Placed;
 use crate::batch::{Array, Items};
 use crate::io::{self, Decay, Penalty, Pieces, Scalar, Source, Theta, Transform, Update};
@@ -187,7 +185,8 @@ impl<'a, Q: Queue> Pass<'a, Q> {
 
     /// Some of a batch's items.
     pub fn part(&self, of: Part, run: &Run) -> Part {
-        let items = Items { flags: of.items.flags.offset::<u32>(run.items.start as usize), count: run.items.end - run.items.start, ..of.items };
+        let items =
+            Items { flags: of.items.flags.offset::<u32>(run.items.start as usize), count: run.items.end - run.items.start, ..of.items };
         Part { first: run.items.start, items }
     }
 

@@ -2,8 +2,8 @@
 
 use klshampoo::linalg::Portable;
 use klshampoo::{
-    Bf16Mut, Config, Format, Halves, Optimizer, Scalar as _, SliceBuffers, SliceHeader, StatePart, StepErrorKind, StepReport, Storage, Target, Tensor,
-    TensorSpec, Totals,
+    Bf16Mut, Config, Format, Halves, Optimizer, Scalar as _, SliceBuffers, SliceHeader, StatePart, StepErrorKind, StepReport, Storage,
+    Target, Tensor, TensorSpec, Totals,
 };
 use klshampoo_cuda::io::Scalar;
 use klshampoo_cuda::queue::{DevicePtr, Queue};
