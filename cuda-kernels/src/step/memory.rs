@@ -137,7 +137,8 @@ impl Workspace {
             if shape.is_full(k) {
                 own.delta[k] = carver.floats(count, d * d);
                 own.new_basis[k] = carver.floats(count, d * d);
-            } else {
+            }
+            if !shape.is_full(k) || (k == 1 && batch.mixes_estimates()) {
                 own.diagonal[k] = carver.floats(count, d * batch.axes.splits[k] as usize);
             }
         }

@@ -93,6 +93,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             gradient_measure: w.measures[0].pointer(base),
             update_measure: w.measures[1].pointer(base),
             other_measure: w.measures[2].pointer(base),
+            partials: w.chunks.pointer(base),
             places: pieces.places,
             grads: given.grads,
             lr: given.lr.with_factor(given.lr.factor * batch.config.lr_scale),

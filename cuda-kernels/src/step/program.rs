@@ -1,6 +1,6 @@
 //! What becomes of a table: batches, and the memory that they need.
 
-use klshampoo::{Config, EstimateOrder, Format, Tensor};
+use klshampoo::{Config, Format, Tensor};
 
 use super::batch::{Batch, batches};
 use super::memory::{Carver, Kept, Memory, Slot, Workspace};
@@ -31,10 +31,6 @@ pub enum Reason {
     FactorFormat,
     /// Refreshes in portions.
     Portions,
-    /// The mixed order of the authors' code, of a tensor of order 3.
-    EstimateOrder,
-    /// Measures of the update.
-    Measure,
     /// A piece of 2^31 elements or more, or a mode with a factor that is longer than 2^15.
     TooLarge,
     /// The tensor's place in its buffers cannot be addressed.
@@ -59,8 +55,6 @@ impl core::fmt::Display for Refused {
             Reason::Group => "names a group that does not exist",
             Reason::FactorFormat => "the GPU keeps factors and eigenbases in 32 bits only",
             Reason::Portions => "the GPU makes no refreshes in portions",
-            Reason::EstimateOrder => "the GPU has no mixed estimate order (reference_kl) of tensors of order 3",
-            Reason::Measure => "the GPU does not measure updates",
             Reason::TooLarge => "a piece has 2^31 elements or more, or a factor of more than 2^15 rows",
             Reason::Geometry(error) => return error.fmt(f),
             Reason::Overflow => "state and workspace do not fit the address space",
@@ -73,7 +67,7 @@ impl core::error::Error for Refused {}
 /// Longest mode with a factor: its square has an index of 32 bits.
 const LONGEST_FULL: usize = 1 << 15;
 
-fn check(config: &Config<f32>, tensor: &Tensor) -> Result<(), Reason> {
+fn check(tensor: &Tensor) -> Result<(), Reason> {
     let parts = tensor.layout().parts();
     if parts.factor_format != Format::Native {
         return Err(Reason::FactorFormat);
@@ -81,18 +75,12 @@ fn check(config: &Config<f32>, tensor: &Tensor) -> Result<(), Reason> {
     if parts.portions {
         return Err(Reason::Portions);
     }
-    if config.measure {
-        return Err(Reason::Measure);
-    }
     if tensor.largest_full_dim() > LONGEST_FULL {
         return Err(Reason::TooLarge);
     }
     for piece in 0..tensor.pieces() {
         let layout = tensor.piece_layout(piece);
         let shape = layout.shape();
-        if config.estimate_order == EstimateOrder::ReferenceKl && shape.order() == 3 {
-            return Err(Reason::EstimateOrder);
-        }
         if shape.elements() >= 1 << 31 {
             return Err(Reason::TooLarge);
         }
@@ -131,7 +119,7 @@ impl Program {
             if tensor.group() >= groups.len() {
                 return Err(refused(Reason::Group));
             }
-            check(&tensor.config(groups), tensor).map_err(refused)?;
+            check(tensor).map_err(refused)?;
         }
         let whole = batches(groups, table).map_err(|(tensor, error)| Refused { tensor, reason: Reason::Geometry(error) })?;
         let mut parts = Vec::new();
