@@ -240,6 +240,32 @@ fn gradients_are_scaled() {
     both.check("scaled", TOLERANCE);
 }
 
+/// A bound on the norm of all gradients scales them, and nothing else.
+#[test]
+fn gradients_are_clipped() {
+    let config = short(Config { bad_gradient: BadGradient::Skip, ..Config::<f32>::kl_shampoo() });
+    let specs = [TensorSpec::matrix(4, 4), TensorSpec::vector(7), TensorSpec::matrix(3, 3).slices(2)].map(TensorSpec::with_grad_scaling);
+    let mut both = Both::new(&[config], &specs);
+    for step in 0..9 {
+        let mut grads = both.gradients();
+        // What is not finite is not stepped and counts for nothing.
+        set(&mut grads[2], |i, x| *x = if step == 8 && i == 12 { f32::NAN } else { *x });
+        let squares = |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        let of = |grad: &Grad| match grad {
+            Some(Buffer::Native(numbers)) if step == 8 && numbers.len() == 18 => squares(&numbers[..9]),
+            Some(Buffer::Native(numbers)) => squares(numbers),
+            _ => 0.0,
+        };
+        let norm = grads.iter().map(of).sum::<f64>().sqrt();
+        // Beyond the bound in every other step.
+        let limit = if step % 2 == 0 { norm * 0.25 } else { norm * 2.0 } as f32;
+        both.device.set_clip(Some(Scalar::of(limit)));
+        both.step_clipped(&grads, if step % 2 == 0 { 0.25 } else { 1.0 });
+        println!("{step}: {:e}", both.distance());
+    }
+    both.check("clipped", TOLERANCE);
+}
+
 /// The refreshes of many equal tensors are spread over the period, and some tensors are frozen now and then: each has its own count.
 #[test]
 fn frozen_tensors_and_staggered_refreshes() {

@@ -32,6 +32,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Whether it has such an item.
+    pub fn any(&self, f: impl Fn(&Item) -> bool) -> bool {
+        self.items.iter().any(f)
+    }
+
     /// Whether a basis turns its tensors.
     pub fn is_turned(&self) -> bool {
         self.layout.shape().full_modes() > 0

@@ -4,7 +4,7 @@ use klshampoo::{Config, Format, Tensor};
 
 use super::batch::{Batch, batches};
 use super::memory::{Carver, Kept, Memory, Slot, Workspace};
-use crate::io::GeometryError;
+use crate::io::{GeometryError, Norm};
 use crate::queue::DevicePtr;
 
 /// What can be chosen about a program.
@@ -103,6 +103,8 @@ pub struct Program {
     /// Pointers to the table's parameters and gradients.
     pub(super) params: Slot,
     pub(super) grads: Slot,
+    /// Of all gradients together.
+    pub(super) norm: Slot,
     pub(super) tensors: usize,
     pub(super) headers: usize,
     memory: Memory,
@@ -131,22 +133,19 @@ impl Program {
 
         // State, headers and tables of all batches, each kind together; then the workspace, in which every batch begins anew.
         let mut carvers = [Carver::default(); 3];
-        let mut kept: Vec<Kept> = parts.iter().map(|batch| Kept::new(batch, &mut carvers)).collect();
+        let kept: Vec<Kept> = parts.iter().map(|batch| Kept::new(batch, &mut carvers)).collect();
         let pointers = |carver: &mut Carver| carver.take(table.len(), size_of::<DevicePtr>());
-        let (mut params, mut grads) = (pointers(&mut carvers[2]), pointers(&mut carvers[2]));
+        let tables_of_all = [pointers(&mut carvers[2]), pointers(&mut carvers[2]), carvers[2].take(1, size_of::<Norm>())];
         let overflow = Refused { tensor: 0, reason: Reason::Overflow };
         let mut lens = [0; 3];
         for (len, carver) in lens.iter_mut().zip(&carvers) {
             *len = carver.end().ok_or(overflow)?;
         }
         let [state, headers, tables] = lens;
-        for kept in &mut kept {
-            kept.headers.at += state;
-            kept.places.at += state + headers;
-        }
-        params.at += state + headers;
-        grads.at += state + headers;
-        let fixed = state.checked_add(headers).and_then(|sum| sum.checked_add(tables)).ok_or(overflow)?;
+        let before_tables = state.checked_add(headers).ok_or(overflow)?;
+        let kept: Vec<Kept> = kept.into_iter().map(|kept| kept.moved(state, before_tables)).collect();
+        let [params, grads, norm] = tables_of_all.map(|slot| Slot { at: slot.at + before_tables, ..slot });
+        let fixed = before_tables.checked_add(tables).ok_or(overflow)?;
         let (mut total, mut placed) = (fixed, Vec::with_capacity(parts.len()));
         for (batch, kept) in parts.into_iter().zip(kept) {
             let mut carver = Carver { at: fixed, ..Carver::default() };
@@ -156,7 +155,7 @@ impl Program {
         }
         let memory = Memory { state, headers, tables, workspace: total - fixed, total };
         let slices = placed.iter().map(|placed| placed.batch.items.len()).sum();
-        Ok(Self { batches: placed, params, grads, tensors: table.len(), headers: slices, memory })
+        Ok(Self { batches: placed, params, grads, norm, tensors: table.len(), headers: slices, memory })
     }
 
     /// How much device memory it takes: one block.

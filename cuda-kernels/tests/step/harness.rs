@@ -222,6 +222,14 @@ impl Both {
         self.step_device(grads);
     }
 
+    /// One step of the core with scaled gradients, and one of the device that has to scale them.
+    pub fn step_clipped(&mut self, grads: &[Grad], scale: f32) {
+        self.grad_scale = scale;
+        self.step_core(grads);
+        self.grad_scale = 1.0;
+        self.step_device(grads);
+    }
+
     pub fn steps(&mut self, count: usize) {
         for _ in 0..count {
             let grads = self.gradients();
