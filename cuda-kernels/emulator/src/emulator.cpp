@@ -49,7 +49,7 @@ struct {
 #endif
 } block;
 
-void jump(context &from, context &to) {
+[[gnu::noinline]] void jump(context &from, context &to) {
     if (_setjmp(from.at) != 0) return;
     if (to.begun) _longjmp(to.at, 1);
     to.begun = true;
@@ -93,19 +93,21 @@ void start() {
     }
 }
 
+[[gnu::noinline]] void add_fiber() {
+    // A deque leaves where it is what it has: a context points into itself.
+    block.fibers.emplace_back();
+    getcontext(&block.fibers.back().own.begin);
+    fiber &own = block.fibers.back();
+    own.stack = static_cast<char *>(malloc(STACK));
+    own.own.begin.uc_stack.ss_sp = own.stack;
+    own.own.begin.uc_stack.ss_size = STACK;
+    own.own.begin.uc_link = nullptr;
+    makecontext(&own.own.begin, start, 0);
+}
+
 void run_block(unsigned threads) {
     block.scheduler.begun = true;
-    while (block.fibers.size() < threads) {
-        // Where it is stays where it is: a context points into itself.
-        block.fibers.emplace_back();
-        fiber &f = block.fibers.back();
-        f.stack = static_cast<char *>(malloc(STACK));
-        getcontext(&f.own.begin);
-        f.own.begin.uc_stack.ss_sp = f.stack;
-        f.own.begin.uc_stack.ss_size = STACK;
-        f.own.begin.uc_link = nullptr;
-        makecontext(&f.own.begin, start, 0);
-    }
+    while (block.fibers.size() < threads) add_fiber();
     for (unsigned i = 0; i < threads; i++) block.fibers[i].done = false;
     for (unsigned live = threads; live > 0;) {
         block.any = 0, block.all = 1;
