@@ -92,8 +92,9 @@ typedef struct kls_cuda_request {
   float lr;
   // Multiplies every gradient when it is read, as a clip or a loss scale wants it; finite and positive. Default 1.
   float grad_scale;
-  // Must be 0.
-  uint32_t reserved;
+  // Bounds the norm of all gradients together, multiplied by grad_scale: if it is larger, all are scaled down to it on the device, before they are looked
+  // at. Slices whose gradients are not finite do not count. It costs one more pass over the gradients. 0 (the default): no bound.
+  float max_norm;
   // A number on the device that takes the place of `lr`, read when the step runs: a captured step then takes a new rate with each replay. A
   // step with one that is negative or not finite leaves everything alone and counts as skipped. NULL (the default): `lr`.
   const float *device_lr;
@@ -189,7 +190,7 @@ kls_status kls_cuda_request_init(struct kls_cuda_request *request, size_t struct
 // large, or whose update is not finite, is left alone and counted, and its refresh schedule goes on as if it had been stepped. The step
 // counters and bias corrections of such a slice stay where they were.
 //
-// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE, KLS_ERROR_NULL,
+// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE, KLS_ERROR_NULL,
 // KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA: of this step, or of work that the device was
 // given before; parameters and state are then not to be trusted, and the device's context is as a rule lost.
 //
