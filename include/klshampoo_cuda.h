@@ -228,7 +228,7 @@ kls_status kls_cuda_headers_size(struct kls_cuda *optimizer, size_t *bytes);
 
 // Queues a copy of what the slices count on `stream`, as it is after what has been queued there before, into `headers` in host memory. With page-locked
 // memory (cudaMallocHost) the call returns at once, and the bytes are there when the stream has come so far (cudaEventQuery,
-// cudaStreamSynchronize); with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them. The copy can be captured.
+// cudaStreamSynchronize), and the copy can be captured; with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them.
 //
 // Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_CUDA and the handle's; nothing is then queued.
 //
@@ -239,6 +239,18 @@ kls_status kls_cuda_copy_headers(struct kls_cuda *optimizer,
                                  void *headers,
                                  size_t len,
                                  void *stream);
+
+// Queues a copy of the norm of all gradients, multiplied by grad_scale, of the last step with a `max_norm` on `stream`, as it is after what has been
+// queued there before, into `norm` in host memory. It returns and is captured as kls_cuda_copy_headers.
+//
+// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_CUDA and the handle's; nothing is
+// then queued.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `norm` is writable until the copy is made; `stream` is a stream of the optimizer's device.
+kls_status kls_cuda_copy_norm(struct kls_cuda *optimizer,
+                              float *norm,
+                              void *stream);
 
 // Reads a slice's counters from what kls_cuda_copy_headers has copied; what has been counted there by an optimizer of the same groups and tensors
 // is read just as well. `struct_size` is sizeof(kls_counters).

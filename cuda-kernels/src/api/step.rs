@@ -154,7 +154,9 @@ pub unsafe extern "C" fn kls_cuda_step(optimizer: *mut kls_cuda, request: *const
             let params = slice(params.as_ptr().cast::<DevicePtr>(), params.len())?;
             let grads = slice(grads.as_ptr().cast::<DevicePtr>(), grads.len())?;
             optimizer.optimizer.set_clip((request.max_norm > 0.0).then(|| Scalar::of(request.max_norm)));
-            run(optimizer, params, grads, (lr, grad_scale), Stream::from_raw(request.stream))
+            run(optimizer, params, grads, (lr, grad_scale), Stream::from_raw(request.stream))?;
+            optimizer.has_norm |= request.max_norm > 0.0;
+            Ok(())
         })
     }
 }

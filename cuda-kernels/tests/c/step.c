@@ -98,6 +98,12 @@ const char *test_step(void) {
             TRY(fixture_step_gpu(&g, step));
         }
         CHECK(sqrt(square) > 0.2);
+        {
+            float norm = 0;
+            EXPECT_OF(g.gpu, KLS_OK, kls_cuda_copy_norm(g.gpu, &norm, NULL));
+            CHECK(fabs((double)norm - sqrt(square)) < 1e-6 * sqrt(square));
+            EXPECT(KLS_ERROR_NULL, kls_cuda_copy_norm(g.gpu, NULL, NULL));
+        }
         CHECK(fixture_difference(&g) < 1e-6);
         TRY(fixture_end(&g));
     }
@@ -121,6 +127,7 @@ const char *test_step_errors(void) {
     f.request.struct_size = 8;
     EXPECT(KLS_ERROR_STRUCT_SIZE, kls_cuda_step(f.gpu, &f.request));
     f.request = good;
+    SAYS(KLS_ERROR_NO_SUCH_STATE, kls_cuda_copy_norm(f.gpu, before, NULL), f.gpu, "kls_cuda_copy_norm: No step has had a bound on the norm.");
     f.request.max_norm = -1;
     STEP(KLS_ERROR_GRAD_SCALE, "max_norm: The bound on the norm must be finite and at least 0.");
     f.request.max_norm = NAN;
