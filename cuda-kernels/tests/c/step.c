@@ -1,13 +1,14 @@
 #include "fixture.h"
 #include <math.h>
 
-/* Every method of the family beside the CPU's optimizer. */
+/* Methods of the family beside the CPU's optimizer. */
 const char *test_step(void) {
     static fixture f;
     static const struct {
         int32_t method;
         double within;
-    } methods[] = {{KLS_METHOD_KL_SHAMPOO, 2e-4}, {KLS_METHOD_ADAMW, 1e-5}, {KLS_METHOD_SGD, 1e-6}};
+    } methods[] = {{KLS_METHOD_KL_SHAMPOO, 1e-5}, {KLS_METHOD_KL_SOAP, 1e-5}, {KLS_METHOD_SOAP, 1e-5},     {KLS_METHOD_SHAMPOO, 1e-5},
+                   {KLS_METHOD_IDEALIZED_KL, 1e-5}, {KLS_METHOD_ADAMW, 1e-6}, {KLS_METHOD_ADAFACTOR, 1e-6}, {KLS_METHOD_SGD, 1e-6}};
     for (size_t m = 0; m < sizeof methods / sizeof methods[0]; m++) {
         TRY(fixture_describe(&f, methods[m].method));
         TRY(fixture_cpu(&f));
@@ -15,6 +16,7 @@ const char *test_step(void) {
         for (int step = 0; step < 14; step++) {
             TRY(fixture_step_cpu(&f, step));
             TRY(fixture_step_gpu(&f, step));
+            if (step == 0) TRY(fixture_meet(&f));
         }
         {
             const double difference = fixture_difference(&f);
@@ -71,6 +73,40 @@ const char *test_step(void) {
         TRY(fixture_end(&f));
         TRY(fixture_end(&g));
     }
+
+    /* A bound on the norm is a factor on all gradients; one that is not reached is none. */
+    for (int bounded = 0; bounded < 2; bounded++) {
+        static fixture g;
+        double square = 0;
+        TRY(fixture_describe(&g, KLS_METHOD_SGD));
+        TRY(fixture_cpu(&g));
+        TRY(fixture_gpu(&g, NULL));
+        for (int step = 0; step < 3; step++) {
+            kls_step request;
+            fixture_gradients(&g, step);
+            square = 0;
+            for (int i = 0; i < MATRICES; i++) square += (double)g.matrix_grad[i] * (double)g.matrix_grad[i];
+            for (int i = 0; i < VECTOR; i++) square += (double)g.vector_grad[i] * (double)g.vector_grad[i];
+            CHECK(kls_step_init(&request, sizeof request) == KLS_OK);
+            request.lr = 0.01f;
+            request.tensor_count = TENSORS;
+            request.params = (void *const *)(void *)g.params;
+            request.grads = (const void *const *)(const void *)g.grads;
+            request.grad_scale = bounded ? (float)(0.1 / sqrt(square)) : 1.0f;
+            g.request.max_norm = bounded ? 0.1f : (float)sqrt(square) * 2;
+            CHECK(kls_optimizer_step_with(g.cpu, &request) == KLS_OK);
+            TRY(fixture_step_gpu(&g, step));
+        }
+        CHECK(sqrt(square) > 0.2);
+        {
+            float norm = 0;
+            EXPECT_OF(g.gpu, KLS_OK, kls_cuda_copy_norm(g.gpu, &norm, NULL));
+            CHECK(fabs((double)norm - sqrt(square)) < 1e-6 * sqrt(square));
+            EXPECT(KLS_ERROR_NULL, kls_cuda_copy_norm(g.gpu, NULL, NULL));
+        }
+        CHECK(fixture_difference(&g) < 1e-6);
+        TRY(fixture_end(&g));
+    }
     return NULL;
 }
 
@@ -91,8 +127,11 @@ const char *test_step_errors(void) {
     f.request.struct_size = 8;
     EXPECT(KLS_ERROR_STRUCT_SIZE, kls_cuda_step(f.gpu, &f.request));
     f.request = good;
-    f.request.reserved = 1;
-    STEP(KLS_ERROR_RESERVED, "reserved: A reserved field is not 0.");
+    SAYS(KLS_ERROR_NO_SUCH_STATE, kls_cuda_copy_norm(f.gpu, before, NULL), f.gpu, "kls_cuda_copy_norm: No step has had a bound on the norm.");
+    f.request.max_norm = -1;
+    STEP(KLS_ERROR_GRAD_SCALE, "max_norm: The bound on the norm must be finite and at least 0.");
+    f.request.max_norm = NAN;
+    STEP(KLS_ERROR_GRAD_SCALE, "max_norm: The bound on the norm must be finite and at least 0.");
     f.request.tensor_count = 1;
     STEP(KLS_ERROR_TENSOR_COUNT, "tensor_count: tensor_count is not the number of tensors that the optimizer was made for.");
     f.request.lr = NAN;
