@@ -758,6 +758,8 @@ typedef struct kls_similarity {
   uint32_t rounds;
 } kls_similarity;
 
+
+
 // Success.
 #define KLS_OK 0
 
@@ -988,6 +990,24 @@ typedef struct kls_similarity {
 
 // This is no safetensors file with an optimizer's checkpoint.
 #define KLS_ERROR_SAFETENSORS 92
+
+// There is no CUDA driver on this machine.
+#define KLS_ERROR_CUDA_NO_DRIVER 100
+
+// The CUDA driver is too old for this library.
+#define KLS_ERROR_CUDA_DRIVER_TOO_OLD 101
+
+// There is no such CUDA device.
+#define KLS_ERROR_CUDA_NO_DEVICE 102
+
+// The device's memory for the optimizer could not be had.
+#define KLS_ERROR_CUDA_OUT_OF_MEMORY 103
+
+// A call of the CUDA driver failed; kls_cuda_last_error has its number and text.
+#define KLS_ERROR_CUDA 104
+
+// The GPU's optimizer does not do this; the one of the CPU does.
+#define KLS_ERROR_CUDA_UNSUPPORTED 105
 
 #ifdef __cplusplus
 extern "C" {

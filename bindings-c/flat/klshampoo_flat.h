@@ -182,24 +182,34 @@ static inline kls_status kls_flat_destroy(kls_flat *flat) {
     return status;
 }
 
+/* The optimizer's groups. */
+static inline void kls_flat_groups_(kls_config groups[KLS_FLAT_GROUPS], const kls_flat_options *options) {
+    for (int g = 0; g < KLS_FLAT_GROUPS; g++) {
+        groups[g] = g < KLS_FLAT_GROUP_ADAMW ? options->method : options->adamw;
+        if (g == KLS_FLAT_GROUP_METHOD_NO_DECAY || g == KLS_FLAT_GROUP_ADAMW_NO_DECAY) groups[g].weight_decay = 0;
+    }
+}
+
+/* The group of a tensor, by the rules. */
+static inline void kls_flat_set_group_(kls_flat_tensor *tensor, const kls_flat_options *options) {
+    const int by_method = kls_flat_by_method_(options, tensor);
+    tensor->shape.group = by_method ? KLS_FLAT_GROUP_METHOD : KLS_FLAT_GROUP_ADAMW;
+    if (!kls_flat_decayed_(tensor)) tensor->shape.group++;
+}
+
 /* The library's part of kls_flat_create, once the table is copied. */
 static inline kls_status kls_flat_make_(kls_flat *flat, size_t elements, const kls_flat_options *options) {
     kls_config groups[KLS_FLAT_GROUPS];
     kls_options library = options->library;
     kls_status status;
     kls_tensor *shapes;
-    for (int g = 0; g < KLS_FLAT_GROUPS; g++) {
-        groups[g] = g < KLS_FLAT_GROUP_ADAMW ? options->method : options->adamw;
-        if (g == KLS_FLAT_GROUP_METHOD_NO_DECAY || g == KLS_FLAT_GROUP_ADAMW_NO_DECAY) groups[g].weight_decay = 0;
-    }
+    kls_flat_groups_(groups, options);
     /* One by one, for the name of the one that is refused. Groups alone come first: they are not a tensor's fault. */
     size_t size, alignment;
     status = kls_optimizer_query(groups, KLS_FLAT_GROUPS, NULL, 0, &size, &alignment);
     for (size_t i = 0; i < flat->tensor_count && status == KLS_OK; i++) {
         kls_flat_tensor *t = &flat->tensors[i];
-        const int by_method = kls_flat_by_method_(options, t);
-        t->shape.group = by_method ? KLS_FLAT_GROUP_METHOD : KLS_FLAT_GROUP_ADAMW;
-        if (!kls_flat_decayed_(t)) t->shape.group++;
+        kls_flat_set_group_(t, options);
         status = kls_optimizer_query(groups, KLS_FLAT_GROUPS, &t->shape, 1, &size, &alignment);
         if (status != KLS_OK) flat->failed_tensor = t->name;
     }

@@ -142,6 +142,12 @@ enum class [[nodiscard]] status : kls_status {
     file_not_found = KLS_ERROR_FILE_NOT_FOUND,
     io = KLS_ERROR_IO,
     safetensors = KLS_ERROR_SAFETENSORS,
+    cuda_no_driver = KLS_ERROR_CUDA_NO_DRIVER,
+    cuda_driver_too_old = KLS_ERROR_CUDA_DRIVER_TOO_OLD,
+    cuda_no_device = KLS_ERROR_CUDA_NO_DEVICE,
+    cuda_out_of_memory = KLS_ERROR_CUDA_OUT_OF_MEMORY,
+    cuda = KLS_ERROR_CUDA,
+    cuda_unsupported = KLS_ERROR_CUDA_UNSUPPORTED,
 };
 
 /// KLS_METHOD_*.

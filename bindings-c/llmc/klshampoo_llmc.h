@@ -68,20 +68,11 @@ static inline kls_status kls_llmc_describe_(kls_flat_tensor *tensor, const kls_g
     return status;
 }
 
-/* Makes the optimizer of a model with this config and `num_parameters` parameters. `options` may be NULL for KL-Shampoo and the defaults.
- *
- * Errors: KLS_ERROR_ZERO_DIM for a number of the config below 1, KLS_ERROR_BUFFER_LENGTH for a config that is no GPT-2 of so many
- * parameters, KLS_ERROR_UNKNOWN_VALUE for an option, those of kls_flat_create. */
-static inline kls_status kls_llmc_create(kls_flat *flat, kls_gpt2_config config, size_t num_parameters, const kls_llmc_options *options) {
+/* The table of a model with this config and `num_parameters` parameters. */
+static inline kls_status kls_llmc_table_(kls_flat_tensor table[KLS_GPT2_TENSORS], kls_gpt2_config config, size_t num_parameters,
+                                         const kls_llmc_options *options) {
     kls_gpt2_tensor model[KLS_GPT2_TENSORS];
-    kls_flat_tensor table[KLS_GPT2_TENSORS];
-    kls_llmc_options defaults;
-    kls_status status;
-    if (!flat) return KLS_ERROR_NULL;
-    memset(flat, 0, sizeof *flat);
-    status = kls_llmc_options_init(&defaults, KLS_METHOD_KL_SHAMPOO);
-    if (status != KLS_OK) return status;
-    if (!options) options = &defaults;
+    kls_status status = KLS_OK;
     if (config.max_seq_len < 1 || config.vocab_size < 1 || config.padded_vocab_size < 1 || config.num_layers < 1 || config.num_heads < 1 ||
         config.channels < 1)
         return KLS_ERROR_ZERO_DIM;
@@ -91,6 +82,23 @@ static inline kls_status kls_llmc_create(kls_flat *flat, kls_gpt2_config config,
         return KLS_ERROR_UNKNOWN_VALUE;
     for (int i = 0; i < KLS_GPT2_TENSORS && status == KLS_OK; i++)
         status = kls_llmc_describe_(&table[i], &model[i], i == KLS_GPT2_QKVW, options);
+    return status;
+}
+
+/* Makes the optimizer of a model with this config and `num_parameters` parameters. `options` may be NULL for KL-Shampoo and the defaults.
+ *
+ * Errors: KLS_ERROR_ZERO_DIM for a number of the config below 1, KLS_ERROR_BUFFER_LENGTH for a config that is no GPT-2 of so many
+ * parameters, KLS_ERROR_UNKNOWN_VALUE for an option, those of kls_flat_create. */
+static inline kls_status kls_llmc_create(kls_flat *flat, kls_gpt2_config config, size_t num_parameters, const kls_llmc_options *options) {
+    kls_flat_tensor table[KLS_GPT2_TENSORS];
+    kls_llmc_options defaults;
+    kls_status status;
+    if (!flat) return KLS_ERROR_NULL;
+    memset(flat, 0, sizeof *flat);
+    status = kls_llmc_options_init(&defaults, KLS_METHOD_KL_SHAMPOO);
+    if (status != KLS_OK) return status;
+    if (!options) options = &defaults;
+    status = kls_llmc_table_(table, config, num_parameters, options);
     if (status == KLS_OK) status = kls_flat_create(flat, table, KLS_GPT2_TENSORS, num_parameters, &options->flat);
     return status;
 }

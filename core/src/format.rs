@@ -175,8 +175,8 @@ impl Rounder {
     /// To the nearest, ties to even.
     pub(crate) const NEAREST: Self = Self { random: [None; built::ROUNDS as usize] };
 
-    /// The rounding of step `step` of a slice (piece) of a tensor.
-    pub(crate) const fn new(rounding: Rounding, tensor: usize, slice: usize, step: u64) -> Self {
+    /// The rounding of step `step` (the first one is 1) of a slice (piece) of a tensor.
+    pub const fn new(rounding: Rounding, tensor: usize, slice: usize, step: u64) -> Self {
         match rounding {
             Rounding::Stochastic { seed } if built::ROUNDS => {
                 let key = mix(mix(mix(mix(seed) ^ tensor as u64) ^ slice as u64) ^ step);

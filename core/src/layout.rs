@@ -2,7 +2,6 @@
 
 use core::ops::Range;
 
-use crate::Scalar;
 use crate::config::{Parts, built};
 use crate::format::{Format, Rounder};
 use crate::linalg::work_len;
@@ -10,6 +9,7 @@ use crate::packed::triangle_len;
 use crate::portions::region_len;
 use crate::resident::{Basis, Factor, FactorMut, dense_bases, keep_basis, kept_len};
 use crate::shape::{MAX_ORDER, Mode, Shape, ShapeError};
+use crate::{Scalar, StatePart};
 
 /// Sizes of the state and of the scratch of one tensor slice, in elements.
 ///
@@ -244,6 +244,23 @@ impl Layout {
     /// Whether mode `k` has eigenvalues.
     pub const fn has_lambda(&self, k: usize) -> bool {
         self.parts.eigenvalues && self.shape.is_preconditioned(k)
+    }
+
+    /// Where a part lies in a slice's state, as it is kept there (a factor as the packed lower triangle, row by row); empty if there is none.
+    ///
+    /// For whoever keeps states elsewhere than in an [`crate::Optimizer`], in the same order.
+    pub fn range(&self, part: StatePart) -> Range<usize> {
+        let regions = self.regions();
+        let of = |ranges: &[Range<usize>; MAX_ORDER], k: usize| ranges.get(k).cloned().unwrap_or_default();
+        match part {
+            StatePart::Factor(k) => of(&regions.factor, k),
+            StatePart::Basis(k) => of(&regions.basis, k),
+            StatePart::Eigenvalues(k) => of(&regions.lambda, k),
+            StatePart::Momentum => regions.momentum,
+            StatePart::SecondMoment => regions.second_moment,
+            StatePart::GraftMoment => regions.graft_moment,
+            StatePart::Master => regions.master,
+        }
     }
 
     /// Where each part of a slice's state lies; ranges of parts that a mode does not have are empty.

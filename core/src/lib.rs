@@ -96,6 +96,7 @@ pub use layout::Layout;
 pub use magnitude::GradientFault;
 pub use optimizer::Optimizer;
 pub use plan::{MAX_ROW_PARTS, Plan};
+pub use refresh::POLISH_PERIOD;
 pub use report::{StepError, StepErrorKind, StepReport};
 pub use scalar::Scalar;
 pub use shape::{MAX_ORDER, Mode, Shape, ShapeError};

@@ -16,7 +16,7 @@ use crate::{Format, Scalar, eigenvalues, eigenvectors, packed};
 
 /// Every so many refreshes the basis takes one Newton-Schulz step back to orthogonality. In `f32` the product `Q Qhat` drifts by about
 /// 1e-6 over hundreds of refreshes; a polish costs about as much as the refresh itself, so 1/32 of it is not felt.
-const POLISH_PERIOD: u64 = 32;
+pub const POLISH_PERIOD: u64 = 32;
 
 /// Whether the next refresh of a slice that has made so many, one per mode, polishes the basis.
 pub(crate) fn polishes(refreshes: u32, shape: &Shape) -> bool {

@@ -5,7 +5,7 @@ use core::ops::Range;
 use crate::config::{Estimator, built};
 use crate::plan::{Piece, Plan};
 use crate::report::StepErrorKind;
-use crate::shape::ShapeError;
+use crate::shape::{MAX_ORDER, ShapeError};
 use crate::{Config, ConfigError, Cost, Layout, Scalar, SliceHeader, Storage, TensorSpec};
 
 /// Why a table is refused.
@@ -233,6 +233,12 @@ impl Tensor {
         self.piece(piece % self.pieces).layout
     }
 
+    /// The index of the first element of such a piece in its slice, by the dims of [`Self::plan`]; its lengths are those of
+    /// [`Self::piece_layout`].
+    pub const fn piece_start(&self, piece: usize) -> [usize; MAX_ORDER] {
+        self.piece(piece % self.pieces).start
+    }
+
     /// The first piece of a slice.
     pub(crate) const fn first(&self) -> &Piece {
         &self.first
@@ -336,6 +342,12 @@ impl Tensor {
         let before = self.cost_before.refresh.saturating_add(own.saturating_mul(slice as u64));
         let (middle, period) = (before.saturating_add(own / 2), u64::from(config.refresh_period));
         (middle / (total / period).max(1)).min(period - 1)
+    }
+
+    /// How many steps ahead of its period's end a slice of this tensor of a table is refreshed ([`Config::stagger`]).
+    pub fn refresh_phase<T: Scalar>(&self, slice: usize, table: &[Self], groups: &[Config<T>]) -> u64 {
+        let total = table.last().map_or(0, |last| last.cost_up_to_here().refresh);
+        self.phase(slice, &groups[self.group], total)
     }
 
     /// Floating-point operations that step `t` of a table takes (the first one is 1), if all tensors have a gradient in every step until

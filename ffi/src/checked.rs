@@ -3,8 +3,11 @@
 use crate::error::{Failure, Outcome};
 use crate::status::*;
 
-/// Whether a non-NULL pointer is aligned for its type.
-pub(crate) fn check_pointer<T>(pointer: *const T) -> Outcome {
+/// Whether a pointer is neither NULL nor misaligned for its type.
+///
+/// # Errors
+/// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED.
+pub fn check_pointer<T>(pointer: *const T) -> Outcome {
     if pointer.is_null() {
         Err(KLS_ERROR_NULL.into())
     } else if !pointer.is_aligned() {
@@ -16,9 +19,12 @@ pub(crate) fn check_pointer<T>(pointer: *const T) -> Outcome {
 
 /// A slice from C; an empty one may come with any pointer.
 ///
+/// # Errors
+/// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERFLOW.
+///
 /// # Safety
 /// `pointer` is NULL or points to `len` readable elements that nobody writes for `'a`.
-pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize) -> Result<&'a [T], Failure> {
+pub unsafe fn slice<'a, T>(pointer: *const T, len: usize) -> Result<&'a [T], Failure> {
     if len == 0 {
         return Ok(&[]);
     }
@@ -32,9 +38,12 @@ pub(crate) unsafe fn slice<'a, T>(pointer: *const T, len: usize) -> Result<&'a [
 
 /// A mutable slice from C; an empty one may come with any pointer.
 ///
+/// # Errors
+/// As for [`slice()`].
+///
 /// # Safety
 /// `pointer` is NULL or points to `len` elements that nobody else touches for `'a`.
-pub(crate) unsafe fn slice_mut<'a, T>(pointer: *mut T, len: usize) -> Result<&'a mut [T], Failure> {
+pub unsafe fn slice_mut<'a, T>(pointer: *mut T, len: usize) -> Result<&'a mut [T], Failure> {
     if len == 0 {
         return Ok(&mut []);
     }
@@ -48,9 +57,12 @@ pub(crate) unsafe fn slice_mut<'a, T>(pointer: *mut T, len: usize) -> Result<&'a
 
 /// Writes a result through a pointer.
 ///
+/// # Errors
+/// As for [`check_pointer`].
+///
 /// # Safety
 /// `out` is NULL or writable.
-pub(crate) unsafe fn put<T>(out: *mut T, value: T) -> Outcome {
+pub unsafe fn put<T>(out: *mut T, value: T) -> Outcome {
     check_pointer(out)?;
     // SAFETY: not NULL, aligned, and by the caller's word writable.
     unsafe { out.write(value) };

@@ -437,7 +437,10 @@ impl kls_config {
     }
 
     /// The core's configuration, validated.
-    pub(crate) fn to_core(self) -> Result<Config<f32>, Failure> {
+    ///
+    /// # Errors
+    /// The status of the first field that is refused, with its name where that is not clear.
+    pub fn to_core(self) -> Result<Config<f32>, Failure> {
         // Any number but a plain zero is a bound, NaN included: the core refuses what is none.
         let bound = |x: f32| if x.to_bits() << 1 == 0 { None } else { Some(x) };
         let length = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

@@ -7,25 +7,27 @@ use crate::status::{from_step, kls_status};
 
 /// Why a call failed. A status alone becomes one by `?` or `into`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub struct Failure {
+    /// What the call returns.
     pub status: kls_status,
-    /// The system's own number for what went wrong in one of its calls; 0 where it was none of them.
+    /// The number that the system gave, or for KLS_ERROR_CUDA_* the driver; 0 where none of their calls failed.
     #[cfg(feature = "host")]
-    pub os_error: i32,
-    pub place: Place,
+    pub(crate) code: i32,
+    pub(crate) place: Place,
 }
 
 /// What a call that returns nothing but its status comes to.
-pub(crate) type Outcome = Result<(), Failure>;
+pub type Outcome = Result<(), Failure>;
 
 impl Failure {
     /// A status with more to say than its own text.
-    pub(crate) const fn because(status: kls_status, because: &'static str) -> Self {
+    pub const fn because(status: kls_status, because: &'static str) -> Self {
         Self { place: Place::because(because), ..Self::new(status) }
     }
 
     /// The same, in an element of an array.
-    pub(crate) fn at_element(mut self, field: &'static str, element: usize) -> Self {
+    #[must_use]
+    pub fn at_element(mut self, field: &'static str, element: usize) -> Self {
         self.place.set_element(field, element);
         self
     }
@@ -33,15 +35,22 @@ impl Failure {
     /// The same, with what the system said.
     #[cfg(feature = "host")]
     pub(crate) fn with_os_error(mut self, code: Option<i32>) -> Self {
-        self.os_error = code.unwrap_or(0);
+        self.code = code.unwrap_or(0);
         self
+    }
+
+    /// A call of the CUDA driver that failed, with its number and the words for that. `status` is one of KLS_ERROR_CUDA_*.
+    #[cfg(feature = "host")]
+    #[must_use]
+    pub const fn of_driver(status: kls_status, call: &'static str, code: u32, words: &'static str) -> Self {
+        Self { status, code: code as i32, place: Place::in_call(call, words) }
     }
 
     const fn new(status: kls_status) -> Self {
         Self {
             status,
             #[cfg(feature = "host")]
-            os_error: 0,
+            code: 0,
             place: Place::NOWHERE,
         }
     }
@@ -65,7 +74,10 @@ impl From<StepError> for Failure {
 }
 
 /// Says where a failure happened; what it knows already stays.
-pub(crate) trait Locate<T> {
+///
+/// # Errors
+/// Those of the result.
+pub trait Locate<T> {
     /// In this argument of the call, or this field of a struct.
     fn of_field(self, field: &'static str) -> Result<T, Failure>;
     /// In this element of an array.

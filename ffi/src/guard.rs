@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use crate::error::{Locate, Outcome};
+use crate::error::{Failure, Locate, Outcome};
 use crate::handle::kls_optimizer;
 use crate::message::{Message, record_without_handle};
 #[cfg(feature = "messages")]
@@ -12,8 +12,8 @@ use crate::tensor::kls_tensor;
 use crate::versioned::Structs;
 
 /// What a call's messages are made of: its name, and the tensors that it was given, for their names.
-#[derive(Clone, Copy)]
-pub(crate) struct Call {
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
     name: &'static str,
     tensors: *const kls_tensor,
     tensor_count: usize,
@@ -30,7 +30,7 @@ impl Call {
     ///
     /// # Safety
     /// `tensors` points to `tensor_count` structs that nobody writes during the call.
-    pub(crate) unsafe fn on_tensors(name: &'static str, tensors: *const kls_tensor, tensor_count: usize) -> Self {
+    pub unsafe fn on_tensors(name: &'static str, tensors: *const kls_tensor, tensor_count: usize) -> Self {
         Self { name, tensors, tensor_count }
     }
 
@@ -39,6 +39,36 @@ impl Call {
         // SAFETY: by the word of the caller of `on_tensors`, and so is the name that the struct points to.
         unsafe { Some(Structs::new(self.tensors, self.tensor_count).ok()?.get(index?)?.ok()?.kept_name()) }
     }
+}
+
+/// An object that C has a handle to.
+pub trait Handle: Sized {
+    /// The live object behind a handle, poisoned or not.
+    ///
+    /// # Errors
+    /// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_HANDLE.
+    ///
+    /// # Safety
+    /// `handle` is NULL or points to readable memory of an object's size, which is the caller's to use during `'a`.
+    unsafe fn from_handle<'a>(handle: *mut Self) -> Result<&'a mut Self, Failure>;
+
+    /// Whether an earlier call met an internal error.
+    fn is_poisoned(&self) -> bool;
+
+    /// Refuses every later call but the object's end.
+    fn poison(&mut self);
+
+    /// Why the last failing call failed.
+    fn message(&mut self) -> &mut Message;
+
+    /// The name that a tensor was given; empty without one, and for an index that no tensor has.
+    fn tensor_name(&self, index: Option<usize>) -> &[u8];
+
+    /// A call has ended, and its message is there if it failed.
+    ///
+    /// # Safety
+    /// `handle` is a live object to which no reference is alive.
+    unsafe fn conclude(_handle: *mut Self, _call: &Call, _outcome: &Outcome) {}
 }
 
 /// Runs a call's body; a panic becomes `KLS_ERROR_INTERNAL`.
@@ -54,32 +84,28 @@ fn catch(body: impl FnOnce() -> Outcome) -> Outcome {
 }
 
 /// Runs a call's body, of a call that has no optimizer.
-pub(crate) fn guard(call: impl Into<Call>, body: impl FnOnce() -> Outcome) -> kls_status {
+pub fn guard(call: impl Into<Call>, body: impl FnOnce() -> Outcome) -> kls_status {
     let call = call.into();
     conclude_without_handle(&call, catch(body))
 }
 
-/// Runs a body on a live optimizer. A panic in it poisons the optimizer: every later call but destroy is refused.
+/// Runs a body on a live object. A panic in it poisons the object: every later call but destroy is refused.
 ///
 /// # Safety
-/// `handle` is NULL, or points to memory that may be read as an optimizer and that no other thread uses during the call.
-pub(crate) unsafe fn with_handle(
-    handle: *mut kls_optimizer,
-    call: impl Into<Call>,
-    body: impl FnOnce(&mut kls_optimizer) -> Outcome,
-) -> kls_status {
+/// `handle` is NULL, or points to memory that may be read as such an object and that no other thread uses during the call.
+pub unsafe fn with_handle<H: Handle>(handle: *mut H, call: impl Into<Call>, body: impl FnOnce(&mut H) -> Outcome) -> kls_status {
     let (call, mut entered) = (call.into(), false);
     let outcome = catch(|| {
         // SAFETY: the caller vouches for the memory.
-        let optimizer = unsafe { kls_optimizer::from_handle(handle) }.of_field("optimizer")?;
+        let object = unsafe { H::from_handle(handle) }.of_field("optimizer")?;
         entered = true;
-        if optimizer.is_poisoned() {
+        if object.is_poisoned() {
             return Err(KLS_ERROR_POISONED.into());
         }
-        body(optimizer)
+        body(object)
     });
     if entered {
-        // SAFETY: the live optimizer of the body, whose borrow has ended.
+        // SAFETY: the live object of the body, whose borrow has ended.
         unsafe { conclude(handle, &call, outcome) }
     } else {
         conclude_without_handle(&call, outcome)
@@ -92,34 +118,63 @@ fn conclude_without_handle(call: &Call, outcome: Outcome) -> kls_status {
     failure.status
 }
 
-/// Keeps a failure's message and tells the log what there is to tell. Never inlined: its buffer is no part of the stack that a step needs.
+/// Keeps a failure's message. Never inlined: its buffer is no part of the stack that a step needs.
 ///
 /// # Safety
-/// `handle` is a live optimizer to which no reference is alive.
+/// `handle` is a live object to which no reference is alive.
 #[inline(never)]
-unsafe fn conclude(handle: *mut kls_optimizer, call: &Call, outcome: Outcome) -> kls_status {
+unsafe fn conclude<H: Handle>(handle: *mut H, call: &Call, outcome: Outcome) -> kls_status {
     // SAFETY: by the caller's word.
-    let optimizer = unsafe { &mut *handle };
-    let _met = core::mem::take(&mut optimizer.met);
+    let object = unsafe { &mut *handle };
     let status = match &outcome {
         Ok(()) => KLS_OK,
         Err(failure) => {
             if failure.status == KLS_ERROR_INTERNAL {
-                optimizer.poison();
+                object.poison();
             }
             let index = failure.place.tensor();
             let mut message = Message::EMPTY;
-            message.set_failure(call.name, failure, call.given_name(index).unwrap_or_else(|| optimizer.tensor_name(index)));
-            optimizer.message = message;
+            message.set_failure(call.name, failure, call.given_name(index).unwrap_or_else(|| object.tensor_name(index)));
+            *object.message() = message;
             failure.status
         }
     };
-    #[cfg(feature = "messages")]
-    // SAFETY: by the caller's word; the reference to the optimizer is not used any more.
-    unsafe {
-        tell(handle, call, &outcome, _met);
-    }
+    // SAFETY: by the caller's word; the reference to the object is not used any more.
+    unsafe { H::conclude(handle, call, &outcome) };
     status
+}
+
+impl Handle for kls_optimizer {
+    unsafe fn from_handle<'a>(handle: *mut Self) -> Result<&'a mut Self, Failure> {
+        // SAFETY: by the caller's word.
+        unsafe { Self::from_handle(handle) }
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.is_poisoned()
+    }
+
+    fn poison(&mut self) {
+        self.poison();
+    }
+
+    fn message(&mut self) -> &mut Message {
+        &mut self.message
+    }
+
+    fn tensor_name(&self, index: Option<usize>) -> &[u8] {
+        self.tensor_name(index)
+    }
+
+    unsafe fn conclude(handle: *mut Self, _call: &Call, _outcome: &Outcome) {
+        // SAFETY: a live optimizer; the reference ends with the line.
+        let _met = core::mem::take(unsafe { &mut (*handle).met });
+        #[cfg(feature = "messages")]
+        // SAFETY: likewise.
+        unsafe {
+            tell(handle, _call, _outcome, _met);
+        }
+    }
 }
 
 /// Tells the log what a step has met, and of a failure.

@@ -125,12 +125,12 @@ impl Plan {
 }
 
 /// A tensor's group, converted on the way: no array of converted groups is needed.
-fn group_of(groups: Structs<'_, kls_config>, tensor: &kls_tensor) -> Result<Config<f32>, Failure> {
+pub(crate) fn group_of(groups: Structs<'_, kls_config>, tensor: &kls_tensor) -> Result<Config<f32>, Failure> {
     groups.get(tensor.group as usize).ok_or(KLS_ERROR_GROUP).of_field("group")??.to_core()
 }
 
 /// Resolves one tensor against its group.
-fn resolve(group: Config<f32>, tensor: &kls_tensor, lent: bool, totals: &mut Totals) -> Result<Tensor, Failure> {
+pub(crate) fn resolve(group: Config<f32>, tensor: &kls_tensor, lent: bool, totals: &mut Totals) -> Result<Tensor, Failure> {
     let spec = tensor.to_core()?.group(0);
     // A host has the room.
     let spec = if lent { spec } else { spec.with_grad_scaling() };

@@ -55,13 +55,36 @@ pub struct kls_counters {
     pub update_cosine: f32,
 }
 
+impl kls_counters {
+    /// What a header says.
+    pub const fn of(header: &SliceHeader) -> Self {
+        Self {
+            steps: header.step,
+            refreshes: header.refreshes,
+            refresh_failures: header.refresh_failures,
+            skipped: header.skipped,
+            floored: header.floored,
+            clamped: header.clamped,
+            rebalanced: header.rebalanced,
+            refreshes_skipped: header.refreshes_skipped,
+            capped: header.capped,
+            update_rms: header.update_rms,
+            update_cosine: header.update_cosine,
+        }
+    }
+}
+
 impl Versioned for kls_counters {
     // The first header ended after `rebalanced`.
     const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, refreshes_skipped), size_of::<Self>()];
     const SELF_SIZED: bool = false;
 }
 
-fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
+/// The part of the state that KLS_STATE_* and a mode stand for.
+///
+/// # Errors
+/// KLS_ERROR_UNKNOWN_VALUE.
+pub fn state_part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
     match part {
         KLS_STATE_FACTOR => Ok(StatePart::Factor(mode)),
         KLS_STATE_BASIS => Ok(StatePart::Basis(mode)),
@@ -75,7 +98,10 @@ fn part(part: i32, mode: usize) -> Result<StatePart, kls_status> {
 }
 
 /// Says in which mode something failed, for parts that belong to one.
-fn of_part<T>(result: Result<T, impl Into<Failure>>, state_part: i32, mode: usize) -> Result<T, Failure> {
+///
+/// # Errors
+/// Those of the result.
+pub fn of_part<T>(result: Result<T, impl Into<Failure>>, state_part: i32, mode: usize) -> Result<T, Failure> {
     if state_part <= KLS_STATE_EIGENVALUES { result.of_mode(mode) } else { result.map_err(Into::into) }
 }
 
@@ -146,7 +172,7 @@ pub unsafe extern "C" fn kls_optimizer_state_len(
     // SAFETY: the caller vouches for the handle and the output.
     unsafe {
         with_handle(optimizer, "kls_optimizer_state_len", |optimizer| {
-            let part = part(state_part, mode).of_field("state_part")?;
+            let part = self::state_part(state_part, mode).of_field("state_part")?;
             let found = optimizer.parts()?.view.part_len(tensor, slice, part);
             put(len, of_part(found, state_part, mode)?).of_field("len")
         })
@@ -174,7 +200,7 @@ pub unsafe extern "C" fn kls_optimizer_read_state(
     // SAFETY: the caller vouches for the handle and the buffer.
     unsafe {
         with_handle(optimizer, "kls_optimizer_read_state", |optimizer| {
-            let part = part(state_part, mode).of_field("state_part")?;
+            let part = self::state_part(state_part, mode).of_field("state_part")?;
             let out = slice_mut(out, len).of_field("out")?;
             of_part(run(optimizer.parts()?, Read { tensor, slice, part, out }), state_part, mode)
         })
@@ -226,24 +252,7 @@ pub unsafe extern "C" fn kls_optimizer_counters(
         with_handle(optimizer, "kls_optimizer_counters", |optimizer| {
             let parts = optimizer.parts()?;
             let header: &SliceHeader = parts.view.header(tensor, slice)?;
-            write_struct(
-                counters,
-                struct_size,
-                kls_counters {
-                    steps: header.step,
-                    refreshes: header.refreshes,
-                    refresh_failures: header.refresh_failures,
-                    skipped: header.skipped,
-                    floored: header.floored,
-                    clamped: header.clamped,
-                    rebalanced: header.rebalanced,
-                    refreshes_skipped: header.refreshes_skipped,
-                    capped: header.capped,
-                    update_rms: header.update_rms,
-                    update_cosine: header.update_cosine,
-                },
-            )
-            .of_field("counters")
+            write_struct(counters, struct_size, kls_counters::of(header)).of_field("counters")
         })
     }
 }

@@ -1,20 +1,23 @@
 //! The C ABI of klshampoo. The header `include/klshampoo.h` is generated from this crate; its first comment is the contract.
+//!
+//! What the ABI's other libraries (the GPU's) share with it is public: the border ([`guard`], [`error`], [`message`]), pointers and structs from C
+//! ([`checked`], [`pointers`], [`versioned`]), and on hosts tables, memory and files ([`host::table`], [`host::block`], [`host::file`]).
 #![cfg_attr(not(feature = "host"), no_std)]
 
-mod checked;
+pub mod checked;
 mod checkpoint;
 mod config;
 mod config_v0_1;
 mod diagnostics;
-mod error;
-mod guard;
+pub mod error;
+pub mod guard;
 mod handle;
 #[cfg(feature = "host")]
 pub mod host;
 mod inspect;
 mod log;
 mod memory;
-mod message;
+pub mod message;
 mod met;
 mod methods;
 mod optimizer;
@@ -22,14 +25,14 @@ mod optimizer;
 mod panic;
 mod place;
 mod plan;
-mod pointers;
+pub mod pointers;
 mod raw;
 mod sizes;
-mod status;
+pub mod status;
 mod step;
 mod tensor;
 mod version;
-mod versioned;
+pub mod versioned;
 mod window;
 
 pub use checkpoint::*;

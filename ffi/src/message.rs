@@ -10,9 +10,9 @@ mod status_only;
 mod written;
 
 #[cfg(not(feature = "messages"))]
-pub(crate) use status_only::Message;
+pub use status_only::Message;
 #[cfg(feature = "messages")]
-pub(crate) use written::Message;
+pub use written::Message;
 
 /// The sentence of the calling thread's last failing call without a live handle.
 #[cfg(feature = "host")]
@@ -33,7 +33,8 @@ mod without_handle {
         LAST.with(|last| unsafe { (*last.get()).set_failure(call, failure, name) });
     }
 
-    pub(super) fn last() -> *const c_char {
+    /// The message of the calling thread's last failing call without a live handle, valid until its next such call.
+    pub fn last() -> *const c_char {
         LAST.with(|last| last.get().cast())
     }
 }
@@ -47,11 +48,13 @@ mod without_handle {
 
     pub(crate) fn record(_: &str, _: &Failure, _: &[u8]) {}
 
-    pub(super) fn last() -> *const c_char {
+    /// No message.
+    pub fn last() -> *const c_char {
         c"".as_ptr()
     }
 }
 
+pub use without_handle::last as last_without_handle;
 pub(crate) use without_handle::record as record_without_handle;
 
 /// Why the last failing call on an optimizer failed: the call, the tensor with its name, slice and mode as far as they matter, and an

@@ -11,9 +11,12 @@ use crate::versioned::Structs;
 
 /// The groups and tensors of a call.
 ///
+/// # Errors
+/// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_OVERFLOW.
+///
 /// # Safety
 /// They point to as many structs, which nobody writes during `'a`.
-pub(crate) unsafe fn table<'a>(
+pub unsafe fn table<'a>(
     groups: *const kls_config,
     group_count: usize,
     tensors: *const kls_tensor,

@@ -26,6 +26,12 @@ mod kept {
             Self { because: Some(text), ..Self::NOWHERE }
         }
 
+        /// In a call of the driver's, with its words.
+        #[cfg(feature = "host")]
+        pub(crate) const fn in_call(call: &'static str, words: &'static str) -> Self {
+            Self { field: Some(call), because: Some(words), ..Self::NOWHERE }
+        }
+
         pub(crate) fn tensor(&self) -> Option<usize> {
             self.tensor
         }
@@ -68,6 +74,11 @@ mod forgotten {
         pub(crate) const NOWHERE: Self = Self;
 
         pub(crate) const fn because(_: &'static str) -> Self {
+            Self
+        }
+
+        #[cfg(feature = "host")]
+        pub(crate) const fn in_call(_: &'static str, _: &'static str) -> Self {
             Self
         }
 

@@ -12,15 +12,17 @@ use crate::raw::Raw;
 use crate::status::*;
 
 /// The caller's pointers of a range of tensors.
-#[derive(Clone, Copy)]
-pub(crate) struct Pointers<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Pointers<'a> {
     /// Empty where only updates are wanted and none of them needs the parameter.
     pub params: &'a [*mut c_void],
+    /// NULL: the tensor is frozen.
     pub grads: &'a [*const c_void],
     /// Where updates go instead of being applied; empty: they are applied.
     pub updates: &'a [*mut c_void],
     /// The tensor that element 0 belongs to.
     pub first: usize,
+    /// What gradients are multiplied by.
     pub grad_scale: f32,
 }
 
@@ -48,8 +50,11 @@ impl Buffer {
 }
 
 impl Pointers<'_> {
-    /// Checks the pointers of one tensor: a NULL gradient freezes it, and nothing else of it is then looked at.
-    pub(crate) fn check(&self, index: usize, tensor: &Tensor) -> Outcome {
+    /// Checks the pointers of one tensor: a NULL gradient freezes it, and nothing else of it is then looked at. Reads nothing through them.
+    ///
+    /// # Errors
+    /// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP, and what a direction alone refuses.
+    pub fn check(&self, index: usize, tensor: &Tensor) -> Outcome {
         if !self.has_gradient(index) {
             return Ok(());
         }
@@ -69,7 +74,7 @@ impl Pointers<'_> {
     }
 
     /// Whether a tensor is stepped; it is frozen if not.
-    pub(crate) fn has_gradient(&self, tensor: usize) -> bool {
+    pub fn has_gradient(&self, tensor: usize) -> bool {
         !self.grads[tensor - self.first].is_null()
     }
 

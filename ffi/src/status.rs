@@ -164,9 +164,21 @@ pub const KLS_ERROR_FILE_NOT_FOUND: kls_status = 90;
 pub const KLS_ERROR_IO: kls_status = 91;
 /// This is no safetensors file with an optimizer's checkpoint.
 pub const KLS_ERROR_SAFETENSORS: kls_status = 92;
+/// There is no CUDA driver on this machine.
+pub const KLS_ERROR_CUDA_NO_DRIVER: kls_status = 100;
+/// The CUDA driver is too old for this library.
+pub const KLS_ERROR_CUDA_DRIVER_TOO_OLD: kls_status = 101;
+/// There is no such CUDA device.
+pub const KLS_ERROR_CUDA_NO_DEVICE: kls_status = 102;
+/// The device's memory for the optimizer could not be had.
+pub const KLS_ERROR_CUDA_OUT_OF_MEMORY: kls_status = 103;
+/// A call of the CUDA driver failed; kls_cuda_last_error has its number and text.
+pub const KLS_ERROR_CUDA: kls_status = 104;
+/// The GPU's optimizer does not do this; the one of the CPU does.
+pub const KLS_ERROR_CUDA_UNSUPPORTED: kls_status = 105;
 
 /// The sentence that explains a status.
-pub(crate) const fn text(status: kls_status) -> &'static CStr {
+pub const fn text(status: kls_status) -> &'static CStr {
     match status {
         KLS_OK => c"Success.",
         KLS_ERROR_NULL => c"A pointer is NULL.",
@@ -255,11 +267,18 @@ pub(crate) const fn text(status: kls_status) -> &'static CStr {
         KLS_ERROR_FILE_NOT_FOUND => c"There is no such file or folder.",
         KLS_ERROR_IO => c"Reading or writing the file failed.",
         KLS_ERROR_SAFETENSORS => c"This is no safetensors file with an optimizer's checkpoint.",
+        KLS_ERROR_CUDA_NO_DRIVER => c"There is no CUDA driver on this machine.",
+        KLS_ERROR_CUDA_DRIVER_TOO_OLD => c"The CUDA driver is too old for this library.",
+        KLS_ERROR_CUDA_NO_DEVICE => c"There is no such CUDA device.",
+        KLS_ERROR_CUDA_OUT_OF_MEMORY => c"The device's memory for the optimizer could not be had.",
+        KLS_ERROR_CUDA => c"A call of the CUDA driver failed.",
+        KLS_ERROR_CUDA_UNSUPPORTED => c"The GPU's optimizer does not do this; the one of the CPU does.",
         _ => c"Unknown status.",
     }
 }
 
-pub(crate) const fn from_config(error: ConfigError) -> kls_status {
+/// The status of a configuration that is refused.
+pub const fn from_config(error: ConfigError) -> kls_status {
     match error {
         ConfigError::Beta => KLS_ERROR_BETA,
         ConfigError::Eps => KLS_ERROR_EPS,
@@ -299,7 +318,8 @@ const fn from_shape(error: ShapeError) -> kls_status {
     }
 }
 
-pub(crate) const fn from_table(error: TableError) -> kls_status {
+/// The status of a table that is refused.
+pub const fn from_table(error: TableError) -> kls_status {
     match error {
         TableError::Config(error) => from_config(error),
         TableError::Shape(error) => from_shape(error),
@@ -314,7 +334,8 @@ pub(crate) const fn from_table(error: TableError) -> kls_status {
     }
 }
 
-pub(crate) const fn from_step(error: StepErrorKind) -> kls_status {
+/// The status of a step that failed.
+pub const fn from_step(error: StepErrorKind) -> kls_status {
     match error {
         StepErrorKind::LearningRate => KLS_ERROR_LEARNING_RATE,
         StepErrorKind::TensorCount => KLS_ERROR_TENSOR_COUNT,
@@ -336,7 +357,8 @@ pub(crate) const fn from_step(error: StepErrorKind) -> kls_status {
     }
 }
 
-pub(crate) const fn from_window(error: WindowError) -> kls_status {
+/// The status of a window that is refused.
+pub const fn from_window(error: WindowError) -> kls_status {
     match error {
         WindowError::ZeroDim => KLS_ERROR_ZERO_DIM,
         WindowError::Length => KLS_ERROR_BUFFER_LENGTH,
@@ -348,7 +370,8 @@ pub(crate) const fn from_window(error: WindowError) -> kls_status {
     }
 }
 
-pub(crate) const fn from_checkpoint(error: CheckpointError) -> kls_status {
+/// The status of a save or load that failed.
+pub const fn from_checkpoint(error: CheckpointError) -> kls_status {
     match error {
         CheckpointError::NotACheckpoint => KLS_ERROR_CHECKPOINT_FORMAT,
         CheckpointError::Version => KLS_ERROR_CHECKPOINT_VERSION,

@@ -141,7 +141,7 @@ impl kls_tensor {
     ///
     /// # Safety
     /// The name is NULL, or readable up to its NUL and unchanged during `'a`.
-    pub(crate) unsafe fn kept_name<'a>(&self) -> &'a [u8] {
+    pub unsafe fn kept_name<'a>(&self) -> &'a [u8] {
         let name = self.name.cast::<u8>();
         if name.is_null() {
             return &[];
@@ -163,7 +163,10 @@ impl kls_tensor {
     }
 
     /// The core's description; sizes and group are checked when the table is built.
-    pub(crate) fn to_core(self) -> Result<TensorSpec, Failure> {
+    ///
+    /// # Errors
+    /// The status of the first field that is refused, with its name.
+    pub fn to_core(self) -> Result<TensorSpec, Failure> {
         let order = self.order as usize;
         if order == 0 || order > KLS_MAX_ORDER {
             return Err(KLS_ERROR_ORDER).of_field("order");

@@ -8,7 +8,7 @@ use crate::error::{Failure, Outcome};
 use crate::status::*;
 
 /// A struct of C that has grown, or may.
-pub(crate) trait Versioned: Copy {
+pub trait Versioned: Copy {
     /// The sizes that a header has given it, oldest first. Each version is the start of the next, unless the type says otherwise.
     const SIZES: &'static [usize];
 
@@ -29,7 +29,7 @@ pub(crate) trait Versioned: Copy {
 ///
 /// # Safety
 /// As [`Versioned::write`]; the version of that size is the start of the struct.
-pub(crate) unsafe fn write_start<T: Versioned>(value: &T, to: *mut u8, size: usize) {
+pub unsafe fn write_start<T: Versioned>(value: &T, to: *mut u8, size: usize) {
     // SAFETY: `size` is at most that of the struct, and where that is said its first field is a u32.
     unsafe {
         core::ptr::copy_nonoverlapping((&raw const *value).cast(), to, size);
@@ -40,7 +40,7 @@ pub(crate) unsafe fn write_start<T: Versioned>(value: &T, to: *mut u8, size: usi
 }
 
 /// Such a struct that comes in from C.
-pub(crate) trait FromC: Versioned {
+pub trait FromC: Versioned {
     /// Reads a struct of one of the sizes; fields beyond it have their defaults.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ pub(crate) trait FromC: Versioned {
 ///
 /// # Safety
 /// `from` has `size` readable bytes, which are the start of a `T`; `size` is at most the size of `T`.
-pub(crate) unsafe fn extend<T: Copy>(known: T, from: *const u8, size: usize) -> T {
+pub unsafe fn extend<T: Copy>(known: T, from: *const u8, size: usize) -> T {
     let mut value = known;
     // SAFETY: any start of a `T` in place of its own start leaves a `T`: the structs are plain numbers and pointers.
     unsafe { core::ptr::copy_nonoverlapping(from, (&raw mut value).cast(), size) };
@@ -63,7 +63,10 @@ pub(crate) unsafe fn extend<T: Copy>(known: T, from: *const u8, size: usize) -> 
 }
 
 /// A struct's declared size against the versions of it that this library knows.
-pub(crate) fn check_struct_size<T: Versioned>(size: usize) -> Outcome {
+///
+/// # Errors
+/// KLS_ERROR_STRUCT_SIZE.
+pub fn check_struct_size<T: Versioned>(size: usize) -> Outcome {
     if T::SIZES.contains(&size) { Ok(()) } else { Err(KLS_ERROR_STRUCT_SIZE.into()) }
 }
 
@@ -81,9 +84,12 @@ unsafe fn struct_size<T: FromC>(pointer: *const T) -> Result<usize, Failure> {
 
 /// Reads a struct from C.
 ///
+/// # Errors
+/// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, and what the struct itself refuses.
+///
 /// # Safety
 /// `pointer` is NULL or points to a struct of the size that its first field says.
-pub(crate) unsafe fn read_struct<T: FromC>(pointer: *const T) -> Result<T, Failure> {
+pub unsafe fn read_struct<T: FromC>(pointer: *const T) -> Result<T, Failure> {
     // SAFETY: the caller vouches for it.
     unsafe {
         let size = struct_size(pointer)?;
@@ -93,9 +99,12 @@ pub(crate) unsafe fn read_struct<T: FromC>(pointer: *const T) -> Result<T, Failu
 
 /// Writes a struct for a caller that gives its size.
 ///
+/// # Errors
+/// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE; nothing is then written.
+///
 /// # Safety
 /// `out` is NULL or points to `struct_size` writable bytes.
-pub(crate) unsafe fn write_struct<T: Versioned>(out: *mut T, struct_size: usize, value: T) -> Outcome {
+pub unsafe fn write_struct<T: Versioned>(out: *mut T, struct_size: usize, value: T) -> Outcome {
     check_pointer(out)?;
     check_struct_size::<T>(struct_size)?;
     // SAFETY: not NULL, aligned, and by the caller's word writable for its size.
@@ -104,7 +113,8 @@ pub(crate) unsafe fn write_struct<T: Versioned>(out: *mut T, struct_size: usize,
 }
 
 /// An array of structs from C, all of the size that the first one says.
-pub(crate) struct Structs<'a, T> {
+#[derive(Debug)]
+pub struct Structs<'a, T> {
     first: *const u8,
     size: usize,
     count: usize,
@@ -120,9 +130,14 @@ impl<T> Clone for Structs<'_, T> {
 impl<T> Copy for Structs<'_, T> {}
 
 impl<'a, T: FromC> Structs<'a, T> {
+    /// The array at a pointer.
+    ///
+    /// # Errors
+    /// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_OVERFLOW.
+    ///
     /// # Safety
     /// `pointer` points to `count` structs, one after another, that nobody writes during `'a`. An empty array may come with any pointer.
-    pub(crate) unsafe fn new(pointer: *const T, count: usize) -> Result<Self, Failure> {
+    pub unsafe fn new(pointer: *const T, count: usize) -> Result<Self, Failure> {
         if count == 0 {
             return Ok(Self { first: core::ptr::null(), size: 0, count, borrow: PhantomData });
         }
@@ -134,15 +149,21 @@ impl<'a, T: FromC> Structs<'a, T> {
         Ok(Self { first: pointer.cast(), size, count, borrow: PhantomData })
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many there are.
+    pub fn len(&self) -> usize {
         self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The struct of an index.
     ///
     /// # Errors
     /// KLS_ERROR_STRUCT_SIZE when its size is not that of the first one.
-    pub(crate) fn get(&self, index: usize) -> Option<Result<T, kls_status>> {
+    pub fn get(&self, index: usize) -> Option<Result<T, kls_status>> {
         (index < self.count).then(|| {
             // SAFETY: inside the array that the caller of `new` vouched for; its first field is a u32, and versions keep that alignment.
             unsafe {
@@ -156,7 +177,7 @@ impl<'a, T: FromC> Structs<'a, T> {
     }
 
     /// All of them.
-    pub(crate) fn iter(self) -> impl Iterator<Item = Result<T, kls_status>> + use<'a, T> {
+    pub fn iter(self) -> impl Iterator<Item = Result<T, kls_status>> + use<'a, T> {
         (0..self.count).filter_map(move |index| self.get(index))
     }
 }

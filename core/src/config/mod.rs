@@ -54,7 +54,7 @@ impl Estimator {
 
 impl<T: Scalar> Direction<T> {
     /// The power of the eigenvalues in the denominator; `None` where it has none.
-    pub(crate) fn power(self, shape: &Shape) -> Option<T> {
+    pub fn power(self, shape: &Shape) -> Option<T> {
         let half = T::exp2i(-1);
         match self.built() {
             Self::SecondMoment | Self::Momentum => None,
@@ -314,8 +314,13 @@ impl<T: Scalar> Config<T> {
         }
     }
 
+    /// Lower bound of the eigenvalues of a tensor with so many preconditioned modes: 2^-63 for matrices.
+    pub fn lowest_eigenvalue(&self, modes: usize) -> T {
+        crate::eigenvalues::floor(self.estimator, modes)
+    }
+
     /// The bound on `lambda` from below that the clamp on `lambda^{-1/2}` amounts to, for a mode of length `dim`; 0 without a clamp.
-    pub(crate) fn lambda_clamp(&self, dim: usize) -> T {
+    pub fn lambda_clamp(&self, dim: usize) -> T {
         match self.clamp_limit {
             None => T::ZERO,
             Some(limit) => {
@@ -358,7 +363,7 @@ impl<T: Scalar> Config<T> {
     }
 
     /// Whether step `t` (1-based) ends a refresh period that began after step `last`, of a slice that is `phase` steps ahead.
-    pub(crate) const fn refresh_due(&self, t: u64, last: u64, phase: u64) -> bool {
+    pub const fn refresh_due(&self, t: u64, last: u64, phase: u64) -> bool {
         let offset = self.refresh_offset as u64;
         if t <= offset {
             return false;

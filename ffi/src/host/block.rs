@@ -7,7 +7,8 @@ use crate::handle::ALIGNMENT;
 use crate::status::*;
 
 /// Zeroed memory, aligned for an optimizer and its arrays; freed when it is dropped.
-pub(super) struct Block {
+#[derive(Debug)]
+pub struct Block {
     memory: NonNull<u8>,
     layout: Layout,
 }
@@ -22,7 +23,7 @@ impl Block {
     ///
     /// # Errors
     /// `KLS_ERROR_OVERFLOW`, `KLS_ERROR_OUT_OF_MEMORY`.
-    pub(super) fn new(size: usize) -> Result<Self, kls_status> {
+    pub fn new(size: usize) -> Result<Self, kls_status> {
         // An empty table needs no bytes, and an allocation some.
         let layout = Layout::from_size_align(size.max(ALIGNMENT), ALIGNMENT).map_err(|_| KLS_ERROR_OVERFLOW)?;
         // SAFETY: the size is not zero.
@@ -30,7 +31,8 @@ impl Block {
         Ok(Self { memory, layout })
     }
 
-    pub(super) fn as_ptr(&self) -> *mut u8 {
+    /// Where it starts.
+    pub fn as_ptr(&self) -> *mut u8 {
         self.memory.as_ptr()
     }
 }

@@ -6,19 +6,24 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use klshampoo::Optimizer;
+
 use super::replace::replace;
 use super::safetensors::{START, from_safetensors, longest, starts_well, to_safetensors};
 use crate::checked::check_pointer;
-use crate::error::{Failure, Locate};
+use crate::error::{Failure, Locate, Outcome};
 use crate::guard::with_handle;
 use crate::handle::kls_optimizer;
 use crate::status::*;
 
 /// A path as the system's own calls take it.
 ///
+/// # Errors
+/// KLS_ERROR_NULL; KLS_ERROR_IO for a text that is no path here.
+///
 /// # Safety
 /// `path` is NULL or points to a text that ends with a zero byte and stays during `'a`.
-unsafe fn path_from_c<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
+pub unsafe fn path_from_c<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
     check_pointer(path).of_field("path")?;
     // SAFETY: not NULL, and by the caller's word a text.
     let text = unsafe { CStr::from_ptr(path) };
@@ -66,12 +71,36 @@ fn read(path: &Path, checkpoint_len: u64) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// What a file calls the tensors: their own names where each has one and no two have the same, else their numbers.
-fn names(optimizer: &mut kls_optimizer) -> Result<Vec<String>, Failure> {
-    let count = optimizer.parts()?.view.tensors().len();
-    let names: Vec<_> = (0..count).map(|tensor| String::from_utf8_lossy(optimizer.tensor_name(Some(tensor))).into_owned()).collect();
+/// What a file calls so many tensors: their own names where each has one and no two have the same, else their numbers.
+pub fn names<'a>(count: usize, name: impl Fn(usize) -> &'a [u8]) -> Vec<String> {
+    let names: Vec<_> = (0..count).map(|tensor| String::from_utf8_lossy(name(tensor)).into_owned()).collect();
     let distinct: BTreeSet<_> = names.iter().filter(|name| !name.is_empty()).collect();
-    Ok(if distinct.len() == count { names } else { Vec::new() })
+    if distinct.len() == count { names } else { Vec::new() }
+}
+
+/// Saves a state into a file, as kls_optimizer_save_file does, with the tensors called as [`names`] says.
+///
+/// # Errors
+/// Those of kls_optimizer_save_file.
+pub fn save(view: &Optimizer<'_, f32>, names: &[String], path: &Path) -> Outcome {
+    let len = usize::try_from(view.save_len()).map_err(|_| KLS_ERROR_OVERFLOW)?;
+    let mut checkpoint = Vec::new();
+    checkpoint.try_reserve_exact(len).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
+    checkpoint.resize(len, 0);
+    view.save(&mut checkpoint.as_mut_slice()).map_err(from_checkpoint)?;
+    let file = to_safetensors(&checkpoint, |tensor| names.get(tensor).cloned().unwrap_or_else(|| tensor.to_string()))?;
+    replace(path, |out| file.write_to(out)).map_err(from_io)
+}
+
+/// Takes a state from a file, as kls_optimizer_load_file does.
+///
+/// # Errors
+/// Those of kls_optimizer_load_file; the state is then unchanged.
+pub fn load(view: &mut Optimizer<'_, f32>, path: &Path) -> Outcome {
+    let file = read(path, view.save_len())?;
+    let checkpoint = from_safetensors(&file)?;
+    drop(file);
+    Ok(view.load(&mut checkpoint.as_slice()).map_err(from_checkpoint)?)
 }
 
 /// Saves as kls_optimizer_save does, into a safetensors file: one tensor per part of the state, `<tensor>.<slice>.<piece>.<part>` and, for
@@ -97,15 +126,9 @@ pub unsafe extern "C" fn kls_optimizer_save_file(optimizer: *mut kls_optimizer, 
     unsafe {
         with_handle(optimizer, "kls_optimizer_save_file", |optimizer| {
             let path = path_from_c(path)?;
-            let names = names(optimizer)?;
-            let view = optimizer.parts()?.view;
-            let len = usize::try_from(view.save_len()).map_err(|_| KLS_ERROR_OVERFLOW)?;
-            let mut checkpoint = Vec::new();
-            checkpoint.try_reserve_exact(len).map_err(|_| KLS_ERROR_OUT_OF_MEMORY)?;
-            checkpoint.resize(len, 0);
-            view.save(&mut checkpoint.as_mut_slice()).map_err(from_checkpoint)?;
-            let file = to_safetensors(&checkpoint, |tensor| names.get(tensor).cloned().unwrap_or_else(|| tensor.to_string()))?;
-            replace(path, |out| file.write_to(out)).map_err(from_io)
+            let count = optimizer.parts()?.view.tensors().len();
+            let names = names(count, |tensor| optimizer.tensor_name(Some(tensor)));
+            save(&optimizer.parts()?.view, &names, path)
         })
     }
 }
@@ -123,11 +146,8 @@ pub unsafe extern "C" fn kls_optimizer_load_file(optimizer: *mut kls_optimizer, 
     // SAFETY: the caller vouches for the handle and the text.
     unsafe {
         with_handle(optimizer, "kls_optimizer_load_file", |optimizer| {
-            let mut view = optimizer.parts()?.view;
-            let file = read(path_from_c(path)?, view.save_len())?;
-            let checkpoint = from_safetensors(&file)?;
-            drop(file);
-            Ok(view.load(&mut checkpoint.as_slice()).map_err(from_checkpoint)?)
+            let path = path_from_c(path)?;
+            load(&mut optimizer.parts()?.view, path)
         })
     }
 }

@@ -1,17 +1,18 @@
 //! What only hosts have: the heap, threads, the faer backend and files.
 
 mod backend;
-mod block;
+pub mod block;
 pub(crate) mod create;
 mod faer;
-mod fallible;
-pub(crate) mod file;
+pub mod fallible;
+pub mod file;
 pub(crate) mod grow;
 mod json;
 pub(crate) mod pool;
 mod replace;
 mod safetensors;
 pub(crate) mod sgemm;
+pub mod table;
 
 use std::ops::Range;
 use std::sync::Mutex;

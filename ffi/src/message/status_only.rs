@@ -6,22 +6,25 @@ use crate::error::Failure;
 use crate::status::{KLS_OK, kls_status, text};
 
 /// The status of the last failure.
-#[derive(Clone, Copy)]
-pub(crate) struct Message {
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
     status: kls_status,
 }
 
 impl Message {
-    pub(crate) const EMPTY: Self = Self { status: KLS_OK };
+    /// None.
+    pub const EMPTY: Self = Self { status: KLS_OK };
 
-    pub(crate) const fn as_ptr(&self) -> *const c_char {
+    /// The sentence of its status.
+    pub const fn as_ptr(&self) -> *const c_char {
         match self.status {
             KLS_OK => c"".as_ptr(),
             status => text(status).as_ptr(),
         }
     }
 
-    pub(crate) fn set_failure(&mut self, _: &str, failure: &Failure, _: &[u8]) {
+    /// Keeps the status.
+    pub fn set_failure(&mut self, _: &str, failure: &Failure, _: &[u8]) {
         self.status = failure.status;
     }
 }

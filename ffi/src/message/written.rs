@@ -6,25 +6,29 @@ use crate::error::Failure;
 use crate::met::Count;
 use crate::place::Place;
 use crate::status::text;
+#[cfg(feature = "host")]
+use crate::status::{KLS_ERROR_CUDA_NO_DRIVER, KLS_ERROR_CUDA_UNSUPPORTED};
 
 /// Bytes of a message, its NUL included. Places come first and are shorter, so only the explanation is ever cut.
 const LEN: usize = 256;
 
 /// A text that ends with a NUL; what does not fit is cut.
-#[derive(Clone, Copy)]
-pub(crate) struct Message {
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
     bytes: [u8; LEN],
 }
 
 impl Message {
-    pub(crate) const EMPTY: Self = Self { bytes: [0; LEN] };
+    /// No text.
+    pub const EMPTY: Self = Self { bytes: [0; LEN] };
 
-    pub(crate) const fn as_ptr(&self) -> *const c_char {
+    /// Where it starts; valid as long as the message stays where it is.
+    pub const fn as_ptr(&self) -> *const c_char {
         self.bytes.as_ptr().cast()
     }
 
     /// `call: group 1, tensor 3 "name", slice 0, mode 1, field[2]: Explanation.`, and the system's words where there are some.
-    pub(crate) fn set_failure(&mut self, call: &str, failure: &Failure, name: &[u8]) {
+    pub fn set_failure(&mut self, call: &str, failure: &Failure, name: &[u8]) {
         let Place { group, tensor, slice, mode, field, element, because } = failure.place;
         let mut text_of = Writer::new(self);
         text_of.str(call);
@@ -44,13 +48,25 @@ impl Message {
             text_of.str("[").number(element).str("]");
         }
         text_of.str(": ");
+        #[cfg(feature = "host")]
+        let of_driver = (KLS_ERROR_CUDA_NO_DRIVER..=KLS_ERROR_CUDA_UNSUPPORTED).contains(&failure.status);
+        #[cfg(feature = "host")]
+        if failure.code != 0 && of_driver {
+            text_of.str("CUDA error ").number(failure.code as usize).str(": ");
+        }
         match because {
             Some(because) => text_of.str(because),
             None => text_of.bytes(text(failure.status).to_bytes()),
         };
         #[cfg(feature = "host")]
-        if failure.os_error != 0 {
-            text_of.str(" ").str(&std::io::Error::from_raw_os_error(failure.os_error).to_string()).str(".");
+        match failure.code {
+            0 => {}
+            _ if of_driver => {
+                text_of.str(".");
+            }
+            code => {
+                text_of.str(" ").str(&std::io::Error::from_raw_os_error(code).to_string()).str(".");
+            }
         }
     }
 
@@ -141,6 +157,13 @@ mod tests {
         let mut message = Message::EMPTY;
         message.set_failure("call", &failure, b"unused");
         assert_eq!(read(&message), "call: group 1, row_parts[2]: No.");
+        #[cfg(feature = "host")]
+        {
+            let failure =
+                Failure::of_driver(crate::status::KLS_ERROR_CUDA, "cuLaunchKernel", 700, "an illegal memory access was encountered");
+            message.set_failure("call", &failure, &[]);
+            assert_eq!(read(&message), "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered.");
+        }
         message.set_warning("call", "slices skipped", Count { count: 2, first: 7 }, b"w", "So it is.");
         assert_eq!(read(&message), "call: slices skipped: 2, the first in tensor 7 \"w\". So it is.");
     }

@@ -1,0 +1,2 @@
+// All kernels, as the emulator sees them.
+#include "klshampoo.cu"

@@ -1,0 +1,87 @@
+// Gradients (or parameters) from the caller's buffers to dense f32, one item after another.
+#pragma once
+#include "measure.cuh"
+#include "scalar.cuh"
+#include "theta.cuh"
+
+struct kls_io_gather_params {
+    kls_items items;
+    kls_geometry geometry;
+    const kls_place *places;
+    // The tensors' buffers; an item whose tensor has none is left out.
+    void *const *pointers;
+    kls_array<float> out;
+    // A factor on all elements, and another one on the device unless NULL.
+    kls_scalar scale;
+    const float *clip;
+    // `decay` times this is added; without pointers nothing is.
+    kls_theta theta;
+    // Out: what was written, measured chunk by chunk. The chunks of an item follow each other.
+    kls_measure *chunks;
+    float decay;
+    uint32_t format;
+};
+
+template <bool MEASURES> __device__ __forceinline__ void kls_gather(const kls_io_gather_params &p) {
+    const kls_geometry &g = p.geometry;
+    const uint64_t chunks = kls_chunks(g.len);
+    const float scale = p.clip ? kls_value(p.scale) * *p.clip : kls_value(p.scale);
+    for (uint32_t item = blockIdx.y; item < p.items.count; item += gridDim.y) {
+        if (!kls_takes_part(p.items, item)) continue;
+        const kls_place place = p.places[item];
+        const char *base = kls_piece(p.pointers, place, p.format);
+        if (!base) continue;
+        const bool quads = kls_piece_holds_quads(g, base, p.format);
+        float *out = p.out.of(item);
+        const bool out_quads = kls_holds_quads(out);
+        kls_item_theta theta = {};
+        if (p.theta.pointers) theta = kls_theta_of(p.theta, g, place, item);
+        const bool penalised = theta.param || theta.master;
+        for (uint64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
+            const uint64_t start = chunk * KLS_CHUNK;
+            const kls_index index = kls_seek(g, start);
+            kls_measure m = kls_nothing_measured();
+            for (uint32_t ahead = 4 * threadIdx.x; ahead < KLS_CHUNK; ahead += 4 * KLS_CHUNK_THREADS) {
+                const uint64_t i = start + ahead;
+                if (i >= g.len) break;
+                const uint32_t count = kls_count4(i, g.len);
+                float x[4];
+                kls_read_piece4(g, base, p.format, quads, index, ahead, count, x);
+                if (scale != 1)
+                    for (uint32_t j = 0; j < 4; j++) x[j] *= scale;
+                if (penalised) {
+                    float weights[4] = {0, 0, 0, 0};
+                    kls_read_theta4(p.theta, theta, g, index, ahead, i, count, weights);
+                    for (uint32_t j = 0; j < 4; j++) x[j] += p.decay * weights[j];
+                }
+                if (MEASURES)
+                    for (uint32_t j = 0; j < 4; j++)
+                        if (j < count) kls_measure_one(m, x[j]);
+                kls_store4(out, out_quads, i, count, x);
+            }
+            if (MEASURES) {
+                m = kls_measure_block(m);
+                if (threadIdx.x == 0) p.chunks[item * chunks + chunk] = m;
+            }
+        }
+    }
+}
+
+KLS_FLAT_KERNEL(kls_io_gather, kls_io_gather_params, KLS_CHUNK_THREADS) { kls_gather<false>(p); }
+KLS_KERNEL(kls_io_gather_measured, kls_io_gather_params, KLS_CHUNK_THREADS) { kls_gather<true>(p); }
+
+struct kls_io_missing_params {
+    kls_items items;
+    const kls_place *places;
+    void *const *pointers;
+    // Set in the flags of items whose tensors have no buffer, taken from those that have one.
+    uint32_t bit, unused;
+};
+
+KLS_FLAT_KERNEL(kls_io_missing, kls_io_missing_params, 256) {
+    for (uint32_t item = blockIdx.x * 256 + threadIdx.x; item < p.items.count; item += gridDim.x * 256)
+        if (kls_takes_part(p.items, item)) {
+            const uint32_t flags = p.items.flags[item];
+            p.items.flags[item] = p.pointers[p.places[item].tensor] ? flags & ~p.bit : flags | p.bit;
+        }
+}

@@ -1,0 +1,15 @@
+// All kernels, in one module.
+#include "kernel.h"
+
+#include "io/commit.cuh"
+#include "io/gather.cuh"
+#include "io/magnitude.cuh"
+#include "io/norm.cuh"
+#include "io/words.cuh"
+#include "linalg/cholesky.cuh"
+#include "linalg/eigh.cuh"
+#include "linalg/householder.cuh"
+#include "linalg/product.cuh"
+#include "linalg/refresh.cuh"
+#include "linalg/squares.cuh"
+#include "step/step.cuh"

@@ -1,0 +1,75 @@
+//! What the device and the step refuse, as C sees it.
+
+use klshampoo_ffi::error::{Failure, Locate};
+use klshampoo_ffi::status::*;
+
+use crate::driver::{Error, Unfit};
+use crate::queue::DeviceError;
+use crate::step::{Reason, Refused, StepError};
+
+/// The driver's code for memory that cannot be had.
+const OUT_OF_MEMORY: u32 = 2;
+/// The driver's codes for kernels that are newer than it knows.
+const UNSUPPORTED_KERNELS: [u32; 2] = [222, 209];
+
+/// Of a call of the driver.
+pub(super) fn from_device(error: Error) -> Failure {
+    match error {
+        Error::NoDriver => KLS_ERROR_CUDA_NO_DRIVER.into(),
+        Error::DriverTooOld { .. } => KLS_ERROR_CUDA_DRIVER_TOO_OLD.into(),
+        Error::NoSuchDevice { .. } => at("device", KLS_ERROR_CUDA_NO_DEVICE),
+        Error::DeviceTooOld { .. } => {
+            let why = "The device is older than the kernels, which need compute capability 8.0.";
+            Err::<(), _>(Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, why)).of_field("device").expect_err("a failure")
+        }
+        Error::OutOfMemory { .. } => KLS_ERROR_CUDA_OUT_OF_MEMORY.into(),
+        Error::UnfitMemory(Unfit::Misaligned) => at("memory", KLS_ERROR_MISALIGNED),
+        Error::UnfitMemory(Unfit::TooShort { .. }) => at("memory_size", KLS_ERROR_MEMORY_TOO_SHORT),
+        Error::UnfitMemory(Unfit::OfAnotherDevice) => Failure::because(KLS_ERROR_CUDA, "This is not memory of the device."),
+        Error::Capturing => Failure::because(KLS_ERROR_CUDA, "This cannot be done while the stream is being captured."),
+        Error::ModuleRefused { fault, .. } if UNSUPPORTED_KERNELS.contains(&fault.code) => {
+            Failure::of_driver(KLS_ERROR_CUDA_DRIVER_TOO_OLD, fault.call, fault.code, fault.text())
+        }
+        Error::Driver(fault) | Error::ModuleRefused { fault, .. } => {
+            let status = if fault.code == OUT_OF_MEMORY { KLS_ERROR_CUDA_OUT_OF_MEMORY } else { KLS_ERROR_CUDA };
+            Failure::of_driver(status, fault.call, fault.code, fault.text())
+        }
+        _ => KLS_ERROR_CUDA.into(),
+    }
+}
+
+/// Of a launch.
+pub(super) fn from_launch(error: DeviceError) -> Failure {
+    from_device(error.into())
+}
+
+/// Of a table.
+pub(super) fn from_refused(refused: Refused) -> Failure {
+    let unsupported = |because| Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, because);
+    let failure = match refused.reason {
+        Reason::Group => KLS_ERROR_GROUP.into(),
+        Reason::Overflow => KLS_ERROR_OVERFLOW.into(),
+        Reason::FactorFormat => unsupported("The GPU's optimizer keeps factors and bases in f32."),
+        Reason::Portions => unsupported("The GPU's optimizer makes no refreshes in portions."),
+        Reason::TooLarge => {
+            unsupported("For the GPU a piece has less than 2^31 elements, and a dim with a full factor is at most 2^15 long.")
+        }
+        Reason::Geometry(_) => unsupported("The GPU's optimizer cannot address the tensor's elements in their buffer."),
+    };
+    Err::<(), _>(failure).of_tensor(refused.tensor).expect_err("a failure")
+}
+
+/// Of a step.
+pub(super) fn from_step(error: StepError) -> Failure {
+    match error {
+        StepError::TensorCount => KLS_ERROR_TENSOR_COUNT.into(),
+        StepError::ParameterMissing { tensor } => Err::<(), _>(KLS_ERROR_NULL).of_tensor(tensor).expect_err("a failure"),
+        StepError::LearningRate => KLS_ERROR_LEARNING_RATE.into(),
+        StepError::GradScale => KLS_ERROR_GRAD_SCALE.into(),
+        StepError::Device(error) => from_launch(error),
+    }
+}
+
+fn at(field: &'static str, status: kls_status) -> Failure {
+    Err::<(), _>(status).of_field(field).expect_err("a status of an error")
+}

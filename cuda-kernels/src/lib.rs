@@ -1,0 +1,10 @@
+//! klshampoo on the GPU.
+#![deny(missing_docs)]
+
+pub mod api;
+pub mod batch;
+pub mod driver;
+pub mod io;
+pub mod linalg;
+pub mod queue;
+pub mod step;

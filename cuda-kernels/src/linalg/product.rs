@@ -1,0 +1,280 @@
+//! Products: every one is described by [`Product`], and one kernel makes them all.
+
+use super::kernel::{INVALID, dimension, kernel, over};
+use crate::batch::{Array, Items};
+use crate::queue::{DeviceError, Queue};
+
+kernel! {
+    /// See `kernels/linalg/product.cuh`.
+    ProductKernel = c"kls_product", 256 threads {
+        a: Array,
+        b: Array,
+        c: Array,
+        scale: Array,
+        items: Items,
+        a_row: u64,
+        a_outer: u64,
+        a_inner: u64,
+        b_outer: u64,
+        b_inner: u64,
+        b_column_outer: u64,
+        b_column_inner: u64,
+        c_row: u64,
+        c_column_outer: u64,
+        c_column_inner: u64,
+        rows: u32,
+        columns: u32,
+        depth: u32,
+        inner_columns: u32,
+        inner_depth: u32,
+        options: u32,
+        alpha: f32,
+        unused: u32,
+    }
+}
+
+const LOWER: u32 = 1;
+const ACCUMULATE: u32 = 2;
+const UPPER_A: u32 = 4;
+/// Rows and columns of a block.
+const TILE: u32 = 64;
+
+/// A matrix of each item; element `(i, j)` is `i * row + j * column` elements after the first.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix {
+    /// Where the items' first elements are.
+    pub array: Array,
+    /// Elements between neighbours in a column.
+    pub row: u64,
+    /// Elements between neighbours in a row.
+    pub column: u64,
+}
+
+impl Matrix {
+    /// With contiguous rows of so many elements.
+    #[must_use]
+    pub const fn row_major(array: Array, columns: usize) -> Self {
+        Self { array, row: columns as u64, column: 1 }
+    }
+
+    /// The transpose: the same elements.
+    #[must_use]
+    pub const fn t(self) -> Self {
+        Self { row: self.column, column: self.row, ..self }
+    }
+}
+
+/// How many elements lie between two neighbours of an index of two levels: `count` elements of the inner one make a step of the outer one.
+#[derive(Clone, Copy, Debug)]
+pub struct Strides {
+    /// Between neighbours of the outer level.
+    pub outer: u64,
+    /// Between neighbours of the inner level.
+    pub inner: u64,
+}
+
+impl Strides {
+    /// Of an index of one level.
+    #[must_use]
+    pub const fn plain(stride: u64) -> Self {
+        Self { outer: 0, inner: stride }
+    }
+}
+
+/// `C = alpha A B` or `C += alpha A B` for each item, where `A` is rows x depth, `B` depth x columns and `C` rows x columns.
+///
+/// The columns of `B` and `C`, and what is summed over, may be indices of two levels: those of the unfoldings of a tensor around a mode in its
+/// middle. [`Product::is_plain`] tells the products that any matrix library could make.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    /// The first element of each `A`.
+    pub a: Array,
+    /// Between the rows of `A`.
+    pub a_row: u64,
+    /// Between the columns of `A`.
+    pub a_depth: Strides,
+    /// The first element of each `B`.
+    pub b: Array,
+    /// Between the rows of `B`.
+    pub b_depth: Strides,
+    /// Between the columns of `B`.
+    pub b_column: Strides,
+    /// The first element of each `C`, which overlaps neither.
+    pub c: Array,
+    /// Between the rows of `C`.
+    pub c_row: u64,
+    /// Between the columns of `C`.
+    pub c_column: Strides,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub columns: usize,
+    /// What is summed over.
+    pub depth: usize,
+    /// How many columns make one step of their outer level.
+    pub inner_columns: usize,
+    /// The same of what is summed over.
+    pub inner_depth: usize,
+    /// The factor.
+    pub alpha: f32,
+    /// One more factor, of each item's, or [`Array::NULL`].
+    pub scale: Array,
+    /// Whether only the lower triangle of `C`, which is square, is wanted. What is above its diagonal is not written.
+    pub lower: bool,
+    /// Whether the product is added to `C`.
+    pub accumulate: bool,
+    /// Whether `A` is square and zero below its diagonal, which is then left out as far as possible.
+    pub upper_a: bool,
+}
+
+impl Product {
+    /// `C = A B` of plain matrices.
+    #[must_use]
+    pub const fn of(c: Matrix, a: Matrix, b: Matrix, [rows, depth, columns]: [usize; 3]) -> Self {
+        Self {
+            a: a.array,
+            a_row: a.row,
+            a_depth: Strides::plain(a.column),
+            b: b.array,
+            b_depth: Strides::plain(b.row),
+            b_column: Strides::plain(b.column),
+            c: c.array,
+            c_row: c.row,
+            c_column: Strides::plain(c.column),
+            rows,
+            columns,
+            depth,
+            inner_columns: columns,
+            inner_depth: depth,
+            alpha: 1.0,
+            scale: Array::NULL,
+            lower: false,
+            accumulate: false,
+            upper_a: false,
+        }
+    }
+
+    /// Whether all indices have one level, and all elements are wanted.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.inner_columns >= self.columns && self.inner_depth >= self.depth && !self.lower
+    }
+
+    /// Launches it.
+    ///
+    /// # Errors
+    /// The driver's; "invalid value" of matrices that are too large.
+    pub fn launch<Q: Queue>(&self, q: &mut Q, items: Items) -> Result<(), DeviceError> {
+        let (rows, columns) = (dimension(self.rows)?, dimension(self.columns)?);
+        let (down, across) = (u64::from(rows.div_ceil(TILE)), u64::from(columns.div_ceil(TILE)));
+        let tiles = if self.lower { down * (down + 1) / 2 } else { down * across };
+        let tiles = u32::try_from(tiles).ok().filter(|&tiles| tiles < 1 << 31).ok_or(INVALID)?;
+        // An empty sum is zero, which the kernel makes; an index of no steps has none to be divided into.
+        let inner = |count: usize| dimension(count.max(1));
+        let option = |set: bool, bit: u32| if set { bit } else { 0 };
+        q.launch(
+            [tiles, over(items), 1],
+            ProductKernel {
+                a: self.a,
+                b: self.b,
+                c: self.c,
+                scale: self.scale,
+                items,
+                a_row: self.a_row,
+                a_outer: self.a_depth.outer,
+                a_inner: self.a_depth.inner,
+                b_outer: self.b_depth.outer,
+                b_inner: self.b_depth.inner,
+                b_column_outer: self.b_column.outer,
+                b_column_inner: self.b_column.inner,
+                c_row: self.c_row,
+                c_column_outer: self.c_column.outer,
+                c_column_inner: self.c_column.inner,
+                rows,
+                columns,
+                depth: dimension(self.depth)?,
+                inner_columns: inner(self.inner_columns)?,
+                inner_depth: inner(self.inner_depth)?,
+                options: option(self.lower, LOWER) | option(self.accumulate, ACCUMULATE) | option(self.upper_a, UPPER_A),
+                alpha: self.alpha,
+                unused: 0,
+            },
+        )
+    }
+}
+
+/// A tensor seen from one of its modes: `(left, d, right)`, row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Product of the dimensions before the mode's.
+    pub left: usize,
+    /// The mode's dimension.
+    pub d: usize,
+    /// Product of the dimensions after it.
+    pub right: usize,
+}
+
+impl View {
+    /// `out = x x_k A`, or `A^T`, with `A` d x d.
+    #[must_use]
+    pub const fn mode_product(self, a: Array, transposed: bool, x: Array, out: Array) -> Product {
+        let Self { left, d, right } = self;
+        let a = Matrix::row_major(a, d);
+        let a = if transposed { a.t() } else { a };
+        if right == 1 {
+            // The fibres are rows: the transpose of the general case.
+            return Product::of(Matrix::row_major(out, d), Matrix::row_major(x, d), a.t(), [left, d, d]);
+        }
+        let columns = Strides { outer: (d * right) as u64, inner: 1 };
+        Product {
+            b_column: columns,
+            c_column: columns,
+            inner_columns: right,
+            ..Product::of(Matrix::row_major(out, right), a, Matrix::row_major(x, right), [d, d, left * right])
+        }
+    }
+
+    /// The lower triangle of `mat_k(X) mat_k(Y)^T`, d x d.
+    #[must_use]
+    pub const fn unfolded_product(self, x: Array, y: Array, delta: Array) -> Product {
+        let Self { left, d, right } = self;
+        let delta = Matrix::row_major(delta, d);
+        if right == 1 {
+            let x = Matrix::row_major(x, d);
+            return Product { lower: true, ..Product::of(delta, x.t(), Matrix::row_major(y, d), [d, left, d]) };
+        }
+        let depth = Strides { outer: (d * right) as u64, inner: 1 };
+        Product {
+            a_depth: depth,
+            b_depth: depth,
+            inner_depth: right,
+            lower: true,
+            ..Product::of(delta, Matrix::row_major(x, right), Matrix::row_major(y, right).t(), [d, left * right, d])
+        }
+    }
+}
+
+/// `out = x x_k A`, or `A^T`: a tensor's fibres of a mode multiplied by a d x d matrix with contiguous rows.
+///
+/// # Errors
+/// As [`Product::launch`].
+pub fn mode_product<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    view: View,
+    a: Array,
+    transposed: bool,
+    x: Array,
+    out: Array,
+) -> Result<(), DeviceError> {
+    view.mode_product(a, transposed, x, out).launch(q, items)
+}
+
+/// The lower triangle of `mat_k(X) mat_k(Y)^T` into `delta`, d x d with contiguous rows; it is known to be symmetric. What is above the diagonal
+/// is not written.
+///
+/// # Errors
+/// As [`Product::launch`].
+pub fn unfolded_product<Q: Queue>(q: &mut Q, items: Items, view: View, x: Array, y: Array, delta: Array) -> Result<(), DeviceError> {
+    view.unfolded_product(x, y, delta).launch(q, items)
+}

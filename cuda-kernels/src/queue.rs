@@ -1,0 +1,43 @@
+//! Where kernels go: a stream of a device, or in tests the emulator.
+
+use std::ffi::CStr;
+
+/// A place in device memory, as a kernel takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct DevicePtr(pub u64);
+
+impl DevicePtr {
+    /// No memory.
+    pub const NULL: Self = Self(0);
+
+    /// So many elements of `T` further on.
+    #[must_use]
+    pub const fn offset<T>(self, elements: usize) -> Self {
+        Self(self.0 + (elements * size_of::<T>()) as u64)
+    }
+}
+
+/// A kernel's parameters, which name it too.
+///
+/// # Safety
+/// The type is `repr(C)` without padding bytes that are not fields, and lies in memory as the struct of the kernel of this name in `kernels/` does.
+pub unsafe trait Kernel: Copy {
+    /// Its name.
+    const NAME: &'static CStr;
+    /// Threads in a block of it.
+    const THREADS: u32;
+}
+
+/// A failed call of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceError(pub u32);
+
+/// A queue of launches, worked off in order.
+pub trait Queue {
+    /// Launches a kernel over a grid of blocks. An empty grid is nothing to do.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn launch<K: Kernel>(&mut self, grid: [u32; 3], kernel: K) -> Result<(), DeviceError>;
+}

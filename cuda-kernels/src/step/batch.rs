@@ -1,0 +1,120 @@
+//! Batches: the items of a table that one launch can work on.
+
+use klshampoo::{Config, EstimateOrder, Format, Layout, Rounding, Tensor, WeightDecay};
+
+use super::axes::sorts;
+use super::params::Axes;
+use crate::io::{Geometry, GeometryError, Place};
+
+/// A piece of a slice of a tensor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    pub tensor: usize,
+    pub place: Place,
+    /// Of its refreshes.
+    pub phase: u64,
+    /// Its header's index in the table's, and its first element in the table's state.
+    pub header: usize,
+    pub state: usize,
+}
+
+/// Items of equal layout, configuration, formats and geometry, in table order.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub layout: Layout,
+    pub config: Config<f32>,
+    pub geometry: Geometry,
+    pub grad: Format,
+    pub param: Format,
+    pub rounding: Rounding,
+    pub axes: Axes,
+    pub items: Vec<Item>,
+}
+
+impl Batch {
+    /// Whether it has such an item.
+    pub fn any(&self, f: impl Fn(&Item) -> bool) -> bool {
+        self.items.iter().any(f)
+    }
+
+    /// Whether a basis turns its tensors.
+    pub fn is_turned(&self) -> bool {
+        self.layout.shape().full_modes() > 0
+    }
+
+    /// Whether the gradient is of loss and penalty.
+    pub fn is_penalised(&self) -> bool {
+        self.config.weight_decay_kind == WeightDecay::L2
+    }
+
+    /// Whether the second moment has to follow the order of the basis.
+    pub fn permutes(&self) -> bool {
+        self.layout.parts().second_moment && sorts(&self.config)
+    }
+
+    /// Whether the modes see each other's eigenvalues in the order of the authors' code.
+    pub fn mixes_estimates(&self) -> bool {
+        self.config.estimate_order == EstimateOrder::ReferenceKl && self.layout.shape().order() == 3
+    }
+
+    /// The modes that have a factor and a basis.
+    pub fn full_modes(&self) -> impl Iterator<Item = usize> + use<> {
+        let shape = *self.layout.shape();
+        (0..shape.order()).filter(move |&k| shape.is_full(k))
+    }
+
+    /// The modes that are preconditioned.
+    pub fn preconditioned_modes(&self) -> impl DoubleEndedIterator<Item = usize> + use<> {
+        let shape = *self.layout.shape();
+        (0..shape.order()).filter(move |&k| shape.is_preconditioned(k))
+    }
+
+    /// The same but for its items, which are some of them.
+    pub fn part(&self, items: Vec<Item>) -> Self {
+        Self { items, ..*self }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        (self.layout, self.config, self.geometry) == (other.layout, other.config, other.geometry)
+            && (self.grad, self.param, self.rounding) == (other.grad, other.param, other.rounding)
+    }
+}
+
+/// All batches of a table.
+pub(super) fn batches(groups: &[Config<f32>], table: &[Tensor]) -> Result<Vec<Batch>, (usize, GeometryError)> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for (index, tensor) in table.iter().enumerate() {
+        let config = tensor.config(groups);
+        let storage = tensor.storage();
+        // Pieces repeat from slice to slice.
+        let mut homes = Vec::with_capacity(tensor.pieces());
+        for piece in 0..tensor.pieces() {
+            let layout = tensor.piece_layout(piece);
+            let batch = Batch {
+                layout,
+                config,
+                geometry: Geometry::of(tensor, piece).map_err(|error| (index, error))?,
+                grad: storage.grad,
+                param: storage.param,
+                rounding: storage.rounding,
+                axes: Axes::new(&config, &layout),
+                items: Vec::new(),
+            };
+            homes.push(batches.iter().position(|other| other.is_like(&batch)).unwrap_or_else(|| {
+                batches.push(batch);
+                batches.len() - 1
+            }));
+        }
+        for slice in 0..tensor.slices() {
+            let phase = tensor.refresh_phase(slice, table, groups);
+            let mut state = tensor.state_range(slice).start;
+            for (piece, &home) in homes.iter().enumerate() {
+                let place = Place::of(tensor, index, slice, piece).map_err(|error| (index, error))?;
+                let header = tensor.header_range(slice).start + piece;
+                batches[home].items.push(Item { tensor: index, place, phase, header, state });
+                state += batches[home].layout.state_len();
+            }
+        }
+    }
+    Ok(batches)
+}

@@ -1,0 +1,32 @@
+//! The step of a table of tensors as a program of kernels.
+//!
+//! | read | for |
+//! |---|---|
+//! | [`Program`], [`Memory`], [`Refused`] | what becomes of a table: its batches, and how much device memory they take |
+//! | [`DeviceOptimizer`] | the program at a place in device memory: its step |
+//! | [`Transfer`] | where state and headers lie on the device and in the core's arrays |
+//!
+//! Items (pieces of slices of tensors) of equal layout, configuration and geometry are a batch, and one launch works on all of them. A batch's
+//! step is that of the core's `step.rs`, launch by launch, of the whole method family: what differs between methods are the numbers of
+//! [`klshampoo::Config`]'s axes, in the kernels' parameters, and which launches are made. Everything is computed into a workspace that all
+//! batches share; the last launches write parameter, state and header of the items in which nothing went wrong.
+//!
+//! The host knows no number of the device. It keeps a count of each item's steps, which says for whom a refresh is due; everything else that
+//! depends on numbers is a flag of the item on the device, and launches are predicated on it.
+
+mod axes;
+mod batch;
+mod device;
+mod direction;
+mod estimate;
+mod memory;
+mod mirror;
+mod params;
+mod pass;
+mod program;
+mod refresh;
+mod start;
+
+pub use device::{DeviceOptimizer, StepError, Transfer, Transferred};
+pub use memory::Memory;
+pub use program::{Options, Program, Reason, Refused};

@@ -1,0 +1,186 @@
+//! What becomes of a table: batches, and the memory that they need.
+
+use klshampoo::{Config, Format, Tensor};
+
+use super::batch::{Batch, batches};
+use super::memory::{Carver, Kept, Memory, Slot, Workspace};
+use crate::io::{GeometryError, Norm};
+use crate::queue::DevicePtr;
+
+/// What can be chosen about a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of workspace that equal tensors may take together. Beyond it they are stepped in several batches, one after another; a single
+    /// tensor may need more.
+    pub workspace_limit: usize,
+}
+
+impl Default for Options {
+    /// 1 GiB.
+    fn default() -> Self {
+        Self { workspace_limit: 1 << 30 }
+    }
+}
+
+/// Why a table is not stepped on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It names a group that does not exist.
+    Group,
+    /// Factors and bases in 16 bits.
+    FactorFormat,
+    /// Refreshes in portions.
+    Portions,
+    /// A piece of 2^31 elements or more, or a mode with a factor that is longer than 2^15.
+    TooLarge,
+    /// The tensor's place in its buffers cannot be addressed.
+    Geometry(GeometryError),
+    /// The state or the workspace does not fit the address space.
+    Overflow,
+}
+
+/// See [`Reason`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Index of the tensor.
+    pub tensor: usize,
+    /// What cannot be done with it.
+    pub reason: Reason,
+}
+
+impl core::fmt::Display for Refused {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "tensor {}: ", self.tensor)?;
+        f.write_str(match self.reason {
+            Reason::Group => "names a group that does not exist",
+            Reason::FactorFormat => "the GPU keeps factors and eigenbases in 32 bits only",
+            Reason::Portions => "the GPU makes no refreshes in portions",
+            Reason::TooLarge => "a piece has 2^31 elements or more, or a factor of more than 2^15 rows",
+            Reason::Geometry(error) => return error.fmt(f),
+            Reason::Overflow => "state and workspace do not fit the address space",
+        })
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// Longest mode with a factor: its square has an index of 32 bits.
+const LONGEST_FULL: usize = 1 << 15;
+
+fn check(tensor: &Tensor) -> Result<(), Reason> {
+    let parts = tensor.layout().parts();
+    if parts.factor_format != Format::Native {
+        return Err(Reason::FactorFormat);
+    }
+    if parts.portions {
+        return Err(Reason::Portions);
+    }
+    if tensor.largest_full_dim() > LONGEST_FULL {
+        return Err(Reason::TooLarge);
+    }
+    for piece in 0..tensor.pieces() {
+        let layout = tensor.piece_layout(piece);
+        let shape = layout.shape();
+        if shape.elements() >= 1 << 31 {
+            return Err(Reason::TooLarge);
+        }
+    }
+    Ok(())
+}
+
+/// One batch and its places in the block.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub batch: Batch,
+    pub kept: Kept,
+    pub workspace: Workspace,
+}
+
+/// The program of a table's step, planned on the host.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub(super) batches: Vec<Placed>,
+    /// Pointers to the table's parameters and gradients.
+    pub(super) params: Slot,
+    pub(super) grads: Slot,
+    /// Of all gradients together.
+    pub(super) norm: Slot,
+    pub(super) tensors: usize,
+    pub(super) headers: usize,
+    memory: Memory,
+}
+
+impl Program {
+    /// Plans the step of a table that was resolved against `groups`.
+    ///
+    /// # Errors
+    /// [`Refused`]: what a device cannot do is not computed in another way.
+    pub fn new(groups: &[Config<f32>], table: &[Tensor], options: &Options) -> Result<Self, Refused> {
+        for (index, tensor) in table.iter().enumerate() {
+            let refused = |reason| Refused { tensor: index, reason };
+            if tensor.group() >= groups.len() {
+                return Err(refused(Reason::Group));
+            }
+            check(tensor).map_err(refused)?;
+        }
+        let whole = batches(groups, table).map_err(|(tensor, error)| Refused { tensor, reason: Reason::Geometry(error) })?;
+        let mut parts = Vec::new();
+        for batch in whole {
+            let refused = || Refused { tensor: batch.items.first().map_or(0, |item| item.tensor), reason: Reason::Overflow };
+            let each = largest_count(&batch, options.workspace_limit).ok_or_else(refused)?;
+            parts.extend(batch.items.chunks(each).map(|items| batch.part(items.to_vec())));
+        }
+
+        // State, headers and tables of all batches, each kind together; then the workspace, in which every batch begins anew.
+        let mut carvers = [Carver::default(); 3];
+        let kept: Vec<Kept> = parts.iter().map(|batch| Kept::new(batch, &mut carvers)).collect();
+        let pointers = |carver: &mut Carver| carver.take(table.len(), size_of::<DevicePtr>());
+        let tables_of_all = [pointers(&mut carvers[2]), pointers(&mut carvers[2]), carvers[2].take(1, size_of::<Norm>())];
+        let overflow = Refused { tensor: 0, reason: Reason::Overflow };
+        let mut lens = [0; 3];
+        for (len, carver) in lens.iter_mut().zip(&carvers) {
+            *len = carver.end().ok_or(overflow)?;
+        }
+        let [state, headers, tables] = lens;
+        let before_tables = state.checked_add(headers).ok_or(overflow)?;
+        let kept: Vec<Kept> = kept.into_iter().map(|kept| kept.moved(state, before_tables)).collect();
+        let [params, grads, norm] = tables_of_all.map(|slot| Slot { at: slot.at + before_tables, ..slot });
+        let fixed = before_tables.checked_add(tables).ok_or(overflow)?;
+        let (mut total, mut placed) = (fixed, Vec::with_capacity(parts.len()));
+        for (batch, kept) in parts.into_iter().zip(kept) {
+            let mut carver = Carver { at: fixed, ..Carver::default() };
+            let workspace = Workspace::new(&batch, batch.items.len(), &mut carver);
+            total = total.max(carver.end().ok_or(overflow)?);
+            placed.push(Placed { batch, kept, workspace });
+        }
+        let memory = Memory { state, headers, tables, workspace: total - fixed, total };
+        let slices = placed.iter().map(|placed| placed.batch.items.len()).sum();
+        Ok(Self { batches: placed, params, grads, norm, tensors: table.len(), headers: slices, memory })
+    }
+
+    /// How much device memory it takes: one block.
+    #[must_use]
+    pub const fn bytes(&self) -> Memory {
+        self.memory
+    }
+
+    /// Into how many batches the table has fallen.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        self.batches.len()
+    }
+}
+
+/// How many items of a batch may be stepped together.
+fn largest_count(batch: &Batch, limit: usize) -> Option<usize> {
+    // The blocks of one launch are counted in 31 bits.
+    let (shape, full) = (batch.layout.shape(), batch.layout.largest_full_dim());
+    let sums = (0..shape.order()).map(|k| shape.dim(k) * batch.axes.splits[k] as usize).max().unwrap_or(1);
+    let blocks = shape.elements().div_ceil(256).max(full * full / 256).max(full).max(sums);
+    let mut count = batch.items.len().min(((1usize << 31) - 1) / blocks).max(1);
+    while count > 1 && Workspace::bytes(batch, count)? > limit {
+        count = count.div_ceil(2);
+    }
+    // In parts of about one size.
+    Some(batch.items.len().div_ceil(batch.items.len().div_ceil(count)))
+}

@@ -1,0 +1,117 @@
+#include "fixture.h"
+
+enum { ROOM = 64 * 1024 };
+
+/* From the GPU to the CPU and back, in the same bytes. */
+const char *test_checkpoints(void) {
+    static fixture f, g;
+    static unsigned char saved[ROOM], again[ROOM], by_cpu[ROOM];
+    uint64_t size = 0, cpu_size = 0;
+    TRY(fixture_describe(&f, KLS_METHOD_KL_SHAMPOO));
+    TRY(fixture_gpu(&f, device_stream()));
+    TRY(fixture_cpu(&f));
+    for (int step = 0; step < 7; step++) TRY(fixture_step_gpu(&f, step));
+    EXPECT(KLS_OK, kls_cuda_save_size(f.gpu, &size));
+    CHECK(kls_optimizer_save_size(f.cpu, &cpu_size) == KLS_OK && size == cpu_size && size < ROOM);
+    EXPECT(KLS_ERROR_NULL, kls_cuda_save_size(f.gpu, NULL));
+
+    memset(saved, 0x5a, sizeof saved);
+    memcpy(again, saved, sizeof saved);
+    SAYS(KLS_ERROR_MEMORY_TOO_SHORT, kls_cuda_save(f.gpu, saved, (size_t)size - 1, f.request.stream), f.gpu,
+         "kls_cuda_save: len: The lent memory is shorter than the query says.");
+    EXPECT(KLS_ERROR_NULL, kls_cuda_save(f.gpu, NULL, (size_t)size, f.request.stream));
+    CHECK(memcmp(saved, again, sizeof saved) == 0);
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_save(f.gpu, saved, sizeof saved, f.request.stream));
+    for (size_t i = (size_t)size; i < sizeof saved; i++) CHECK(saved[i] == 0x5a);
+
+    /* The CPU takes it and says the same of itself. */
+    CHECK(kls_optimizer_load(f.cpu, saved, (size_t)size) == KLS_OK);
+    CHECK(kls_optimizer_save(f.cpu, by_cpu, sizeof by_cpu) == KLS_OK && memcmp(by_cpu, saved, (size_t)size) == 0);
+    to_host(f.matrix, f.device_params[0], sizeof f.matrix);
+    to_host(f.vector, f.device_params[1], sizeof f.vector);
+    for (int step = 7; step < 12; step++) {
+        TRY(fixture_step_cpu(&f, step));
+        TRY(fixture_step_gpu(&f, step));
+    }
+    CHECK(fixture_difference(&f) < 1e-4);
+
+    /* What the CPU has come to goes to another GPU's, which goes on with the bits of the one that it would have been. */
+    CHECK(kls_optimizer_save(f.cpu, by_cpu, sizeof by_cpu) == KLS_OK);
+    TRY(fixture_describe(&g, KLS_METHOD_KL_SHAMPOO));
+    TRY(fixture_gpu(&g, NULL));
+    TRY(fixture_step_gpu(&g, 90));
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_load(g.gpu, by_cpu, (size_t)size, NULL));
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_save(g.gpu, again, sizeof again, NULL));
+    CHECK(memcmp(again, by_cpu, (size_t)size) == 0);
+    to_device(g.device_params[0], f.matrix, sizeof f.matrix);
+    to_device(g.device_params[1], f.vector, sizeof f.vector);
+    memcpy(g.matrix, f.matrix, sizeof f.matrix);
+    memcpy(g.vector, f.vector, sizeof f.vector);
+    TRY(fixture_cpu(&g));
+    CHECK(kls_optimizer_load(g.cpu, by_cpu, (size_t)size) == KLS_OK);
+    for (int step = 12; step < 19; step++) {
+        TRY(fixture_step_cpu(&g, step));
+        TRY(fixture_step_gpu(&g, step));
+    }
+    CHECK(fixture_difference(&g) < 1e-4);
+
+    /* A run that was interrupted has the bits of one that was not. */
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_load(g.gpu, saved, (size_t)size, NULL));
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_load(f.gpu, saved, (size_t)size, f.request.stream));
+    to_device(f.device_params[0], f.matrix, sizeof f.matrix);
+    to_device(f.device_params[1], f.vector, sizeof f.vector);
+    to_device(g.device_params[0], f.matrix, sizeof f.matrix);
+    to_device(g.device_params[1], f.vector, sizeof f.vector);
+    for (int step = 7; step < 10; step++) TRY(fixture_step_gpu(&f, step));
+    for (int step = 7; step < 8; step++) TRY(fixture_step_gpu(&g, step));
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_save(g.gpu, again, sizeof again, NULL));
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_load(g.gpu, again, (size_t)size, NULL));
+    for (int step = 8; step < 10; step++) TRY(fixture_step_gpu(&g, step));
+    to_host(f.matrix, f.device_params[0], sizeof f.matrix);
+    to_host(g.matrix, g.device_params[0], sizeof g.matrix);
+    CHECK(memcmp(f.matrix, g.matrix, sizeof f.matrix) == 0);
+
+    /* Refused loads change nothing. */
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_save(g.gpu, saved, sizeof saved, NULL));
+    EXPECT(KLS_ERROR_CHECKPOINT_TRUNCATED, kls_cuda_load(g.gpu, again, (size_t)size - 1, NULL));
+    EXPECT(KLS_ERROR_NULL, kls_cuda_load(g.gpu, NULL, (size_t)size, NULL));
+    EXPECT(KLS_ERROR_CHECKPOINT_FORMAT, kls_cuda_load(g.gpu, saved + 1, (size_t)size, NULL));
+    again[size / 2] ^= 1;
+    EXPECT(KLS_ERROR_CHECKPOINT_CHECKSUM, kls_cuda_load(g.gpu, again, (size_t)size, NULL));
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_save(g.gpu, again, sizeof again, NULL));
+    CHECK(memcmp(saved, again, (size_t)size) == 0);
+    TRY(fixture_end(&g));
+    TRY(fixture_end(&f));
+    return NULL;
+}
+
+const char *test_checkpoint_files(void) {
+    static fixture f, g;
+    static unsigned char one[ROOM], two[ROOM];
+    const char *folder = getenv("KLS_TEST_FOLDER");
+    char path[512];
+    uint64_t size = 0;
+    CHECK(folder != NULL);
+    snprintf(path, sizeof path, "%s/state.safetensors", folder);
+    TRY(fixture_describe(&f, KLS_METHOD_KL_SHAMPOO));
+    TRY(fixture_gpu(&f, NULL));
+    TRY(fixture_describe(&g, KLS_METHOD_KL_SHAMPOO));
+    TRY(fixture_cpu(&g));
+    TRY(fixture_gpu(&g, NULL));
+    for (int step = 0; step < 5; step++) TRY(fixture_step_gpu(&f, step));
+    remove(path);
+    EXPECT(KLS_ERROR_FILE_NOT_FOUND, kls_cuda_load_file(f.gpu, path, NULL));
+    EXPECT(KLS_ERROR_NULL, kls_cuda_load_file(f.gpu, NULL, NULL));
+    EXPECT(KLS_ERROR_NULL, kls_cuda_save_file(f.gpu, NULL, NULL));
+    EXPECT(KLS_ERROR_FILE_NOT_FOUND, kls_cuda_save_file(f.gpu, "no_such_folder/state.safetensors", NULL));
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_save_file(f.gpu, path, NULL));
+    /* Both take it. */
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_load_file(g.gpu, path, NULL));
+    CHECK(kls_optimizer_load_file(g.cpu, path) == KLS_OK);
+    EXPECT(KLS_OK, kls_cuda_save_size(f.gpu, &size));
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_save(g.gpu, one, sizeof one, NULL));
+    CHECK(kls_optimizer_save(g.cpu, two, sizeof two) == KLS_OK && memcmp(one, two, (size_t)size) == 0);
+    CHECK(remove(path) == 0);
+    TRY(fixture_end(&g));
+    return fixture_end(&f);
+}

@@ -1,0 +1,27 @@
+/* All tests as one program; its argument is the name of one. */
+#include "check.h"
+
+int main(int argc, char **argv) {
+    static const struct {
+        const char *name, *(*run)(void);
+    } tests[] = {
+        {"create", test_create},         {"step", test_step},
+        {"step_errors", test_step_errors}, {"formats", test_formats},
+        {"skipping", test_skipping},     {"checkpoints", test_checkpoints},
+        {"checkpoint_files", test_checkpoint_files}, {"state", test_state},
+        {"graphs", test_graphs},         {"failures", test_failures},
+        {"old_driver", test_old_driver}, {"nothing_hidden", test_nothing_hidden},
+        {"llmc", test_llmc},             {"llmc_bf16", test_llmc_bf16},
+        {"query", test_query},           {"options", test_options},
+        {"no_driver", test_no_driver},   {"no_device", test_no_device},
+    };
+    for (size_t i = 0; argc == 2 && i < sizeof tests / sizeof tests[0]; i++) {
+        const char *failure;
+        if (strcmp(argv[1], tests[i].name) != 0) continue;
+        failure = tests[i].run();
+        printf("%s: %s\n", tests[i].name, failure ? failure : "ok");
+        return failure != NULL;
+    }
+    fprintf(stderr, "there is no such test\n");
+    return 3;
+}

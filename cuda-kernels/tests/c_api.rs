@@ -1,0 +1,166 @@
+//! The C interface as C programs use it: `tests/c`, compiled with every warning an error, linked with the shared library and with the static one,
+//! and run in processes of their own, with what stands in for a driver or without one.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use klshampoo_cuda_mock as mock;
+
+const SOURCES: [&str; 15] = [
+    "main",
+    "device",
+    "fixture",
+    "create",
+    "query",
+    "without",
+    "step",
+    "formats",
+    "skipping",
+    "checkpoints",
+    "state",
+    "graphs",
+    "failures",
+    "llmc",
+    "header_c11",
+];
+
+/// The crate's folder.
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where cargo has put the libraries: beside this test.
+fn libraries() -> PathBuf {
+    std::env::current_exe().expect("this test").parent().expect("a folder").to_owned()
+}
+
+fn work() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c_api");
+    std::fs::create_dir_all(&folder).expect("a folder for what is compiled");
+    folder
+}
+
+fn succeeded(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}\n{said}");
+    output
+}
+
+/// A C compiler with what every compilation has.
+fn compiler(name: &str, standard: &str) -> Command {
+    let mut command = Command::new(name);
+    command.arg(format!("-std={standard}")).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-g"]);
+    for folder in ["../include", "../bindings-c/include", "../bindings-c/flat", "../bindings-c/llmc", "tests/c"] {
+        command.arg("-I").arg(here().join(folder));
+    }
+    command
+}
+
+fn compiled(program: &str, link: &[String]) -> PathBuf {
+    let path = work().join(format!("{program}-{}", std::process::id()));
+    let mut command = compiler("cc", "c11");
+    command.args(SOURCES.iter().map(|name| here().join(format!("tests/c/{name}.c")))).arg("-o").arg(&path);
+    succeeded(command.args(link).args(["-lm", "-lpthread", "-ldl"]));
+    path
+}
+
+/// With the shared library.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let folder = libraries();
+        let folder = folder.display();
+        compiled("shared", &[format!("-L{folder}"), "-lklshampoo_cuda".into(), format!("-Wl,-rpath,{folder}")])
+    })
+}
+
+fn run_of(program: &Path, test: &str, driver: &str) {
+    let folder = work().join(format!("{test}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the test");
+    let output =
+        Command::new(program).arg(test).env("KLS_CUDA_DRIVER", driver).env("KLS_TEST_FOLDER", &folder).output().expect("the program");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {said}", output.status);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{test}: ok\n"));
+    std::fs::remove_dir_all(&folder).expect("the test's folder");
+}
+
+/// Runs a test on what stands in for a driver, or with `REQUIRE_GPU=1` on the machine's own.
+fn run(test: &str) {
+    let gpu = std::env::var("REQUIRE_GPU").is_ok_and(|value| value == "1");
+    if !gpu {
+        println!("SKIPPED: {test} on a GPU; run on the CPU. REQUIRE_GPU=1 takes the GPU");
+    }
+    run_of(program(), test, if gpu { "libcuda.so.1" } else { mock::LIBRARY });
+}
+
+/// Runs one that needs what stands in for a driver.
+fn run_mocked(test: &str) {
+    run_of(program(), test, mock::LIBRARY);
+}
+
+/// Runs one where there is no driver.
+fn run_without(test: &str) {
+    run_of(program(), test, "/no/such/libcuda.so.1");
+}
+
+macro_rules! tests {
+    ($run:ident: $($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            $run(stringify!($name));
+        })*
+    };
+}
+
+tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, state, graphs, no_device, llmc, llmc_bf16);
+tests!(run_mocked: failures, old_driver, nothing_hidden);
+tests!(run_without: query, options, no_driver);
+
+#[test]
+fn the_static_library_links_and_runs_without_a_driver() {
+    let library = libraries().join("libklshampoo_cuda.a").display().to_string();
+    let program = compiled("static", &[library]);
+    run_of(&program, "no_driver", "/no/such/libcuda.so.1");
+    run_of(&program, "step_errors", mock::LIBRARY);
+}
+
+/// The GPU's names beside the CPU's, and nothing else.
+#[test]
+fn the_shared_library_exports_the_committed_list() {
+    let library = libraries().join("libklshampoo_cuda.so");
+    let output = succeeded(Command::new("nm").args(["-D", "--defined-only", "-f", "posix"]).arg(&library));
+    let mut found: Vec<_> =
+        String::from_utf8(output.stdout).expect("names").lines().map(|line| line.split(' ').next().unwrap_or("").to_owned()).collect();
+    found.sort_unstable();
+    let read = |name: &str| std::fs::read_to_string(here().join("../include").join(name)).expect(name);
+    let text = found.join("\n") + "\n";
+    if std::env::var_os("KLS_BLESS").is_some() {
+        std::fs::write(here().join("../include/klshampoo_cuda.symbols"), &text).expect("the list");
+    }
+    assert_eq!(text, read("klshampoo_cuda.symbols"));
+    let host = read("klshampoo.symbols");
+    let own: Vec<_> = found.iter().filter(|name| !host.lines().any(|host| host == *name)).collect();
+    assert_eq!(found.len(), host.lines().count() + own.len(), "the CPU's names are all there");
+    assert!(own.iter().all(|name| name.starts_with("kls_cuda_")) && own.len() > 10, "{own:?}");
+}
+
+/// It needs nothing that a machine without a GPU has not.
+#[test]
+fn the_shared_library_links_no_cuda() {
+    let output = succeeded(Command::new("readelf").args(["-d"]).arg(libraries().join("libklshampoo_cuda.so")));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let needed: Vec<_> = text.lines().filter(|line| line.contains("(NEEDED)")).collect();
+    assert!(!needed.is_empty() && needed.iter().all(|line| !line.contains("cuda") && !line.contains("cublas")), "{needed:?}");
+}
+
+/// The headers in the other languages.
+#[test]
+fn the_header_is_c99_and_cpp() {
+    for (name, standard, source) in [("cc", "c99", "header_c11.c"), ("c++", "c++17", "header.cpp")] {
+        let object = work().join(format!("{standard}-{}.o", std::process::id()));
+        succeeded(compiler(name, standard).arg("-c").arg(here().join("tests/c").join(source)).arg("-o").arg(object));
+    }
+}
