@@ -145,7 +145,8 @@ manifest() {
         [ ! -f "$header" ] || item "$header" "$includedir/${header##*/}"
     done
     for header in "$here"/flat/*.h "$here"/llmc/*.h; do
-        [ ! -f "$header" ] || item "$header" "$includedir/klshampoo/${header##*/}"
+        # What needs the library for the GPU is not installed, which has no package.
+        [[ ! -f "$header" || "$header" == *_cuda.h ]] || item "$header" "$includedir/klshampoo/${header##*/}"
     done
     fill klshampoo.pc "$libdir/pkgconfig"
     fill klshampooConfig.cmake "$libdir/cmake/klshampoo"

@@ -1,6 +1,6 @@
 //! The driver's functions, compiled from `shim/`, and the kernels' image: compiled where there is an nvcc, else the PTX in `ptx/`.
 //!
-//! Environment: `NVCC` names the compiler (else `nvcc` on the PATH), `KLS_CUDA_PTX=1` takes the PTX in any case.
+//! Environment: `NVCC` names the compiler (else `nvcc` on the PATH, unless it fails), `KLS_CUDA_PTX=1` takes the PTX in any case.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,14 @@ fn image(out: &Path) {
     }
     let wants_ptx = env::var("KLS_CUDA_PTX").is_ok_and(|value| !value.is_empty() && value != "0");
     let compiled = match nvcc() {
-        Some(nvcc) if !wants_ptx => fatbin(&nvcc, out),
-        _ => committed(),
+        _ if wants_ptx => committed(),
+        Some(Nvcc::Named(nvcc)) => fatbin(&nvcc, out).unwrap_or_else(|said| panic!("{said} (KLS_CUDA_PTX=1 does without)")),
+        // Nobody asked for it, and it may not go with the C++ compiler that is there.
+        Some(Nvcc::Found(nvcc)) => fatbin(&nvcc, out).unwrap_or_else(|said| {
+            println!("cargo::warning=the committed PTX is taken, for {}", said.replace('\n', " "));
+            committed()
+        }),
+        None => committed(),
     };
     let (major, minor) = version(&compiled.ptx);
     // Compiled code runs with every driver of its compiler's major version; PTX needs one that knows its version.
@@ -82,14 +88,23 @@ fn committed() -> Compiled {
     Compiled { bytes, is_fatbin: false, ptx }
 }
 
-fn nvcc() -> Option<PathBuf> {
-    if let Some(path) = env::var_os("NVCC").filter(|path| !path.is_empty()) {
-        return Some(path.into());
-    }
-    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("nvcc")).find(|path| path.is_file())
+enum Nvcc {
+    /// By the environment.
+    Named(PathBuf),
+    /// On the PATH.
+    Found(PathBuf),
 }
 
-fn fatbin(nvcc: &Path, out: &Path) -> Compiled {
+fn nvcc() -> Option<Nvcc> {
+    if let Some(path) = env::var_os("NVCC").filter(|path| !path.is_empty()) {
+        return Some(Nvcc::Named(path.into()));
+    }
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("nvcc")).find(|path| path.is_file()).map(Nvcc::Found)
+}
+
+/// # Errors
+/// What the compiler said.
+fn fatbin(nvcc: &Path, out: &Path) -> Result<Compiled, String> {
     let (file, kept) = (out.join("klshampoo.fatbin"), out.join("kept"));
     let _ = fs::remove_dir_all(&kept);
     fs::create_dir_all(&kept).expect("OUT_DIR can be written");
@@ -103,16 +118,17 @@ fn fatbin(nvcc: &Path, out: &Path) -> Compiled {
         .arg(&file)
         .arg("kernels/klshampoo.cu")
         .output()
-        .unwrap_or_else(|error| panic!("{}: {error} (KLS_CUDA_PTX=1 does without)", nvcc.display()));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said} (KLS_CUDA_PTX=1 does without)", nvcc.display());
+        .map_err(|error| format!("{}: {error}", nvcc.display()))?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", nvcc.display(), String::from_utf8_lossy(&output.stderr)));
+    }
     let ptx = fs::read_dir(&kept)
         .expect("made above")
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "ptx"))
         .find_map(|path| fs::read_to_string(path).ok())
         .expect("nvcc keeps the PTX");
-    Compiled { bytes: fs::read(&file).expect("nvcc writes it"), is_fatbin: true, ptx }
+    Ok(Compiled { bytes: fs::read(&file).expect("nvcc writes it"), is_fatbin: true, ptx })
 }
 
 /// The names of the kernels in PTX.
