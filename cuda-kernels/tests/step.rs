@@ -8,7 +8,7 @@ use common::{EmulatorQueue, RecordingQueue};
 use harness::{Both, Buffer, Grad, stored};
 use klshampoo::{
     BadGradient, BiasCorrection, Config, Convention, Damping, Direction, Eigenvalues, FirstBasis, Format, Graft, LambdaInit, Mode,
-    Momentum, Refresh, Rounding, SliceHeader, StepOrder, Storage, TensorSpec, WeightDecay,
+    Momentum, Refresh, Rounding, SliceHeader, StatePart, StepOrder, Storage, TensorSpec, WeightDecay,
 };
 use klshampoo_cuda::io::Scalar;
 use klshampoo_cuda::queue::DevicePtr;
@@ -521,6 +521,28 @@ fn updates_out_of_range_are_not_made() {
     assert_eq!(after.1[0], SliceHeader { skipped: 1, ..headers[0] });
     assert_eq!(after.1[1].step, 2);
     assert!(both.device_params[0] == params[0] && both.device_params[1] != params[1]);
+}
+
+/// So does one that is not finite, at any rate.
+#[test]
+fn updates_that_are_not_finite_are_not_made() {
+    for lr in [0.0, 1e-4, 1.0] {
+        let mut both = Both::new(&[Config { eps: 0.0, ..Config::<f32>::kl_shampoo() }], &[TensorSpec::matrix(4, 6); 2]);
+        both.steps(1);
+        let (mut state, headers) = both.download();
+        // What a forged checkpoint may hold: a momentum that overflows when it is turned.
+        let momentum = both.table[0].layout().range(StatePart::Momentum);
+        state[momentum].iter_mut().enumerate().for_each(|(i, m)| *m = if i % 2 == 0 { 3e38 } else { -3e38 });
+        both.upload(&state, &headers);
+        let params = both.device_params.clone();
+        let mut grads = both.gradients();
+        both.launch(&mut EmulatorQueue::default(), &mut grads, Scalar::of(lr));
+        let after = both.download();
+        let len = both.table[0].state_range(0).len();
+        assert!(after.0[..len] == state[..len] && after.0[len..] != state[len..], "{lr}");
+        assert_eq!((after.1[0].skipped, after.1[1].step), (1, 2));
+        assert!(both.device_params[0] == params[0]);
+    }
 }
 
 #[test]

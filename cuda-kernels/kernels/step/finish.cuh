@@ -11,12 +11,13 @@ struct kls_mean_log2 {
 // The mean binary exponent of a mode's eigenvalues, but for those at the floor: they say nothing of the scale of the others.
 __device__ inline kls_mean_log2 kls_mean_log2_of(const kls_step_params &p, uint32_t item, uint32_t k) {
     const float *lambda = p.lambda[k].of(item);
-    int sum = 0, count = 0;
+    long long sum = 0;
+    int count = 0;
     KLS_OWN(i, p.dims[k])
         if (lambda[i] > p.floor) sum += kls_exponent(lambda[i]), count++;
     sum = kls_reduce(sum, kls_sum());
     count = kls_reduce(count, kls_sum());
-    return {count > 0, count > 0 ? sum / count : 0};
+    return {count > 0, count > 0 ? (int)(sum / count) : 0};
 }
 
 __device__ inline void kls_scale_mode(const kls_step_params &p, uint32_t item, uint32_t k, int log2) {

@@ -61,8 +61,20 @@ pub fn table(runs: &[Run]) -> String {
         let [first, rest @ ..] = cells;
         rest.iter().fold(format!("{first:<16}"), |line, cell| format!("{line}{cell:>14}")).trim_end().to_owned() + "\n"
     };
-    let mut text = line(["", "final loss", "best loss", "steps to", "seconds to", "seconds,", "model,", "optimizer,", "optimizer's", "state,"]);
-    text += &line(["", "nats/byte", "nats/byte", "AdamW's final", "AdamW's final", "all steps", "ms per step", "ms per step", "share", "bytes"]);
+    let mut text =
+        line(["", "final loss", "best loss", "steps to", "seconds to", "seconds,", "model,", "optimizer,", "optimizer's", "state,"]);
+    text += &line([
+        "",
+        "nats/byte",
+        "nats/byte",
+        "AdamW's final",
+        "AdamW's final",
+        "all steps",
+        "ms per step",
+        "ms per step",
+        "share",
+        "bytes",
+    ]);
     for run in runs {
         let (reached, timing) = (target.and_then(|loss| run.reaches(loss)), run.timing());
         text += &line([
