@@ -397,12 +397,6 @@
 // Patch version of the header: a change mends.
 #define KLS_VERSION_PATCH 0
 
-// The status of the last failure.
-typedef struct Message Message;
-
-// A text that ends with a NUL; what does not fit is cut.
-typedef struct Message Message;
-
 // An optimizer over a table of tensors. Opaque.
 typedef struct kls_optimizer kls_optimizer;
 

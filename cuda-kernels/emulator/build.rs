@@ -30,8 +30,6 @@ fn main() {
         .flag("-fno-strict-aliasing")
         .extra_warnings(true)
         .warnings_into_errors(true)
-        // Kernels are found by name: nothing refers to them.
-        .link_lib_modifier("+whole-archive")
         .file("src/emulator.cpp")
         .file("src/kernels.cpp")
         // Kernels announce themselves when they are loaded; nothing names them.
