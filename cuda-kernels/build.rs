@@ -95,7 +95,7 @@ fn fatbin(nvcc: &Path, out: &Path) -> Compiled {
     fs::create_dir_all(&kept).expect("OUT_DIR can be written");
     let output = Command::new(nvcc)
         .args(FLAGS)
-        .args(["-fatbin", "-gencode=arch=compute_80,code=[sm_80,compute_80]", "-gencode=arch=compute_90,code=sm_90"])
+        .args(["--threads=0", "-fatbin", "-gencode=arch=compute_80,code=[sm_80,compute_80]", "-gencode=arch=compute_90,code=sm_90"])
         // The PTX on the way stays, to be read.
         .args(["-keep", "-keep-dir"])
         .arg(&kept)

@@ -9,6 +9,7 @@ The compiler is installed into target/nvcc (104 MB from PyPI) if it is not there
 """
 
 import argparse
+import concurrent.futures
 import difflib
 import os
 import subprocess
@@ -82,14 +83,18 @@ def main():
             print("\n".join(lines[:40]))
             sys.exit(f"{names[0]} is not what the kernels compile to: run cuda-kernels/ptx.py")
         known = subprocess.run([compiler, "--list-gpu-code"], check=True, capture_output=True, text=True).stdout.split()
-        for device in DEVICES:
+
+        def check(device):
             if device not in known:
-                print(f"{device}: not known to this nvcc")
-                continue
+                return f"{device}: not known to this nvcc"
             start = time.monotonic()
             code = Path(folder) / f"{device}.cubin"
             compile(compiler, "-cubin", f"-arch={device}", "-o", code)
-            print(f"{device}: {code.stat().st_size} bytes, {time.monotonic() - start:.1f} s")
+            return f"{device}: {code.stat().st_size} bytes, {time.monotonic() - start:.1f} s"
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            for line in pool.map(check, DEVICES):
+                print(line)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 use core::ops::Range;
 
-use crate::{Scalar, StatePart};
 use crate::config::{Parts, built};
 use crate::format::{Format, Rounder};
 use crate::linalg::work_len;
@@ -10,6 +9,7 @@ use crate::packed::triangle_len;
 use crate::portions::region_len;
 use crate::resident::{Basis, Factor, FactorMut, dense_bases, keep_basis, kept_len};
 use crate::shape::{MAX_ORDER, Mode, Shape, ShapeError};
+use crate::{Scalar, StatePart};
 
 /// Sizes of the state and of the scratch of one tensor slice, in elements.
 ///

@@ -1,8 +1,6 @@
 // All kernels, in one module.
 #include "kernel.h"
 
-#include "words/copy.cuh"
-#include "words/fill.cuh"
 #include "io/commit.cuh"
 #include "io/gather.cuh"
 #include "io/magnitude.cuh"

@@ -60,3 +60,26 @@ impl Items {
         Self { mask: self.mask | bit, wanted: self.wanted & !bit, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_add_up() {
+        let takes_part = |items: Items, flags: u32| flags & items.mask == items.wanted;
+        let items = Items { flags: DevicePtr(8), count: 3, mask: 1, wanted: 1, unused: 0 };
+        assert_eq!(items.with(4).without(2), Items { mask: 7, wanted: 5, ..items });
+        for flags in 0..16 {
+            let wanted = flags & 1 != 0 && flags & 4 != 0 && flags & 2 == 0;
+            assert_eq!(takes_part(items.with(4).without(2), flags), wanted);
+        }
+    }
+
+    #[test]
+    fn offsets_count_elements() {
+        let array = Array { base: DevicePtr(64), stride: 10 };
+        assert_eq!(array.offset::<f32>(3), Array { base: DevicePtr(76), stride: 10 });
+        assert_eq!(array.offset::<f64>(1).base, DevicePtr(72));
+    }
+}

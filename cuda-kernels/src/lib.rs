@@ -8,4 +8,3 @@ pub mod io;
 pub mod linalg;
 pub mod queue;
 pub mod step;
-pub mod words;

@@ -2,12 +2,13 @@
 
 use core::ffi::c_void;
 use cust::sys;
+use klshampoo_cuda::batch::{Array, Items};
 use klshampoo_cuda::driver::{
     ALIGNMENT, Allocator, Blas, Context, Device, Error, Factor, Fault, Gemm, Image, Input, Kernels, Launcher, Memory, Precision, Readback,
     Stream, Unfit, device_count, driver_version,
 };
+use klshampoo_cuda::io;
 use klshampoo_cuda::queue::{DeviceError, DevicePtr, Kernel, Queue};
-use klshampoo_cuda::words;
 use klshampoo_cuda_mock as mock;
 
 /// Runs a call of the driver as a program beside this crate would.
@@ -52,6 +53,18 @@ impl Drop for Owned {
     }
 }
 
+fn array(base: DevicePtr) -> Array {
+    Array { base, stride: 0 }
+}
+
+fn fill(queue: &mut Launcher<'_>, at: DevicePtr, count: usize, value: u32) -> Result<(), DeviceError> {
+    io::fill(queue, Items::all(1), array(at), count, value)
+}
+
+fn copy(queue: &mut Launcher<'_>, from: DevicePtr, to: DevicePtr, count: usize) -> Result<(), DeviceError> {
+    io::copy(queue, Items::all(1), array(from), array(to), count)
+}
+
 fn read(memory: &Memory, stream: Stream) -> Vec<u32> {
     let mut bytes = vec![0; memory.bytes()];
     memory.read(stream, 0, &mut bytes).unwrap();
@@ -92,10 +105,10 @@ fn kernels_run() {
         let (a, b) = (Memory::allocate(kernels.context(), 4 * 1000).unwrap(), Memory::allocate(kernels.context(), 4 * 1000).unwrap());
         assert_eq!(a.at().0 % ALIGNMENT as u64, 0);
         let mut queue = kernels.on(stream).unwrap();
-        words::fill(&mut queue, a.at(), 1000, 7).unwrap();
-        words::fill(&mut queue, a.at().offset::<u32>(10), 5, 9).unwrap();
-        words::fill(&mut queue, a.at(), 0, 1).unwrap();
-        words::copy(&mut queue, a.at(), b.at(), 1000).unwrap();
+        fill(&mut queue, a.at(), 1000, 7).unwrap();
+        fill(&mut queue, a.at().offset::<u32>(10), 5, 9).unwrap();
+        fill(&mut queue, a.at(), 0, 1).unwrap();
+        copy(&mut queue, a.at(), b.at(), 1000).unwrap();
         let expected: Vec<u32> = (0..1000).map(|i| if (10..15).contains(&i) { 9 } else { 7 }).collect();
         assert_eq!(read(&b, stream), expected);
         mock::check_memory();
@@ -137,7 +150,7 @@ fn the_current_context_stays() {
         unchanged("memory");
         let mut queue = kernels.on(Stream::LEGACY).unwrap();
         assert_eq!(current().cast(), context.as_raw());
-        words::fill(&mut queue, memory.at(), 16, 3).unwrap();
+        fill(&mut queue, memory.at(), 16, 3).unwrap();
         drop(queue);
         unchanged("a queue");
         assert_eq!(read(&memory, Stream::LEGACY), [3; 16]);
@@ -162,7 +175,7 @@ fn everything(device: usize) -> Result<f32, Error> {
     let mut readback = Readback::new(&context, 4)?;
     let mut blas = Blas::open(&context, Memory::allocate(&context, 512)?)?.unwrap();
     let mut queue = kernels.on(Stream::PER_THREAD)?;
-    words::copy(&mut queue, memory.at(), memory.at().offset::<u32>(128), 64)?;
+    copy(&mut queue, memory.at(), memory.at().offset::<u32>(128), 64)?;
     // SAFETY: within the block.
     unsafe { blas.gemm_strided_batched(&queue, &square(memory.at(), memory.at().offset::<u32>(128)))? };
     // SAFETY: within the block.
@@ -189,6 +202,43 @@ fn square(from: DevicePtr, to: DevicePtr) -> Gemm {
         c_stride: 0,
         precision: Precision::Full,
     }
+}
+
+/// The same with a device that works as late as it may.
+#[test]
+fn nothing_is_taken_for_done() {
+    mock::install();
+    mock::set_deferred(true);
+    mock::set_queries_until_done(3);
+    let kernels = kernels(0);
+    let (memory, copied) = (Memory::allocate(kernels.context(), 64).unwrap(), Memory::allocate(kernels.context(), 64).unwrap());
+    let mut readback = Readback::new(kernels.context(), 64).unwrap();
+    for i in 0..4 {
+        let mut queue = kernels.on(Stream::PER_THREAD).unwrap();
+        fill(&mut queue, memory.at(), 16, i).unwrap();
+        copy(&mut queue, memory.at(), copied.at(), 16).unwrap();
+        // SAFETY: within the block.
+        assert_eq!(unsafe { readback.begin(&queue, copied.at(), 64) }, Ok(true));
+        let mut asked = 1;
+        let bytes = loop {
+            if let Some(bytes) = readback.take(&queue).unwrap() {
+                break bytes.to_vec();
+            }
+            asked += 1;
+        };
+        assert_eq!((asked, bytes.as_slice()), (4, bytes_of(&[i; 16])));
+        fill(&mut queue, memory.at(), 16, i + 100).unwrap();
+        assert_eq!(read(&memory, Stream::PER_THREAD), [i + 100; 16]);
+        let mut host = vec![0x5a; 64];
+        memory.write(Stream::PER_THREAD, 0, &host).unwrap();
+        host.fill(0);
+        drop(host);
+        assert_eq!(read(&memory, Stream::PER_THREAD), [0x5a5a_5a5a; 16]);
+        // SAFETY: within the block.
+        assert_eq!(unsafe { readback.begin(&queue, copied.at(), 64) }, Ok(true));
+        drop(core::mem::replace(&mut readback, Readback::new(kernels.context(), 64).unwrap()));
+    }
+    mock::set_deferred(false);
 }
 
 /// Every call of the driver fails once: there is an error with that call's code, and the context is left as it was.
@@ -235,11 +285,11 @@ fn a_failed_launch() {
     let mut queue = kernels.on(Stream::LEGACY).unwrap();
     mock::fail("cuLaunchKernel", 2, 719);
     let memory = Memory::allocate(kernels.context(), 64).unwrap();
-    words::fill(&mut queue, memory.at(), 16, 3).unwrap();
-    let error = words::fill(&mut queue, memory.at(), 16, 4).unwrap_err();
+    fill(&mut queue, memory.at(), 16, 3).unwrap();
+    let error = fill(&mut queue, memory.at(), 16, 4).unwrap_err();
     assert_eq!(error, DeviceError(719));
     assert_eq!(Error::from(error).to_string(), "cuLaunchKernel: CUDA_ERROR_LAUNCH_FAILED (719): unspecified launch failure");
-    words::fill(&mut queue, memory.at(), 16, 5).unwrap();
+    fill(&mut queue, memory.at(), 16, 5).unwrap();
     assert_eq!(read(&memory, Stream::LEGACY), [5; 16]);
 }
 
@@ -304,7 +354,7 @@ fn a_kernel_that_is_not_there() {
 #[test]
 fn every_kernel_is_in_the_image() {
     let names = Image::embedded_names();
-    assert!(names.contains(&c"fill_words"));
+    assert!(names.contains(&c"kls_io_fill"));
     for name in names {
         assert!(klshampoo_cuda_emulator::params_size(name).is_some(), "{name:?} is in the image alone: run ptx.py");
     }
@@ -320,16 +370,16 @@ fn two_devices() {
     let stream = Owned::new(one.context());
     {
         let mut outer = zero.on(Stream::LEGACY).unwrap();
-        words::fill(&mut outer, a.at(), 16, 10).unwrap();
+        fill(&mut outer, a.at(), 16, 10).unwrap();
         let mut inner = one.on(stream.stream()).unwrap();
-        words::fill(&mut inner, b.at(), 16, 11).unwrap();
+        fill(&mut inner, b.at(), 16, 11).unwrap();
         drop(inner);
-        words::fill(&mut outer, a.at(), 8, 12).unwrap();
+        fill(&mut outer, a.at(), 8, 12).unwrap();
     }
     assert_eq!(read(&a, Stream::LEGACY), [12, 12, 12, 12, 12, 12, 12, 12, 10, 10, 10, 10, 10, 10, 10, 10]);
     assert_eq!(read(&b, stream.stream()), [11; 16]);
     // A stream of the other context.
-    let error = words::fill(&mut zero.on(stream.stream()).unwrap(), a.at(), 16, 0).unwrap_err();
+    let error = fill(&mut zero.on(stream.stream()).unwrap(), a.at(), 16, 0).unwrap_err();
     assert_eq!(error, DeviceError(400));
     // Memory of the other device.
     // SAFETY: it is refused.
@@ -346,7 +396,7 @@ fn many_threads() {
             scope.spawn(move || {
                 let memory = Memory::allocate(kernels.context(), 4096).unwrap();
                 for stream in [Stream::PER_THREAD, Stream::LEGACY] {
-                    words::fill(&mut kernels.on(stream).unwrap(), memory.at(), 1024, i).unwrap();
+                    fill(&mut kernels.on(stream).unwrap(), memory.at(), 1024, i).unwrap();
                     assert_eq!(read(&memory, stream), [i; 1024]);
                 }
                 // Memory goes from thread to thread.
@@ -367,7 +417,7 @@ fn memory_lent_by_the_caller() {
     let lend = |offset: usize, bytes, needed| unsafe { Memory::lend(kernels.context(), owner.at().offset::<u8>(offset), bytes, needed) };
     let lent = lend(256, 3840, 2000).unwrap();
     assert_eq!((lent.at(), lent.bytes()), (owner.at().offset::<u8>(256), 3840));
-    words::fill(&mut kernels.on(Stream::LEGACY).unwrap(), lent.at(), 960, 5).unwrap();
+    fill(&mut kernels.on(Stream::LEGACY).unwrap(), lent.at(), 960, 5).unwrap();
     drop(lent);
     assert_eq!(mock::counters().frees, 0);
     assert_eq!(read(&owner, Stream::LEGACY)[64..], [5; 960]);
@@ -422,7 +472,7 @@ fn memory_of_the_callers_allocator() {
     let allocate = |bytes| unsafe { Memory::allocate_with(kernels.context(), bytes, allocator) };
     let a = allocate(1000).unwrap();
     let b = allocate(2000).unwrap();
-    words::fill(&mut kernels.on(Stream::LEGACY).unwrap(), b.at(), 500, 6).unwrap();
+    fill(&mut kernels.on(Stream::LEGACY).unwrap(), b.at(), 500, 6).unwrap();
     assert_eq!(read(&b, Stream::LEGACY), [6; 500]);
     assert_eq!(allocate(2000).err(), Some(Error::OutOfMemory { bytes: 2000 }));
     // SAFETY: the pool is used by nobody else now.
@@ -480,8 +530,8 @@ fn launches_are_recorded_and_replayed() {
     mock::reset_counters();
     let graph = capture(&kernels, stream, |queue| {
         assert_eq!(queue.is_capturing(), Ok(true));
-        words::fill(queue, memory.at(), 8, 1).unwrap();
-        words::copy(queue, memory.at(), memory.at().offset::<u32>(8), 8).unwrap();
+        fill(queue, memory.at(), 8, 1).unwrap();
+        copy(queue, memory.at(), memory.at().offset::<u32>(8), 8).unwrap();
         // What a graph must not hold is not done.
         // SAFETY: within the block.
         assert_eq!(unsafe { readback.begin(queue, memory.at(), 4) }, Ok(false));
@@ -501,6 +551,29 @@ fn launches_are_recorded_and_replayed() {
     assert_eq!(read(&memory, stream)[..17], [[1; 16].as_slice(), &[0]].concat());
 }
 
+/// That the mock would tell: what no capture can hold spoils it.
+#[test]
+fn an_allocation_spoils_a_capture() {
+    let kernels = kernels(0);
+    let owned = Owned::new(kernels.context());
+    let memory = Memory::allocate(kernels.context(), 64).unwrap();
+    let mut queue = kernels.on(owned.stream()).unwrap();
+    // SAFETY: a stream of the current context.
+    ok(unsafe { sys::cuStreamBeginCapture_v2(owned.0, sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) });
+    fill(&mut queue, memory.at(), 16, 1).unwrap();
+    let refused = Error::Driver(Fault { call: "cuMemAlloc", code: 900 });
+    assert_eq!(Memory::allocate(kernels.context(), 64).err(), Some(refused));
+    assert_eq!(fill(&mut queue, memory.at(), 16, 1), Err(DeviceError(901)));
+    // A capture that is spoilt has not ended.
+    assert_eq!(queue.is_capturing(), Ok(true));
+    let mut graph = core::ptr::null_mut();
+    // SAFETY: it is told where to write.
+    let ended = unsafe { sys::cuStreamEndCapture(owned.0, &mut graph) };
+    assert_eq!(ended, sys::cudaError_enum::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    assert!(graph.is_null());
+    assert_eq!(queue.is_capturing(), Ok(false));
+}
+
 /// The driver forbids queries of events while a stream is captured, so none is made; of a capture elsewhere, none is spoilt.
 #[test]
 fn readbacks_and_captures() {
@@ -510,19 +583,19 @@ fn readbacks_and_captures() {
     let memory = Memory::allocate(kernels.context(), 64).unwrap();
     let mut readback = Readback::new(kernels.context(), 8).unwrap();
     let mut queue = kernels.on(stream).unwrap();
-    words::fill(&mut queue, memory.at(), 16, 0x0102_0304).unwrap();
+    fill(&mut queue, memory.at(), 16, 0x0102_0304).unwrap();
     // SAFETY: within the block.
     assert_eq!(unsafe { readback.begin(&queue, memory.at(), 8) }, Ok(true));
     mock::reset_counters();
     let graph = capture(&kernels, stream, |queue| {
         assert_eq!(readback.take(queue), Ok(None));
-        words::fill(queue, memory.at(), 16, 1).unwrap();
+        fill(queue, memory.at(), 16, 1).unwrap();
     });
     assert_eq!(mock::counters().queries, 0);
     let elsewhere = capture(&kernels, other.stream(), |queue| {
         // This thread captures another stream: the query concerns it not.
         assert_eq!(readback.take(&kernels.on(stream).unwrap()).unwrap().unwrap(), bytes_of(&[0x0102_0304_u32; 2]));
-        words::fill(queue, memory.at(), 16, 2).unwrap();
+        fill(queue, memory.at(), 16, 2).unwrap();
     });
     assert_eq!(mock::counters().queries, 1);
     graph.launch(&queue);
@@ -539,7 +612,7 @@ fn readbacks() {
     let mut queue = kernels.on(Stream::PER_THREAD).unwrap();
     assert!(!readback.is_pending());
     assert_eq!(readback.take(&queue), Ok(None));
-    words::fill(&mut queue, memory.at(), 16, 4).unwrap();
+    fill(&mut queue, memory.at(), 16, 4).unwrap();
     mock::set_queries_until_done(2);
     // SAFETY: within the block.
     unsafe {

@@ -4,11 +4,11 @@ mod common;
 #[path = "common/numbers.rs"]
 mod numbers;
 
-use numbers::{Random, Square};
 use common::{EmulatorQueue, array, device};
 use klshampoo::linalg::{LinAlg, MatMut, MatRef, Portable};
 use klshampoo_cuda::batch::{Array, Items};
 use klshampoo_cuda::linalg::{cholesky, eigh, polish, qr, refine, solve_lower, work_len};
+use numbers::{Random, Square};
 
 const FAILED: u32 = 1 << 20;
 const TAKES_PART: u32 = 1;

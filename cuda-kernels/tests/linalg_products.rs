@@ -4,12 +4,12 @@ mod common;
 #[path = "common/numbers.rs"]
 mod numbers;
 
-use numbers::Random;
 use common::{EmulatorQueue, array, device};
 use klshampoo::linalg::{LinAlg, MatMut, MatRef, Portable};
 use klshampoo_cuda::batch::{Array, Items};
 use klshampoo_cuda::linalg::{Matrix, Product, Strides, View, descending_order, mode_product, unfolded_product};
 use klshampoo_cuda::queue::DevicePtr;
+use numbers::Random;
 
 /// Around one tile, around one step of depth, single elements, modes in the middle.
 const VIEWS: [(usize, usize, usize); 14] = [
@@ -129,8 +129,7 @@ fn factors_sums_and_strides_of_any_kind() {
                     assert_eq!(c[at], before[at], "not to be written");
                     continue;
                 }
-                let dot: f32 =
-                    (0..depth).map(|k| a[(item * rows + i) * 2 * depth + 2 * k] * b[(item * depth + k) * columns + j]).sum();
+                let dot: f32 = (0..depth).map(|k| a[(item * rows + i) * 2 * depth + 2 * k] * b[(item * depth + k) * columns + j]).sum();
                 let expected = before[at] + 2.0 * scale[item] * dot;
                 assert!((c[at] - expected).abs() < 1e-4, "{i} {j}: {} {expected}", c[at]);
             }

@@ -4,12 +4,12 @@ mod common;
 #[path = "common/numbers.rs"]
 mod numbers;
 
-use numbers::{Random, Square};
 use common::{EmulatorQueue, array, device};
 use klshampoo::Refresh as Rule;
 use klshampoo::linalg::{LinAlg, MatMut, Portable};
 use klshampoo_cuda::batch::Items;
 use klshampoo_cuda::linalg::{FAILED, REFLECTED, Refresh, RefreshBuffers, SECOND_PASS, refresh_mode, work_len};
+use numbers::{Random, Square};
 
 const TAKES_PART: u32 = 1;
 const TURNED: u32 = 1 << 3;
@@ -108,8 +108,8 @@ impl Mode {
         // Q^T S P is upper triangular with a positive diagonal.
         let order = order(&s, refresh.sorts);
         let r = q.t().times(&Square::from_fn(d, |i, j| s.get(i, order[j])));
-        for j in 0..d {
-            let length = (0..d).map(|i| s.get(i, order[j]).powi(2)).sum::<f64>().sqrt();
+        for (j, &column) in order.iter().enumerate() {
+            let length = (0..d).map(|i| s.get(i, column).powi(2)).sum::<f64>().sqrt();
             // Cholesky factors are exact for a matrix near S, not for every column near its own.
             let unit = if flags & REFLECTED != 0 || refresh.rule == Rule::HouseholderQr { length } else { length.max(0.1 * norm) };
             assert!(r.get(j, j) >= -4e-6 * unit, "{what}: {:e}", r.get(j, j) / unit);
@@ -155,8 +155,27 @@ fn kinds(d: usize, random: &mut Random) -> Vec<(&'static str, Square, Option<u32
         ("zero", Square::from_fn(d, |_, _| 0.0), Some(REFLECTED)),
         ("tiny", near(random, 1e-34), Some(0)),
         ("huge", near(random, 1e33), Some(0)),
-        ("an outlier", { let mut s = near(random, 1.0); s.at[0] = 1e10; s }, Some(0)),
-        ("one zero row", { let mut s = near(random, 1.0); for i in 0..d { s.at[i] = 0.0; s.at[i * d] = 0.0; } s }, Some(REFLECTED)),
+        (
+            "an outlier",
+            {
+                let mut s = near(random, 1.0);
+                s.at[0] = 1e10;
+                s
+            },
+            Some(0),
+        ),
+        (
+            "one zero row",
+            {
+                let mut s = near(random, 1.0);
+                for i in 0..d {
+                    s.at[i] = 0.0;
+                    s.at[i * d] = 0.0;
+                }
+                s
+            },
+            Some(REFLECTED),
+        ),
     ]
 }
 
@@ -255,7 +274,6 @@ fn a_factor_that_is_not_finite_leaves_all_as_it_was() {
 fn items_without_flags_are_refused() {
     let mut x = [1.0f32; 16];
     let a = array(&mut x, 1);
-    let buffers =
-        RefreshBuffers { factor: a, diagonal: a, old_basis: a, basis: a, rotation: a, square: a, values: a, work: a };
+    let buffers = RefreshBuffers { factor: a, diagonal: a, old_basis: a, basis: a, rotation: a, square: a, values: a, work: a };
     assert!(refresh_mode(&mut EmulatorQueue::default(), Items::all(1), 1, &WAYS[0], &buffers, TURNED).is_err());
 }

@@ -6,7 +6,9 @@ use std::process::Command;
 /// The example that cargo builds with the tests.
 fn probe() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples/libprobe.so")
+    let library = test.parent().unwrap().parent().unwrap().join("examples/libprobe.so");
+    assert!(library.is_file(), "{}: made by `cargo build --examples`, and by `cargo test` where no test is named", library.display());
+    library
 }
 
 fn lines(program: &str, arguments: &[&str]) -> Vec<String> {

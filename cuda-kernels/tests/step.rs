@@ -4,18 +4,20 @@ mod common;
 #[path = "step/harness.rs"]
 mod harness;
 
-
+use common::{EmulatorQueue, RecordingQueue};
 use harness::{Both, Buffer, Grad, stored};
 use klshampoo::{
-    BadGradient, BiasCorrection, Config, Convention, Damping, Direction, Eigenvalues, FirstBasis, Format, Graft, LambdaInit, Mode, Momentum, Refresh,
-    Rounding, StepOrder, Storage, TensorSpec, WeightDecay,
+    BadGradient, BiasCorrection, Config, Convention, Damping, Direction, Eigenvalues, FirstBasis, Format, Graft, LambdaInit, Mode,
+    Momentum, Refresh, Rounding, SliceHeader, StepOrder, Storage, TensorSpec, WeightDecay,
 };
-use common::{EmulatorQueue, RecordingQueue};
 use klshampoo_cuda::io::Scalar;
 use klshampoo_cuda::queue::DevicePtr;
 use klshampoo_cuda::step::{Options, Program, Reason, StepError};
 
 const PERIOD: u32 = 4;
+
+/// How far parameters may be apart, over how far they have come. Single precision leaves 1e-7 to 1e-6.
+const TOLERANCE: f64 = 2e-5;
 
 fn short(config: Config<f32>) -> Config<f32> {
     Config { refresh_period: PERIOD, ..config }
@@ -28,7 +30,7 @@ fn kl_shampoo_of_a_matrix() {
         for step in 1..=12 {
             both.steps(1);
             println!("{step}: {:e}", both.distance());
-            both.check(&format!("step {step}"), 1e-3);
+            both.check(&format!("step {step}"), TOLERANCE);
             if step == 1 {
                 both.meet();
             }
@@ -82,7 +84,11 @@ fn every_preset_in_every_convention() {
         for convention in CONVENTIONS {
             let config = short(preset.in_convention(convention));
             let config = Config { weight_decay: 0.1, ..config };
-            compare(&format!("{name} {convention:?}"), config, &[TensorSpec::matrix(4, 6)], 11, 2e-3);
+            let (matrix, order_3) = (TensorSpec::matrix(4, 6), TensorSpec::new(&[3, 2, 4]).unwrap());
+            let mixed = order_3.mode(1, Mode::Diagonal);
+            let specs = [matrix, order_3, mixed];
+            let specs = if name == "one_sided" { &specs[..2] } else { &specs };
+            compare(&format!("{name} {convention:?}"), config, specs, 10, TOLERANCE);
         }
     }
 }
@@ -91,8 +97,8 @@ fn every_preset_in_every_convention() {
 fn every_shape() {
     let specs = [
         TensorSpec::matrix(1, 1),
-        TensorSpec::matrix(1, 5),
-        TensorSpec::matrix(6, 1),
+        TensorSpec::matrix(1, 3),
+        TensorSpec::matrix(3, 1),
         TensorSpec::matrix(9, 4),
         TensorSpec::vector(11),
         TensorSpec::vector(1),
@@ -105,10 +111,12 @@ fn every_shape() {
         TensorSpec::matrix(5, 6).mode(0, Mode::Diagonal).mode(1, Mode::Identity),
         TensorSpec::new(&[3, 4, 5]).unwrap().mode(1, Mode::Diagonal),
         TensorSpec::new(&[3, 4, 5]).unwrap().mode(0, Mode::Identity).mode(2, Mode::Diagonal),
-        TensorSpec::vector(7).mode(0, Mode::Full),
+        TensorSpec::vector(3).mode(0, Mode::Full),
     ];
     for (name, preset) in presets().into_iter().filter(|(name, _)| *name != "one_sided") {
-        compare(name, short(preset), &specs, 6, 2e-3);
+        // Where it has no gradient, Adafactor as it starts from nothing would divide a turned gradient's rounding by the floor.
+        let count = specs.len() - usize::from(name == "adafactor");
+        compare(name, short(preset), &specs[..count], 6, TOLERANCE);
     }
 }
 
@@ -136,25 +144,64 @@ fn every_other_choice() {
         ("clamp", Config { clamp_limit: Some(20.0), gauge: false, ..kl }),
         ("factor damping", Config { damping: Damping::Factor, gauge: false, eps: 1e-3, ..kl }),
         ("power", Config { direction: Direction::KroneckerPower(0.4), ..kl }),
-        ("cap", Config { rms_cap: Some(0.5), ..kl }),
+        ("cap", Config { rms_cap: Some(0.1), ..kl }),
         ("graft adam", Config { graft: Graft::Adam, bias_correction: BiasCorrection::Moments, ..kl }),
         ("graft sgd", Config { graft: Graft::Sgd, ..kl }),
-        ("graft rmsprop, capped", Config { graft: Graft::RmsProp, rms_cap: Some(0.3), ..kl }),
+        ("graft rmsprop, capped", Config { graft: Graft::RmsProp, rms_cap: Some(0.05), ..kl }),
         ("graft adagrad", Config { graft: Graft::AdaGrad, ..kl }),
         ("decay after", Config { weight_decay: 0.1, weight_decay_kind: WeightDecay::After, ..kl }),
         ("decay l2", Config { weight_decay: 0.1, weight_decay_kind: WeightDecay::L2, ..kl }),
         ("decay independent", Config { weight_decay: 0.01, weight_decay_kind: WeightDecay::Independent, ..kl }),
         ("scaled rate", Config { lr_scale: 0.5, ..kl }),
+        ("measured", Config { measure: true, ..kl }),
+        ("measured, grafted", Config { measure: true, graft: Graft::Adam, ..soap }),
         ("no damping", Config { eps: 0.0, ..kl }),
     ];
-    let specs = [TensorSpec::matrix(4, 6), TensorSpec::new(&[3, 2, 4]).unwrap(), TensorSpec::matrix(3, 5).mode(0, Mode::Diagonal), TensorSpec::vector(5)];
+    let specs = [
+        TensorSpec::matrix(4, 6),
+        TensorSpec::new(&[3, 2, 4]).unwrap(),
+        TensorSpec::matrix(3, 5).mode(0, Mode::Diagonal),
+        TensorSpec::vector(5),
+    ];
     for (name, config) in cases {
         let period = if config.refresh_period == 10 { PERIOD } else { config.refresh_period };
-        compare(name, Config { refresh_period: period, ..config }, &specs, 11, 2e-3);
+        compare(name, Config { refresh_period: period, ..config }, &specs, 11, TOLERANCE);
     }
     let elementwise = Config { graft: Graft::Adam, ..Config::<f32>::adafactor() };
-    compare("adafactor, grafted", elementwise, &specs, 7, 2e-3);
-    compare("adafactor, capped", Config { rms_cap: Some(0.5), ..Config::<f32>::adafactor() }, &specs, 7, 2e-3);
+    compare("adafactor, grafted", elementwise, &specs, 7, TOLERANCE);
+    compare("adafactor, capped", Config { rms_cap: Some(0.1), ..Config::<f32>::adafactor() }, &specs, 7, TOLERANCE);
+}
+
+/// What rarely happens does happen in tests, and is counted as the core counts it.
+#[test]
+fn rare_events_are_counted() {
+    let kl = short(Config::<f32>::kl_shampoo());
+    type Count = fn(&SliceHeader) -> u32;
+    let cases: [(&str, Config<f32>, Count); 5] = [
+        ("refreshes left out", Config { staleness: 0.05, ..kl }, |header| header.refreshes_skipped),
+        ("clamped", Config { clamp_limit: Some(20.0), gauge: false, lambda_init: LambdaInit::Constant(1e-4), ..kl }, |header| {
+            header.clamped
+        }),
+        ("floored", short(Config::<f32>::adafactor()), |header| header.floored),
+        ("rebalanced", kl, |header| header.rebalanced),
+        ("capped", Config { rms_cap: Some(0.1), ..kl }, |header| header.capped),
+    ];
+    for (name, config, count) in cases {
+        let mut both = Both::new(&[config], &[TensorSpec::matrix(4, 4), TensorSpec::matrix(3, 5).mode(1, Mode::Diagonal)]);
+        for step in 0..10 {
+            if step == 5 && name == "rebalanced" {
+                both.unbalance();
+            }
+            let mut grads = both.gradients();
+            // Their squares are below the floor.
+            set(&mut grads[0], |_, x| *x *= if name == "floored" { 1e-11 } else { 1.0 });
+            both.step(&grads);
+        }
+        both.check(name, TOLERANCE);
+        let counted: Vec<u32> = both.headers().iter().map(count).collect();
+        println!("{name}: {counted:?}, {:e}", both.distance());
+        assert!(counted.iter().any(|&count| count > 0), "{name}: {counted:?}");
+    }
 }
 
 #[test]
@@ -174,11 +221,11 @@ fn every_storage() {
         TensorSpec::vector(40).storage(stored(Format::Bf16, Format::Bf16, true)),
     ];
     let kl = short(Config::<f32>::kl_shampoo());
-    compare("storage", kl, &specs, 9, 1e-2);
-    compare("storage, l2", Config { weight_decay: 0.1, weight_decay_kind: WeightDecay::L2, ..kl }, &specs, 9, 1e-2);
-    compare("blocks", Config { block_size: 3, ..kl }, &specs[..5], 9, 2e-3);
-    compare("merged dims", Config { merge_dims: 12, ..kl }, &[TensorSpec::new(&[5, 3, 2, 2]).unwrap()], 9, 2e-3);
-    compare("no full mode", Config { max_dim: 3, ..kl }, &specs, 9, 1e-2);
+    compare("storage", kl, &specs, 9, TOLERANCE);
+    compare("storage, l2", Config { weight_decay: 0.1, weight_decay_kind: WeightDecay::L2, ..kl }, &specs, 9, TOLERANCE);
+    compare("blocks", Config { block_size: 3, ..kl }, &specs[..5], 9, TOLERANCE);
+    compare("merged dims", Config { merge_dims: 12, ..kl }, &[TensorSpec::new(&[5, 3, 2, 2]).unwrap()], 9, TOLERANCE);
+    compare("no full mode", Config { max_dim: 3, ..kl }, &specs, 9, TOLERANCE);
 }
 
 /// A scaled gradient is the gradient.
@@ -187,8 +234,36 @@ fn gradients_are_scaled() {
     let spec = TensorSpec::matrix(4, 6).with_grad_scaling();
     let mut both = Both::new(&[short(Config::<f32>::kl_shampoo())], &[spec]);
     both.grad_scale = 0.125;
-    both.steps(9);
-    both.check("scaled", 1e-3);
+    both.steps(1);
+    both.meet();
+    both.steps(8);
+    both.check("scaled", TOLERANCE);
+}
+
+/// A bound on the norm of all gradients scales them, and nothing else.
+#[test]
+fn gradients_are_clipped() {
+    let config = short(Config { bad_gradient: BadGradient::Skip, ..Config::<f32>::kl_shampoo() });
+    let specs = [TensorSpec::matrix(4, 4), TensorSpec::vector(7), TensorSpec::matrix(3, 3).slices(2)].map(TensorSpec::with_grad_scaling);
+    let mut both = Both::new(&[config], &specs);
+    for step in 0..9 {
+        let mut grads = both.gradients();
+        // What is not finite is not stepped and counts for nothing.
+        set(&mut grads[2], |i, x| *x = if step == 8 && i == 12 { f32::NAN } else { *x });
+        let squares = |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+        let of = |grad: &Grad| match grad {
+            Some(Buffer::Native(numbers)) if step == 8 && numbers.len() == 18 => squares(&numbers[..9]),
+            Some(Buffer::Native(numbers)) => squares(numbers),
+            _ => 0.0,
+        };
+        let norm = grads.iter().map(of).sum::<f64>().sqrt();
+        // Beyond the bound in every other step.
+        let limit = if step % 2 == 0 { norm * 0.25 } else { norm * 2.0 } as f32;
+        both.device.set_clip(Some(Scalar::of(limit)));
+        both.step_clipped(&grads, if step % 2 == 0 { 0.25 } else { 1.0 });
+        println!("{step}: {:e}", both.distance());
+    }
+    both.check("clipped", TOLERANCE);
 }
 
 /// The refreshes of many equal tensors are spread over the period, and some tensors are frozen now and then: each has its own count.
@@ -197,7 +272,9 @@ fn frozen_tensors_and_staggered_refreshes() {
     let config = short(Config::<f32>::kl_shampoo());
     let specs = [[TensorSpec::matrix(4, 6); 5].as_slice(), &[TensorSpec::matrix(3, 3); 4]].concat();
     let mut both = Both::new(&[config], &specs);
-    for step in 0..14 {
+    both.steps(1);
+    both.meet();
+    for step in 1..14 {
         let mut grads = both.gradients();
         for (i, grad) in grads.iter_mut().enumerate() {
             if (i * 3 + step) % 5 == 0 {
@@ -206,7 +283,7 @@ fn frozen_tensors_and_staggered_refreshes() {
         }
         both.step(&grads);
     }
-    both.check("frozen", 1e-3);
+    both.check("frozen", TOLERANCE);
     let refreshes: Vec<u32> = both.headers().iter().map(|header| header.refreshes).collect();
     assert!(refreshes.iter().any(|&count| count != refreshes[0]), "{refreshes:?}");
 }
@@ -222,7 +299,7 @@ fn a_small_workspace_changes_nothing() {
         (both.device.program().batches(), both.device_params.clone(), both.download())
     };
     let (one, params, state) = run(&Options::default());
-    let (many, other_params, other_state) = run(&Options { workspace_limit: 1 << 14 });
+    let (many, other_params, other_state) = run(&Options { workspace_limit: 1 << 12 });
     assert!(one == 1 && many > 1);
     assert!(params == other_params && state == other_state);
 }
@@ -237,7 +314,7 @@ fn set(grad: &mut Grad, f: impl Fn(usize, &mut f32)) {
 fn bad_gradients_are_skipped_and_counted() {
     for (name, preset) in [("kl", Config::<f32>::kl_shampoo()), ("soap", Config::<f32>::soap()), ("adamw", Config::<f32>::adamw())] {
         let config = Config { bad_gradient: BadGradient::Skip, stagger: false, ..short(preset) };
-        let specs = [TensorSpec::matrix(4, 6), TensorSpec::matrix(4, 6).slices(2), TensorSpec::matrix(5, 2)];
+        let specs = [TensorSpec::matrix(5, 5), TensorSpec::matrix(5, 5).slices(2), TensorSpec::matrix(3, 3)];
         let mut both = Both::new(&[config], &specs);
         for (step, bad) in [(1, f32::NAN), (3, f32::INFINITY), (6, 1e30)] {
             while both.steps_made() < step {
@@ -251,17 +328,17 @@ fn bad_gradients_are_skipped_and_counted() {
             let len = both.table[0].state_range(0).len();
             for place in [0, 2] {
                 assert!(before.0[place * len..][..len] == after.0[place * len..][..len], "{name}, {bad}");
-                let header = klshampoo::SliceHeader { skipped: before.1[place].skipped + 1, ..before.1[place] };
+                let header = SliceHeader { skipped: before.1[place].skipped + 1, ..before.1[place] };
                 assert_eq!(after.1[place], header, "{name}, {bad}");
                 assert!(before.1[1].step < after.1[1].step);
             }
             assert!(params[0] == both.device_params[0], "{name}, {bad}");
-            assert_eq!(params[1].numbers()[24..], both.device_params[1].numbers()[24..]);
-            assert_ne!(params[1].numbers()[..24], both.device_params[1].numbers()[..24]);
+            assert_eq!(params[1].numbers()[25..], both.device_params[1].numbers()[25..]);
+            assert_ne!(params[1].numbers()[..25], both.device_params[1].numbers()[..25]);
             // The host has counted the step, which the core has not: their refreshes would come at different times.
             both.device.loaded(&after.1);
         }
-        both.check(name, 2e-3);
+        both.check(name, TOLERANCE);
     }
 }
 
@@ -278,17 +355,19 @@ fn gradients_of_every_size() {
         ("adafactor", Config::<f32>::adafactor()),
     ] {
         let config = Config { bad_gradient: BadGradient::Skip, weight_decay: 0.1, stagger: false, ..short(preset) };
-        let mut both = Both::new(&[config], &[TensorSpec::matrix(4, 6); 4]);
+        let mut both = Both::new(&[config], &[TensorSpec::matrix(4, 4); 4]);
         for step in 0..9 {
             let mut grads = both.gradients();
             set(&mut grads[0], |_, x| *x *= if step < 2 { 0.0 } else { 1.0 });
             set(&mut grads[1], |_, x| *x *= 1e-12);
             set(&mut grads[2], |_, x| *x *= 1e6);
-            set(&mut grads[3], |i, x| *x = if i / 6 == 2 { 0.0 } else { *x });
+            // In a direction without gradients SOAP divides rounding by rounding.
+            let zero_row = if name == "soap reference" { 4 } else { 2 };
+            set(&mut grads[3], |i, x| *x = if i / 4 == zero_row { 0.0 } else { *x });
             both.step(&grads);
         }
         println!("{name}: {:e}", both.distance());
-        both.check(name, 5e-3);
+        both.check(name, TOLERANCE);
     }
 }
 
@@ -296,21 +375,24 @@ fn gradients_of_every_size() {
 #[test]
 fn states_move_between_the_core_and_the_device() {
     for (name, preset) in presets() {
-        let specs = [TensorSpec::matrix(4, 6), TensorSpec::new(&[2, 3, 4]).unwrap(), TensorSpec::matrix(4, 6).slices(2), TensorSpec::vector(5)];
+        let specs =
+            [TensorSpec::matrix(4, 6), TensorSpec::new(&[2, 3, 4]).unwrap(), TensorSpec::matrix(4, 6).slices(2), TensorSpec::vector(5)];
         let specs = if name == "one_sided" { &specs[..1] } else { &specs };
         let mut both = Both::new(&[short(preset)], specs);
-        both.steps(5);
+        both.steps(1);
+        both.meet();
+        both.steps(4);
         both.swap();
         both.steps(5);
         println!("{name}: {:e}", both.distance());
-        both.check(name, 2e-3);
+        both.check(name, TOLERANCE);
     }
 }
 
 /// Once all items are known to have begun, what a first step needs is not launched, and nothing else changes.
 #[test]
 fn observed_headers_save_launches() {
-    let mut both = Both::new(&[short(Config::<f32>::kl_shampoo())], &[TensorSpec::matrix(4, 6); 2]);
+    let mut both = Both::new(&[short(Config::<f32>::kl_shampoo())], &[TensorSpec::matrix(4, 4); 2]);
     both.steps(2);
     let launches = |both: &mut Both| {
         let before = both.queue.launches;
@@ -324,7 +406,7 @@ fn observed_headers_save_launches() {
     let then = launches(&mut both);
     assert!(then < first, "{then} {first}");
     both.steps(4);
-    both.check("observed", 1e-3);
+    both.check("observed", TOLERANCE);
 }
 
 /// The steps of a period, recorded and run again and again with other gradients and rates, are the steps that they would have been, bit for bit.
@@ -377,12 +459,9 @@ fn replayed_steps_are_the_steps() {
 fn what_is_not_there_is_refused() {
     let kl = Config::<f32>::kl_shampoo();
     let matrix = TensorSpec::matrix(4, 6);
-    let order_3 = TensorSpec::new(&[2, 3, 4]).unwrap();
     let cases = [
         (Config { factor_format: Format::Bf16, ..kl }, matrix, Reason::FactorFormat),
         (Config { refresh_portion: 1000, ..kl }, matrix, Reason::Portions),
-        (Config { measure: true, ..kl }, matrix, Reason::Measure),
-        (Config::<f32>::kl_shampoo_reference(), order_3, Reason::EstimateOrder),
         (kl, TensorSpec::vector(1 << 31), Reason::TooLarge),
         (Config { max_dim: 1 << 20, ..kl }, TensorSpec::matrix(1 << 16, 2), Reason::TooLarge),
     ];

@@ -1,8 +1,9 @@
 // See emulator.h, which redefines min and max and comes last for that.
+#include <deque>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
-#include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -21,16 +22,22 @@ kls_kernel::kls_kernel(const char *name, unsigned threads, size_t size, int barr
 namespace {
 constexpr size_t STACK = 128 << 10;
 
+// A context is entered once, to begin; from then on the jumps of C, which unlike swapcontext ask nothing of the system, lead in and out.
+struct context {
+    ucontext_t begin;
+    jmp_buf at;
+    bool begun;
+};
+
 struct fiber {
-    ucontext_t context;
+    context own;
     char *stack;
     bool done;
-    unsigned barriers;
 };
 
 struct {
-    std::vector<fiber> fibers;
-    ucontext_t scheduler;
+    std::deque<fiber> fibers;
+    context scheduler;
     const kls_kernel *kernel;
     const void *params;
     unsigned running;
@@ -42,50 +49,71 @@ struct {
 #endif
 } block;
 
-void enter(ucontext_t *from, ucontext_t *to, bool to_fiber, bool ends) {
+[[gnu::noinline]] void jump(context &from, context &to) {
+    if (_setjmp(from.at) != 0) return;
+    if (to.begun) _longjmp(to.at, 1);
+    to.begun = true;
+    setcontext(&to.begin);
+}
+
+void enter_fiber(unsigned number) {
+    block.running = number;
+    threadIdx = {number, 0, 0};
 #if defined(__SANITIZE_ADDRESS__)
     void *fake = nullptr;
-    if (to_fiber)
-        __sanitizer_start_switch_fiber(ends ? nullptr : &fake, block.fibers[block.running].stack, STACK);
-    else
-        __sanitizer_start_switch_fiber(ends ? nullptr : &fake, block.scheduler_stack, block.scheduler_stack_size);
-    swapcontext(from, to);
+    __sanitizer_start_switch_fiber(&fake, block.fibers[number].stack, STACK);
+    jump(block.scheduler, block.fibers[number].own);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
-    (void)to_fiber, (void)ends;
-    swapcontext(from, to);
+    jump(block.scheduler, block.fibers[number].own);
 #endif
 }
 
+void leave_fiber() {
+    context &own = block.fibers[block.running].own;
+#if defined(__SANITIZE_ADDRESS__)
+    void *fake = nullptr;
+    __sanitizer_start_switch_fiber(&fake, block.scheduler_stack, block.scheduler_stack_size);
+    jump(own, block.scheduler);
+    __sanitizer_finish_switch_fiber(fake, &block.scheduler_stack, &block.scheduler_stack_size);
+#else
+    jump(own, block.scheduler);
+#endif
+}
+
+// A fiber serves one block's thread after another.
 void start() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &block.scheduler_stack, &block.scheduler_stack_size);
 #endif
-    block.kernel->run(block.params);
-    fiber &own = block.fibers[block.running];
-    own.done = true;
-    enter(&own.context, &block.scheduler, false, true);
+    for (;;) {
+        block.kernel->run(block.params);
+        block.fibers[block.running].done = true;
+        leave_fiber();
+    }
+}
+
+[[gnu::noinline]] void add_fiber() {
+    // A deque leaves where it is what it has: a context points into itself.
+    block.fibers.emplace_back();
+    getcontext(&block.fibers.back().own.begin);
+    fiber &own = block.fibers.back();
+    own.stack = static_cast<char *>(malloc(STACK));
+    own.own.begin.uc_stack.ss_sp = own.stack;
+    own.own.begin.uc_stack.ss_size = STACK;
+    own.own.begin.uc_link = nullptr;
+    makecontext(&own.own.begin, start, 0);
 }
 
 void run_block(unsigned threads) {
-    while (block.fibers.size() < threads) block.fibers.push_back({{}, static_cast<char *>(malloc(STACK)), false, 0});
-    for (unsigned i = 0; i < threads; i++) {
-        fiber &f = block.fibers[i];
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack;
-        f.context.uc_stack.ss_size = STACK;
-        f.context.uc_link = nullptr;
-        f.done = false;
-        f.barriers = 0;
-        makecontext(&f.context, start, 0);
-    }
-    for (unsigned round = 0, live = threads; live > 0; round++) {
+    block.scheduler.begun = true;
+    while (block.fibers.size() < threads) add_fiber();
+    for (unsigned i = 0; i < threads; i++) block.fibers[i].done = false;
+    for (unsigned live = threads; live > 0;) {
         block.any = 0, block.all = 1;
         for (unsigned i = 0; i < threads; i++) {
             if (block.fibers[i].done) continue;
-            block.running = i;
-            threadIdx = {i, 0, 0};
-            enter(&block.scheduler, &block.fibers[i].context, true, false);
+            enter_fiber(i);
             if (block.fibers[i].done) live--;
         }
         // A thread that ended while others wait at a barrier is the kernel's error.
@@ -102,9 +130,7 @@ void run_block(unsigned threads) {
 void wait(int condition) {
     block.any |= condition != 0;
     block.all &= condition != 0;
-    fiber &own = block.fibers[block.running];
-    own.barriers++;
-    enter(&own.context, &block.scheduler, false, false);
+    leave_fiber();
 }
 } // namespace
 

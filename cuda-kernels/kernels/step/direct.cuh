@@ -74,3 +74,28 @@ KLS_FLAT_KERNEL(kls_step_judge, kls_step_params, KLS_BLOCK) {
     if (!zero && kls_exponent(after) + kls_exponent(kls_value(p.lr)) + 2 > KLS_NORM_LIMIT_LOG2) p.flags[item] |= KLS_FAILED;
     p.lengths[item] = length;
 }
+
+// The inner product of direction and gradient, in p.blocks parts.
+KLS_KERNEL(kls_step_dot, kls_step_params, KLS_BLOCK) {
+    const uint32_t item = kls_step_item(p);
+    if (!kls_step_takes(p, item)) return;
+    const float *update = p.update.of(item), *grad = p.grad.of(item);
+    double sum = 0;
+    KLS_EACH(i, p.elements) sum += (double)update[i] * (double)grad[i];
+    sum = kls_reduce(sum, kls_sum());
+    if (threadIdx.x == 0) p.partials[(uint64_t)item * p.blocks + blockIdx.x % p.blocks] = sum;
+}
+
+// How long the direction is and how far it points from the gradient, from that product, in `option` parts.
+KLS_KERNEL(kls_step_measured, kls_step_params, KLS_BLOCK) {
+    const uint32_t item = kls_step_item(p);
+    if (!kls_step_takes(p, item)) return;
+    double dot = 0;
+    KLS_OWN(i, p.option) dot += p.partials[(uint64_t)item * p.option + i];
+    dot = kls_reduce(dot, kls_sum());
+    if (threadIdx.x != 0) return;
+    const double update = sqrt(p.update_measure[item].sum), grad = sqrt(p.gradient_measure[item].sum);
+    kls_header &header = p.next[item];
+    header.update_rms = (float)(update / sqrt((double)p.elements) * (double)p.lengths[item]);
+    header.update_cosine = update > 0 && grad > 0 ? (float)(dot / update / grad) : 0.0f;
+}

@@ -3,10 +3,9 @@
 #include "math.cuh"
 #include "reduce.cuh"
 
-__device__ __forceinline__ float kls_norm_of(const kls_step_params &p, uint32_t item, uint32_t k) {
-    const float *lambda = p.lambda[k].of(item);
+__device__ __forceinline__ float kls_norm_of(const float *lambda, uint32_t count) {
     double sum = 0;
-    KLS_OWN(i, p.dims[k]) sum += (double)lambda[i] * (double)lambda[i];
+    KLS_OWN(i, count) sum += (double)lambda[i] * (double)lambda[i];
     return (float)sqrt(kls_reduce(sum, kls_sum()));
 }
 
@@ -16,7 +15,7 @@ __device__ __forceinline__ float kls_sum_of(const float *values, uint32_t count,
     return (float)kls_reduce(sum, kls_sum());
 }
 
-// The weights of all modes from the eigenvalues of before this step, and c_k.
+// The weights of all modes from the eigenvalues of before this step, or of the modes in `option` from those of after it, and c_k.
 KLS_KERNEL(kls_step_weigh, kls_step_params, KLS_BLOCK) {
     const uint32_t item = kls_step_item(p);
     if (!kls_step_takes(p, item)) return;
@@ -29,10 +28,10 @@ KLS_KERNEL(kls_step_weigh, kls_step_params, KLS_BLOCK) {
             continue;
         }
         if (!p.has_lambda) continue;
-        const float *lambda = p.lambda[k].of(item);
+        const float *lambda = (p.option >> k & 1 ? p.new_lambda[k] : p.lambda[k]).of(item);
         float *weight = p.weight[k].of(item), norm = 1.0f;
         if (p.divisor == KLS_DIVISOR_SUM) divisors[k] = kls_sum_of(lambda, p.dims[k], 1);
-        if (p.divisor == KLS_DIVISOR_SQUARES) norm = divisors[k] = kls_norm_of(p, item, k);
+        if (p.divisor == KLS_DIVISOR_SQUARES) norm = divisors[k] = kls_norm_of(lambda, p.dims[k]);
         if (p.by_factors && p.modes[k] == KLS_FULL) divisors[k] = p.scalars[item].norm[k];
         KLS_OWN(i, p.dims[k]) weight[i] = kls_weight(p.weighting, lambda[i] / norm);
     }
@@ -164,15 +163,18 @@ __device__ __forceinline__ void kls_count_raised(const kls_step_params &p, kls_h
     if (threadIdx.x == 0) kls_count(p.clamps ? &header.clamped : &header.floored, all);
 }
 
+// Bits of `option` from here on: modes whose diag(Delta) is to be taken from sums, whether they have a factor or not.
+constexpr uint32_t KLS_BY_SUMS = 1u << 8;
+
 __device__ __forceinline__ float kls_diagonal_of(const kls_step_params &p, uint32_t item, uint32_t k, uint32_t i) {
     const uint64_t d = p.dims[k];
-    if (p.modes[k] == KLS_FULL) return p.delta[k].of(item)[i * (d + 1)];
+    if (p.modes[k] == KLS_FULL && !(p.option & KLS_BY_SUMS << k)) return p.delta[k].of(item)[i * (d + 1)];
     float sum = 0;
     for (uint32_t split = 0; split < p.splits[k]; split++) sum += p.diagonal[k].of(item)[split * d + i];
     return sum;
 }
 
-// The eigenvalues of after this step, before any refresh, and whether nothing left the range in the estimate.
+// The eigenvalues of after this step, before any refresh, of the modes in `option`, and whether nothing left the range in the estimate.
 KLS_KERNEL(kls_step_eigenvalues, kls_step_params, KLS_BLOCK) {
     const uint32_t item = kls_step_item(p);
     if (!kls_step_takes(p, item)) return;
@@ -180,7 +182,7 @@ KLS_KERNEL(kls_step_eigenvalues, kls_step_params, KLS_BLOCK) {
     const kls_scalars &s = p.scalars[item];
     uint32_t broken = 0;
     for (uint32_t k = 0; k < p.order; k++) {
-        if (p.modes[k] == KLS_IDENTITY) continue;
+        if (p.modes[k] == KLS_IDENTITY || !(p.option >> k & 1)) continue;
         const bool full = p.modes[k] == KLS_FULL;
         const uint32_t d = p.dims[k];
         const float alpha = s.alpha[k];

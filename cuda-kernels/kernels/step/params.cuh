@@ -76,6 +76,7 @@ struct kls_step_params {
     float *lengths;
     // Of the gradient, of the direction, and of the grafted direction or a factor.
     kls_measure *gradient_measure, *update_measure, *other_measure;
+    double *partials;
     const kls_place *places;
     // The gradients of the table's tensors.
     void *const *grads;

@@ -11,6 +11,7 @@ uint64_t device_memory = uint64_t(1) << 34;
 int driver_version = 13000;
 int device_capability = 90;
 thread_local unsigned queries_until_done;
+thread_local bool deferred;
 
 static thread_local std::string failing; // a call's name; empty: any call
 static thread_local unsigned fails_in; // 0: none fails
@@ -41,3 +42,9 @@ API void kls_mock_set_device_capability(int capability) { device_capability = ca
 API void kls_mock_set_device_memory(uint64_t bytes) { device_memory = bytes; }
 // An event that this thread records is done when it was asked for so many times.
 API void kls_mock_set_queries_until_done(unsigned queries) { queries_until_done = queries; }
+// What this thread gives to streams is done no sooner than something waits for it.
+API void kls_mock_set_deferred(int defer) {
+    std::lock_guard<std::recursive_mutex> locked(everything);
+    deferred = defer != 0;
+    finish();
+}

@@ -141,6 +141,7 @@ API int cuCtxSynchronize() {
     BEGIN(cuCtxSynchronize)
     if (!current()) return INVALID_CONTEXT;
     counters.synchronisations++;
+    finish();
     return outside_captures();
 }
 

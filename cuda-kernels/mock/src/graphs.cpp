@@ -48,7 +48,7 @@ API int cuGraphLaunch(graph *g, void *on) {
     if (s->into) return CAPTURE_UNSUPPORTED; // graphs in graphs are not mocked
     if (const int refused = usable(s)) return refused;
     counters.graph_launches++;
-    for (auto &node : g->nodes) node();
+    for (auto &node : g->nodes) enqueue(s, node);
     return SUCCESS;
 }
 

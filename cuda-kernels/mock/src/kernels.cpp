@@ -71,6 +71,7 @@ API int cuModuleUnload(module *m) {
     if (m->of != current()) return INVALID_CONTEXT;
     if (const int refused = outside_captures()) return refused;
     counters.synchronisations++;
+    finish();
     for (auto &f : m->functions) functions.erase(f.get());
     modules.erase(m);
     delete m;

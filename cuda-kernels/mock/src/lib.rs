@@ -1,7 +1,7 @@
 //! A CUDA driver and a cuBLAS that run on the CPU: a shared library, and what tests see and set of it.
 //!
-//! Device memory is the host's, and fresh device memory is full of NaNs. Kernels run in the emulator as soon as they are launched, or are recorded
-//! while a stream is captured. What a caller does wrong is told as the driver would tell it; a write beyond a block ends the program when the
+//! Device memory is the host's, and fresh device memory is full of NaNs. Kernels run in the emulator as soon as they are launched, or later
+//! ([`set_deferred`]), or are recorded while a stream is captured. What a caller does wrong is told as the driver would tell it; a write beyond a block ends the program when the
 //! block is freed. Counters and failures are of the calling thread, so that tests may run beside each other; what is set of the devices is of the
 //! process.
 
@@ -121,6 +121,11 @@ pub fn set_device_memory(bytes: u64) {
 /// An event that this thread records is done when it was asked for so many times, 0 at first.
 pub fn set_queries_until_done(queries: u32) {
     call!("kls_mock_set_queries_until_done"(queries => c_uint));
+}
+
+/// What this thread gives to streams is done no sooner than something waits for it; not so at first.
+pub fn set_deferred(defer: bool) {
+    call!("kls_mock_set_deferred"(c_int::from(defer) => c_int));
 }
 
 /// Bytes of a device that are allocated.

@@ -81,6 +81,7 @@ API int cuMemFree_v2(uint64_t at) {
     if (found == blocks.end()) return INVALID_VALUE;
     counters.frees++;
     counters.synchronisations++;
+    finish();
     check_guards(at, found->second);
     used[found->second.device] -= found->second.bytes;
     const block freed = found->second;
@@ -148,6 +149,7 @@ API int cuMemFreeHost(void *at) {
     if (!locked_blocks.erase(at)) return INVALID_VALUE;
     counters.frees++;
     counters.synchronisations++;
+    finish();
     free(at);
     return SUCCESS;
 }
@@ -187,6 +189,7 @@ API int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) {
     if (const int refused = outside_captures()) return refused;
     if (!is_device_memory(to, bytes)) return INVALID_VALUE;
     counters.synchronisations++;
+    finish();
     memcpy(host(to), from, bytes);
     return SUCCESS;
 }
@@ -197,6 +200,7 @@ API int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) {
     if (const int refused = outside_captures()) return refused;
     if (!is_device_memory(from, bytes)) return INVALID_VALUE;
     counters.synchronisations++;
+    finish();
     memcpy(to, host(from), bytes);
     return SUCCESS;
 }

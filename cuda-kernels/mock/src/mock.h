@@ -93,7 +93,9 @@ extern uint64_t device_memory;
 stream *find_stream(void *handle);
 // Whether a stream may be used now: not if it is captured without knowing.
 int usable(stream *s);
-// Runs work, or records it. The stream is usable.
+// Does all that was put off, in the order in which it was given: one that every stream allows.
+void finish();
+// Runs work, puts it off, or records it. The stream is usable.
 int enqueue(stream *s, std::function<void()> work);
 // Whether a call that no capture can hold is allowed now; where it is not, the captures are spoilt.
 int outside_captures();

@@ -2,10 +2,12 @@
 #include "mock.h"
 
 #include <chrono>
+#include <deque>
 #include <map>
 #include <set>
 
 extern thread_local unsigned queries_until_done;
+extern thread_local bool deferred;
 
 struct event {
     context *of;
@@ -24,6 +26,7 @@ std::set<event *> events;
 std::map<context *, std::unique_ptr<stream>> legacy;
 thread_local std::map<context *, std::unique_ptr<stream>> per_thread;
 std::set<std::shared_ptr<capture>> captures; // that have not ended
+std::deque<std::function<void()>> later;
 thread_local int mode;                       // this thread's: 0 global, 1 thread-local, 2 relaxed
 
 void note(stream *s) {
@@ -59,12 +62,19 @@ int usable(stream *s) {
     return SUCCESS;
 }
 
+void finish() {
+    for (; !later.empty(); later.pop_front()) later.front()();
+}
+
 int enqueue(stream *s, std::function<void()> work) {
     note(s);
     if (s->into) {
         counters.recorded++;
         s->into->nodes.push_back(std::move(work));
+    } else if (deferred) {
+        later.push_back(std::move(work));
     } else {
+        finish();
         work();
     }
     return SUCCESS;
@@ -89,6 +99,7 @@ int may_wait(stream *s) {
         return CAPTURE_UNSUPPORTED;
     }
     if (const int refused = usable(s)) return refused;
+    finish();
     return outside_captures();
 }
 
@@ -213,7 +224,10 @@ API int cuEventQuery(event *e) {
     counters.queries++;
     if (e->in) return CAPTURED_EVENT;
     if (const int refused = outside_captures()) return refused;
-    if (e->queries == 0) return SUCCESS;
+    if (e->queries == 0) {
+        finish();
+        return SUCCESS;
+    }
     e->queries--;
     return NOT_READY;
 }
@@ -224,6 +238,7 @@ API int cuEventSynchronize(event *e) {
     if (e->in) return CAPTURED_EVENT;
     counters.synchronisations++;
     e->queries = 0;
+    finish();
     return outside_captures();
 }
 

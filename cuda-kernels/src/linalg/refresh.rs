@@ -127,12 +127,7 @@ struct Work {
 
 impl Work {
     fn of(work: Array, d: usize) -> Self {
-        Self {
-            order: work,
-            vectors: work.offset::<f32>(d),
-            scale: work.offset::<f32>(5 * d),
-            unscale: work.offset::<f32>(5 * d + 1),
-        }
+        Self { order: work, vectors: work.offset::<f32>(d), scale: work.offset::<f32>(5 * d), unscale: work.offset::<f32>(5 * d + 1) }
     }
 }
 

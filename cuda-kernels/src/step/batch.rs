@@ -1,6 +1,6 @@
 //! Batches: the items of a table that one launch can work on.
 
-use klshampoo::{Config, Format, Layout, Rounding, Tensor, WeightDecay};
+use klshampoo::{Config, EstimateOrder, Format, Layout, Rounding, Tensor, WeightDecay};
 
 use super::axes::sorts;
 use super::params::Axes;
@@ -32,6 +32,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Whether it has such an item.
+    pub fn any(&self, f: impl Fn(&Item) -> bool) -> bool {
+        self.items.iter().any(f)
+    }
+
     /// Whether a basis turns its tensors.
     pub fn is_turned(&self) -> bool {
         self.layout.shape().full_modes() > 0
@@ -45,6 +50,11 @@ impl Batch {
     /// Whether the second moment has to follow the order of the basis.
     pub fn permutes(&self) -> bool {
         self.layout.parts().second_moment && sorts(&self.config)
+    }
+
+    /// Whether the modes see each other's eigenvalues in the order of the authors' code.
+    pub fn mixes_estimates(&self) -> bool {
+        self.config.estimate_order == EstimateOrder::ReferenceKl && self.layout.shape().order() == 3
     }
 
     /// The modes that have a factor and a basis.

@@ -2,6 +2,7 @@
 
 use klshampoo::SliceHeader;
 
+use super::batch::Item;
 use super::mirror::Mirror;
 use super::pass::{Given, Pass};
 use super::program::Program;
@@ -89,6 +90,10 @@ pub struct DeviceOptimizer {
     mirrors: Vec<Mirror>,
     /// Which tensors had a gradient in the last step.
     stepped: Vec<bool>,
+    /// Bound on the norm of all gradients.
+    clip: Option<Scalar>,
+    /// What its measures are of, in each step.
+    measured: Vec<(Items, DevicePtr)>,
 }
 
 impl DeviceOptimizer {
@@ -97,7 +102,8 @@ impl DeviceOptimizer {
     pub fn new(program: Program, base: DevicePtr) -> Self {
         let mirrors = program.batches.iter().map(|placed| Mirror::new(&placed.batch)).collect();
         let stepped = vec![false; program.tensors];
-        Self { program, base, mirrors, stepped }
+        let measured = Vec::with_capacity(program.batches.len());
+        Self { program, base, mirrors, stepped, clip: None, measured }
     }
 
     /// The program.
@@ -151,20 +157,30 @@ impl DeviceOptimizer {
         if !known(grad_scale).is_finite() || known(grad_scale) <= 0.0 {
             return Err(StepError::GradScale);
         }
-        let given = Given {
+        let mut given = Given {
             params: self.program.params.pointer(self.base),
             grads: self.program.grads.pointer(self.base),
             lr,
             grad_scale,
+            clip: DevicePtr::NULL,
         };
         io::set_pointers(queue, given.params, 0, params)?;
         io::set_pointers(queue, given.grads, 0, grads)?;
+        let has_gradient = |item: &Item| grads[item.tensor] != DevicePtr::NULL;
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
-            let has_gradient = |item: &super::batch::Item| grads[item.tensor] != DevicePtr::NULL;
-            if !placed.batch.items.iter().any(has_gradient) {
-                continue;
-            }
             mirror.plan(&placed.batch, has_gradient);
+        }
+        if let Some(limit) = self.clip {
+            self.measured.clear();
+            for (placed, mirror) in self.program.batches.iter().zip(&self.mirrors).filter(|(placed, _)| placed.batch.any(has_gradient)) {
+                let measures = placed.kept.measures.pointer(self.base);
+                let mut pass = Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs());
+                self.measured.push((pass.measure_gradients(measures)?, measures));
+            }
+            io::global_norm(queue, &self.measured, limit, self.norm())?;
+            given.clip = io::Norm::factor_of(self.norm());
+        }
+        for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors).filter(|(placed, _)| placed.batch.any(has_gradient)) {
             Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).run()?;
             mirror.advance(&placed.batch, 1, has_gradient);
         }
@@ -172,6 +188,18 @@ impl DeviceOptimizer {
             *stepped = grad != DevicePtr::NULL;
         }
         Ok(())
+    }
+
+    /// From the next step on the gradients of all tensors together, times their factor, have at most this norm: larger ones are scaled down. Those
+    /// of items that are not finite do not count. An L2 penalty is added afterwards. A bound costs one more pass over the gradients.
+    pub fn set_clip(&mut self, limit: Option<Scalar>) {
+        self.clip = limit;
+    }
+
+    /// On the device: the [`io::Norm`] of the gradients of the last step that had a bound on it.
+    #[must_use]
+    pub fn norm(&self) -> DevicePtr {
+        self.program.norm.pointer(self.base)
     }
 
     /// Captured steps have been replayed: so many, of the tensors that had a gradient in the last call of [`Self::step`].

@@ -2,8 +2,9 @@
 
 use klshampoo::Graft as Grafted;
 
-use super::params::{Divide, Graft, Judge, Numerator, Params, Roots, flag};
+use super::params::{Divide, Dot, Graft, Judge, Measured, Numerator, Params, Roots, flag};
 use super::pass::{Part, Pass};
+use crate::io;
 use crate::queue::{DeviceError, Queue};
 
 impl<Q: Queue> Pass<'_, Q> {
@@ -24,7 +25,13 @@ impl<Q: Queue> Pass<'_, Q> {
         self.rotate_back(divided, moved)?;
         let update = self.p.update;
         self.measure(directed, update, self.n(), self.p.update_measure)?;
-        self.each_thread::<Judge>(directed, 0)
+        self.each_thread::<Judge>(directed, 0)?;
+        if !self.batch.config.measure {
+            return Ok(());
+        }
+        let parts = io::chunks(self.n());
+        self.each_block::<Dot>(directed, parts, 0, 0)?;
+        self.each_item::<Measured>(directed, 0, parts as u32)
     }
 
     /// The grafted method's direction and its norm; it is the update of items that have nothing to precondition with.

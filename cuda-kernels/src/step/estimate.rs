@@ -1,12 +1,15 @@
 //! What each mode's factor and eigenvalues see of the gradient. See core/src/estimate.rs.
 
-use super::params::{
-    Eigenvalues, NormaliseFactor, Params, SumsOfProducts, SumsOfSquares, Unpack, Weigh, Weighted,
-};
+use super::params::{Eigenvalues, MODES, NormaliseFactor, Params, SumsOfProducts, SumsOfSquares, Unpack, Weigh, Weighted};
 use super::pass::Pass;
 use crate::batch::Array;
 use crate::linalg::{self, View};
 use crate::queue::{DeviceError, Queue};
+
+/// All modes, as the kernels' options name them.
+const ALL_MODES: u32 = (1 << MODES) - 1;
+/// A mode whose `diag(Delta~)` is a sum although it has a factor: `KLS_BY_SUMS`.
+const BY_SUMS: u32 = 1 << 8;
 
 impl<Q: Queue> Pass<'_, Q> {
     /// `Delta~_k` of all full modes but for `c_k`, and the new eigenvalues of all preconditioned ones, from the state of before this step.
@@ -22,22 +25,63 @@ impl<Q: Queue> Pass<'_, Q> {
             }
         }
         if self.p.axes.weighting != 0 || self.p.axes.divisor != 0 {
-            self.each_item::<Weigh>(running, 0, 0)?;
+            self.weigh(0)?;
+        }
+        if self.batch.mixes_estimates() {
+            return self.estimate_in_mixed_order();
         }
         for k in self.batch.preconditioned_modes() {
-            let full = self.batch.layout.shape().is_full(k);
-            if by_factors && self.batch.full_modes().any(|j| j != k) {
-                self.form_by_factors(k)?;
-            } else if full {
-                let x = self.weighted(self.weights() & !(1 << k))?;
-                linalg::unfolded_product(self.queue, running.items, self.view(k), x, x, self.p.delta[k])?;
-            } else if self.batch.layout.has_lambda(k) {
-                let option = self.weights() & !(1 << k);
-                let blocks = self.sum_blocks(k);
-                self.each_block::<SumsOfSquares>(running, blocks, k, option)?;
-            }
+            self.form(k)?;
         }
-        self.each_item::<Eigenvalues>(running, 0, 0)
+        self.each_item::<Eigenvalues>(running, 0, ALL_MODES)
+    }
+
+    /// As the authors' code: mode 3, then the eigenvalues of mode 2 from the new ones of mode 3 (its factor has seen the old ones), then mode 1 from
+    /// the new ones of mode 2 and the old ones of mode 3.
+    fn estimate_in_mixed_order(&mut self) -> Result<(), DeviceError> {
+        let running = self.running();
+        for k in self.batch.preconditioned_modes().rev() {
+            self.form(k)?;
+            if k != 1 {
+                self.each_item::<Eigenvalues>(running, 0, 1 << k)?;
+                continue;
+            }
+            self.weigh(1 << 2)?;
+            self.diagonal(k)?;
+            // Eigenvalues that are read off the factor stay what that has seen.
+            let by_sums = if self.p.axes.eigenvalues == 0 { BY_SUMS } else { 0 };
+            self.each_item::<Eigenvalues>(running, 0, (1 | by_sums) << k)?;
+            self.weigh(1 << 1)?;
+        }
+        Ok(())
+    }
+
+    /// The weights of all modes, of those in `new` from the eigenvalues of after this step.
+    fn weigh(&mut self, new: u32) -> Result<(), DeviceError> {
+        let new = new & self.p.axes.tables();
+        self.each_item::<Weigh>(self.running(), 0, new)
+    }
+
+    /// `Delta~_k` of a full mode, or `diag(Delta~_k)` of a diagonal one, but for `c_k`.
+    fn form(&mut self, k: usize) -> Result<(), DeviceError> {
+        let running = self.running();
+        let full = self.batch.layout.shape().is_full(k);
+        if self.p.axes.by_factors != 0 && self.batch.full_modes().any(|j| j != k) {
+            self.form_by_factors(k)
+        } else if full {
+            let x = self.weighted(self.weights() & !(1 << k))?;
+            linalg::unfolded_product(self.queue, running.items, self.view(k), x, x, self.p.delta[k])
+        } else if self.batch.layout.has_lambda(k) {
+            self.diagonal(k)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// `diag(Delta~_k)` alone, as a sum of squares.
+    fn diagonal(&mut self, k: usize) -> Result<(), DeviceError> {
+        let (modes, blocks) = (self.weights() & !(1 << k), self.sum_blocks(k));
+        self.each_block::<SumsOfSquares>(self.running(), blocks, k, modes)
     }
 
     /// A bit per mode that weighs the gradient.

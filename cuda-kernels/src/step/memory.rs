@@ -16,7 +16,7 @@ pub struct Memory {
     pub state: usize,
     /// Their headers.
     pub headers: usize,
-    /// Places of the items, pointers to the tensors.
+    /// Places of the items, pointers to the tensors, flags and norms.
     pub tables: usize,
     /// What a step computes in: the most that one of the batches needs.
     pub workspace: usize,
@@ -79,7 +79,6 @@ impl Carver {
 /// What a step of a batch computes in.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Workspace {
-    pub flags: Slot,
     pub next: Slot,
     pub scalars: Slot,
     pub lengths: Slot,
@@ -111,7 +110,6 @@ impl Workspace {
         let if_any = |present: bool, len: usize| if present { len } else { 0 };
         let largest = shape.elements().max(full * full);
         let mut own = Self {
-            flags: carver.take(count, size_of::<u32>()),
             next: carver.take(count, size_of::<SliceHeader>()),
             scalars: carver.take(count, SCALARS * size_of::<f32>()),
             lengths: carver.take(count, size_of::<f32>()),
@@ -137,7 +135,8 @@ impl Workspace {
             if shape.is_full(k) {
                 own.delta[k] = carver.floats(count, d * d);
                 own.new_basis[k] = carver.floats(count, d * d);
-            } else {
+            }
+            if !shape.is_full(k) || (k == 1 && batch.mixes_estimates()) {
                 own.diagonal[k] = carver.floats(count, d * batch.axes.splits[k] as usize);
             }
         }
@@ -158,6 +157,9 @@ pub(super) struct Kept {
     pub state: Slot,
     pub headers: Slot,
     pub places: Slot,
+    /// In each step set anew, but a norm of all gradients is of all batches.
+    pub flags: Slot,
+    pub measures: Slot,
 }
 
 impl Kept {
@@ -167,7 +169,16 @@ impl Kept {
             state: Slot { stride: batch.layout.state_len(), ..carvers[0].take(count, 4 * batch.layout.state_len()) },
             headers: carvers[1].take(count, size_of::<SliceHeader>()),
             places: carvers[2].take(count, size_of::<Place>()),
+            flags: carvers[2].take(count, size_of::<u32>()),
+            measures: carvers[2].take(count, size_of::<Measure>()),
         }
+    }
+
+    /// The same with the parts of each kind after those before it.
+    pub fn moved(mut self, headers: usize, tables: usize) -> Self {
+        self.headers.at += headers;
+        [&mut self.places, &mut self.flags, &mut self.measures].into_iter().for_each(|slot| slot.at += tables);
+        self
     }
 
     /// A part of the state.

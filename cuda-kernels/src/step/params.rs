@@ -99,6 +99,7 @@ pub(super) struct Params {
     pub gradient_measure: DevicePtr,
     pub update_measure: DevicePtr,
     pub other_measure: DevicePtr,
+    pub partials: DevicePtr,
     pub places: DevicePtr,
     pub grads: DevicePtr,
     pub lr: Scalar,
@@ -199,6 +200,8 @@ kernels! {
     Graft: c"kls_step_graft", 256;
     Divide: c"kls_step_divide", 256;
     Judge: c"kls_step_judge", 128;
+    Dot: c"kls_step_dot", 128;
+    Measured: c"kls_step_measured", 128;
     CommitMoments: c"kls_step_commit_moments", 256;
     CommitFactor: c"kls_step_commit_factor", 256;
     Undo: c"kls_step_undo", 256;

@@ -4,9 +4,7 @@ use klshampoo::{Format, StatePart};
 
 use super::batch::Batch;
 use super::mirror::Run;
-use super::params::{
-    Admit, Begin, CommitFactor, CommitMoments, Finish, Launch, MODES, Params, StepKernel, Undo, flag,
-};
+use super::params::{Admit, Begin, CommitFactor, CommitMoments, Finish, Launch, MODES, Params, StepKernel, Undo, flag};
 use super::program::Placed;
 use crate::batch::{Array, Items};
 use crate::io::{self, Decay, Penalty, Pieces, Scalar, Source, Theta, Transform, Update};
@@ -20,6 +18,8 @@ pub(super) struct Given {
     pub grads: DevicePtr,
     pub lr: Scalar,
     pub grad_scale: Scalar,
+    /// A further factor on the gradients, on the device, or [`DevicePtr::NULL`].
+    pub clip: DevicePtr,
 }
 
 /// Arrays that the linear algebra works in; the step's kernels do not see them.
@@ -87,7 +87,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         let master = part(StatePart::Master);
         let theta = if master == Array::NULL { theta } else { theta.with_master(master) };
         let p = Params {
-            flags: w.flags.pointer(base),
+            flags: kept.flags.pointer(base),
             headers,
             next: w.next.pointer(base),
             scalars: w.scalars.pointer(base),
@@ -95,6 +95,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             gradient_measure: w.measures[0].pointer(base),
             update_measure: w.measures[1].pointer(base),
             other_measure: w.measures[2].pointer(base),
+            partials: w.chunks.pointer(base),
             places: pieces.places,
             grads: given.grads,
             lr: given.lr.with_factor(given.lr.factor * batch.config.lr_scale),
@@ -187,7 +188,8 @@ impl<'a, Q: Queue> Pass<'a, Q> {
 
     /// Some of a batch's items.
     pub fn part(&self, of: Part, run: &Run) -> Part {
-        let items = Items { flags: of.items.flags.offset::<u32>(run.items.start as usize), count: run.items.end - run.items.start, ..of.items };
+        let items =
+            Items { flags: of.items.flags.offset::<u32>(run.items.start as usize), count: run.items.end - run.items.start, ..of.items };
         Part { first: run.items.start, items }
     }
 
@@ -228,20 +230,35 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         io::copy(self.queue, part.items, part.of(from), part.of(to), len)
     }
 
-    /// Gradients, and who is stepped.
-    fn admit(&mut self) -> Result<(), DeviceError> {
+    /// Who has a gradient, and for whom a refresh is due.
+    fn begin(&mut self) -> Result<Part, DeviceError> {
         let runs = self.runs;
         for run in runs {
             let part = self.part(self.all(), run);
             self.each_thread::<Begin>(part, run.flags)?;
         }
-        let present = self.all().with(flag::PRESENT);
+        Ok(self.all().with(flag::PRESENT))
+    }
+
+    fn gather(&mut self, present: Part, transform: &Transform, measures: DevicePtr) -> Result<(), DeviceError> {
         let source = Source { pieces: self.pieces, pointers: self.given.grads, format: self.batch.grad };
+        io::gather_measured(self.queue, present.items, &source, transform, self.p.grad, self.rooms.chunks, measures)
+    }
+
+    /// Measures the gradients alone; they are gathered again for the step. Returns who has one.
+    pub fn measure_gradients(&mut self, measures: DevicePtr) -> Result<Items, DeviceError> {
+        let present = self.begin()?;
+        self.gather(present, &Transform::scaled(self.given.grad_scale), measures)?;
+        Ok(present.items)
+    }
+
+    /// Gradients, and who is stepped.
+    fn admit(&mut self) -> Result<(), DeviceError> {
+        let present = self.begin()?;
         let decay = self.batch.config.weight_decay;
         let penalty = self.batch.is_penalised().then_some(Penalty { decay, theta: self.theta });
-        let transform = Transform { penalty, ..Transform::scaled(self.given.grad_scale) };
-        let Params { grad, gradient_measure, .. } = self.p;
-        io::gather_measured(self.queue, present.items, &source, &transform, grad, self.rooms.chunks, gradient_measure)?;
+        let transform = Transform { scale: self.given.grad_scale, clip: self.given.clip, penalty };
+        self.gather(present, &transform, self.p.gradient_measure)?;
         self.each_item::<Admit>(present, 0, 0)
     }
 

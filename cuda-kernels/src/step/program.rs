@@ -1,10 +1,10 @@
 //! What becomes of a table: batches, and the memory that they need.
 
-use klshampoo::{Config, EstimateOrder, Format, Tensor};
+use klshampoo::{Config, Format, Tensor};
 
 use super::batch::{Batch, batches};
 use super::memory::{Carver, Kept, Memory, Slot, Workspace};
-use crate::io::GeometryError;
+use crate::io::{GeometryError, Norm};
 use crate::queue::DevicePtr;
 
 /// What can be chosen about a program.
@@ -31,10 +31,6 @@ pub enum Reason {
     FactorFormat,
     /// Refreshes in portions.
     Portions,
-    /// The mixed order of the authors' code, of a tensor of order 3.
-    EstimateOrder,
-    /// Measures of the update.
-    Measure,
     /// A piece of 2^31 elements or more, or a mode with a factor that is longer than 2^15.
     TooLarge,
     /// The tensor's place in its buffers cannot be addressed.
@@ -59,8 +55,6 @@ impl core::fmt::Display for Refused {
             Reason::Group => "names a group that does not exist",
             Reason::FactorFormat => "the GPU keeps factors and eigenbases in 32 bits only",
             Reason::Portions => "the GPU makes no refreshes in portions",
-            Reason::EstimateOrder => "the GPU has no mixed estimate order (reference_kl) of tensors of order 3",
-            Reason::Measure => "the GPU does not measure updates",
             Reason::TooLarge => "a piece has 2^31 elements or more, or a factor of more than 2^15 rows",
             Reason::Geometry(error) => return error.fmt(f),
             Reason::Overflow => "state and workspace do not fit the address space",
@@ -73,7 +67,7 @@ impl core::error::Error for Refused {}
 /// Longest mode with a factor: its square has an index of 32 bits.
 const LONGEST_FULL: usize = 1 << 15;
 
-fn check(config: &Config<f32>, tensor: &Tensor) -> Result<(), Reason> {
+fn check(tensor: &Tensor) -> Result<(), Reason> {
     let parts = tensor.layout().parts();
     if parts.factor_format != Format::Native {
         return Err(Reason::FactorFormat);
@@ -81,18 +75,12 @@ fn check(config: &Config<f32>, tensor: &Tensor) -> Result<(), Reason> {
     if parts.portions {
         return Err(Reason::Portions);
     }
-    if config.measure {
-        return Err(Reason::Measure);
-    }
     if tensor.largest_full_dim() > LONGEST_FULL {
         return Err(Reason::TooLarge);
     }
     for piece in 0..tensor.pieces() {
         let layout = tensor.piece_layout(piece);
         let shape = layout.shape();
-        if config.estimate_order == EstimateOrder::ReferenceKl && shape.order() == 3 {
-            return Err(Reason::EstimateOrder);
-        }
         if shape.elements() >= 1 << 31 {
             return Err(Reason::TooLarge);
         }
@@ -115,6 +103,8 @@ pub struct Program {
     /// Pointers to the table's parameters and gradients.
     pub(super) params: Slot,
     pub(super) grads: Slot,
+    /// Of all gradients together.
+    pub(super) norm: Slot,
     pub(super) tensors: usize,
     pub(super) headers: usize,
     memory: Memory,
@@ -131,7 +121,7 @@ impl Program {
             if tensor.group() >= groups.len() {
                 return Err(refused(Reason::Group));
             }
-            check(&tensor.config(groups), tensor).map_err(refused)?;
+            check(tensor).map_err(refused)?;
         }
         let whole = batches(groups, table).map_err(|(tensor, error)| Refused { tensor, reason: Reason::Geometry(error) })?;
         let mut parts = Vec::new();
@@ -143,22 +133,19 @@ impl Program {
 
         // State, headers and tables of all batches, each kind together; then the workspace, in which every batch begins anew.
         let mut carvers = [Carver::default(); 3];
-        let mut kept: Vec<Kept> = parts.iter().map(|batch| Kept::new(batch, &mut carvers)).collect();
+        let kept: Vec<Kept> = parts.iter().map(|batch| Kept::new(batch, &mut carvers)).collect();
         let pointers = |carver: &mut Carver| carver.take(table.len(), size_of::<DevicePtr>());
-        let (mut params, mut grads) = (pointers(&mut carvers[2]), pointers(&mut carvers[2]));
+        let tables_of_all = [pointers(&mut carvers[2]), pointers(&mut carvers[2]), carvers[2].take(1, size_of::<Norm>())];
         let overflow = Refused { tensor: 0, reason: Reason::Overflow };
         let mut lens = [0; 3];
         for (len, carver) in lens.iter_mut().zip(&carvers) {
             *len = carver.end().ok_or(overflow)?;
         }
         let [state, headers, tables] = lens;
-        for kept in &mut kept {
-            kept.headers.at += state;
-            kept.places.at += state + headers;
-        }
-        params.at += state + headers;
-        grads.at += state + headers;
-        let fixed = state.checked_add(headers).and_then(|sum| sum.checked_add(tables)).ok_or(overflow)?;
+        let before_tables = state.checked_add(headers).ok_or(overflow)?;
+        let kept: Vec<Kept> = kept.into_iter().map(|kept| kept.moved(state, before_tables)).collect();
+        let [params, grads, norm] = tables_of_all.map(|slot| Slot { at: slot.at + before_tables, ..slot });
+        let fixed = before_tables.checked_add(tables).ok_or(overflow)?;
         let (mut total, mut placed) = (fixed, Vec::with_capacity(parts.len()));
         for (batch, kept) in parts.into_iter().zip(kept) {
             let mut carver = Carver { at: fixed, ..Carver::default() };
@@ -168,7 +155,7 @@ impl Program {
         }
         let memory = Memory { state, headers, tables, workspace: total - fixed, total };
         let slices = placed.iter().map(|placed| placed.batch.items.len()).sum();
-        Ok(Self { batches: placed, params, grads, tensors: table.len(), headers: slices, memory })
+        Ok(Self { batches: placed, params, grads, norm, tensors: table.len(), headers: slices, memory })
     }
 
     /// How much device memory it takes: one block.

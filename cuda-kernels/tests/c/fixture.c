@@ -74,6 +74,14 @@ const char *fixture_step_gpu(fixture *f, int step) {
     return NULL;
 }
 
+const char *fixture_meet(fixture *f) {
+    static unsigned char state[64 * 1024];
+    CHECK(kls_optimizer_save(f->cpu, state, sizeof state) == KLS_OK);
+    EXPECT_OF(f->gpu, KLS_OK, kls_cuda_load(f->gpu, state, sizeof state, f->request.stream));
+    for (int i = 0; i < TENSORS; i++) to_device(f->device_params[i], f->params[i], lengths[i] * sizeof(float));
+    return NULL;
+}
+
 double fixture_difference(fixture *f) {
     static float from[MATRICES];
     double difference = 0, largest = 0;

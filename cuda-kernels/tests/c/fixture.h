@@ -31,6 +31,9 @@ void fixture_gradients(fixture *f, int step);
 /* A step with these, by either of them. */
 const char *fixture_step_cpu(fixture *f, int step);
 const char *fixture_step_gpu(fixture *f, int step);
+/* The GPU goes on from where the CPU is. After a first step: its gradient's rank is less than a dim is long, and what the eigenvectors beyond that
+ * are is a matter of rounding, from which the paths part. */
+const char *fixture_meet(fixture *f);
 /* Largest difference of the two sets of parameters, relative to the largest parameter. */
 double fixture_difference(fixture *f);
 const char *fixture_end(fixture *f);

@@ -28,7 +28,7 @@ typedef struct {
     int local_device_idx, zero_stage;
 } MultiGpuConfig;
 
-enum { T = 6, V = 10, VP = 16, L = 2, C = 8, MOST = 8192, STEPS = 6 };
+enum { T = 6, V = 10, VP = 16, L = 2, C = 8, MOST = 8192, STEPS = 12 };
 
 static const GPT2Config config = {T, V, VP, L, 2, C};
 static kls_gpt2_tensor table[KLS_GPT2_TENSORS];
@@ -60,13 +60,19 @@ const char *test_llmc(void) {
     const size_t n = model_table();
     uint64_t skipped = 7;
     double difference = 0;
-    CHECK(n > 0 && n <= MOST);
+    const char *folder = getenv("KLS_TEST_FOLDER");
+    char path[512];
+    CHECK(n > 0 && n <= MOST && folder != NULL);
+    snprintf(path, sizeof path, "%s/llmc.safetensors", folder);
     EXPECT(KLS_OK, kls_llmc_options_init(&cpu_options, KLS_METHOD_KL_SHAMPOO));
     cpu_options.flat.library.backend = KLS_BACKEND_PORTABLE;
-    cpu_options.flat.method.refresh_period = 3;
+    /* By the first refresh the factors of 32 rows have their full rank. */
+    cpu_options.flat.method.refresh_period = 5;
+    cpu_options.flat.method.stagger = 0;
     EXPECT(KLS_OK, kls_llmc_create(&cpu, kls_gpt2_config_of(T, V, VP, L, 2, C), n, &cpu_options));
     EXPECT(KLS_OK, kls_llmc_cuda_options_init(&options, KLS_METHOD_KL_SHAMPOO));
-    options.model.flat.method.refresh_period = 3;
+    options.model.flat.method.refresh_period = 5;
+    options.model.flat.method.stagger = 0;
     fill(n);
     model.config = config;
     model.num_parameters = n;
@@ -78,27 +84,24 @@ const char *test_llmc(void) {
         to_device(model.grads_memory, grads, n * sizeof *grads);
         EXPECT(KLS_OK, kls_flat_step(&cpu, params, grads, 0.01f));
         KLS_LLMC_CUDA_FP32_STEP(&gpu, &model, 0.01f);
+        if (step > 0) continue;
+        /* A file of one adapter is one of the other. From here on both have the same eigenbases: those of a first gradient whose rank is less than
+         * a dim is long are a matter of rounding. */
+        EXPECT(KLS_OK, kls_flat_save(&cpu, path));
+        EXPECT(KLS_OK, kls_llmc_cuda_load(&gpu, path, NULL));
+        to_device(model.params_memory, params, n * sizeof *params);
     }
     to_host(found, model.params_memory, n * sizeof *found);
     for (size_t i = 0; i < n; i++) difference = fmax(difference, fabs((double)found[i] - (double)params[i]));
-    if (!(difference < 2e-5)) fprintf(stderr, "%g\n", difference);
-    CHECK(difference < 2e-5);
+    if (!(difference < 2e-6)) fprintf(stderr, "%g\n", difference);
+    CHECK(difference < 2e-6);
     EXPECT(KLS_OK, kls_llmc_cuda_skipped(&gpu, &skipped, NULL));
     CHECK(skipped == 0);
 
-    /* A file of one adapter is one of the other. */
-    {
-        const char *folder = getenv("KLS_TEST_FOLDER");
-        char path[512];
-        CHECK(folder != NULL);
-        snprintf(path, sizeof path, "%s/llmc.safetensors", folder);
-        EXPECT(KLS_OK, kls_llmc_cuda_save(&gpu, path, NULL));
-        EXPECT(KLS_OK, kls_flat_load(&cpu, path));
-        EXPECT(KLS_OK, kls_flat_save(&cpu, path));
-        EXPECT(KLS_OK, kls_llmc_cuda_load(&gpu, path, NULL));
-        CHECK(remove(path) == 0);
-        EXPECT(KLS_ERROR_FILE_NOT_FOUND, kls_llmc_cuda_load(&gpu, path, NULL));
-    }
+    EXPECT(KLS_OK, kls_llmc_cuda_save(&gpu, path, NULL));
+    EXPECT(KLS_OK, kls_flat_load(&cpu, path));
+    CHECK(remove(path) == 0);
+    EXPECT(KLS_ERROR_FILE_NOT_FOUND, kls_llmc_cuda_load(&gpu, path, NULL));
     fill_gradients(n, 50);
     grads[table[KLS_GPT2_FCW].offset + 1] = NAN;
     to_device(model.grads_memory, grads, n * sizeof *grads);

@@ -1,13 +1,14 @@
 #include "fixture.h"
 #include <math.h>
 
-/* Every method of the family beside the CPU's optimizer. */
+/* Methods of the family beside the CPU's optimizer. */
 const char *test_step(void) {
     static fixture f;
     static const struct {
         int32_t method;
         double within;
-    } methods[] = {{KLS_METHOD_KL_SHAMPOO, 2e-4}, {KLS_METHOD_ADAMW, 1e-5}, {KLS_METHOD_SGD, 1e-6}};
+    } methods[] = {{KLS_METHOD_KL_SHAMPOO, 1e-5}, {KLS_METHOD_KL_SOAP, 1e-5}, {KLS_METHOD_SOAP, 1e-5},     {KLS_METHOD_SHAMPOO, 1e-5},
+                   {KLS_METHOD_IDEALIZED_KL, 1e-5}, {KLS_METHOD_ADAMW, 1e-6}, {KLS_METHOD_ADAFACTOR, 1e-6}, {KLS_METHOD_SGD, 1e-6}};
     for (size_t m = 0; m < sizeof methods / sizeof methods[0]; m++) {
         TRY(fixture_describe(&f, methods[m].method));
         TRY(fixture_cpu(&f));
@@ -15,6 +16,7 @@ const char *test_step(void) {
         for (int step = 0; step < 14; step++) {
             TRY(fixture_step_cpu(&f, step));
             TRY(fixture_step_gpu(&f, step));
+            if (step == 0) TRY(fixture_meet(&f));
         }
         {
             const double difference = fixture_difference(&f);

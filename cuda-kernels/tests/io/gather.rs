@@ -2,7 +2,7 @@
 
 use klshampoo::{Elements, Format, Halves};
 use klshampoo_cuda::batch::Items;
-use klshampoo_cuda::io::{Geometry, Pieces, Place, Scalar, Source, Transform, flag_missing, gather};
+use klshampoo_cuda::io::{Geometry, Pieces, Place, Scalar, Source, Transform, fill, flag_missing, gather};
 use klshampoo_cuda::queue::DevicePtr;
 
 use crate::common::{EmulatorQueue, array, device};
@@ -118,4 +118,20 @@ fn only_items_that_take_part_are_written() {
         gather(&mut EmulatorQueue::default(), items, &source, &Transform::NONE, array(&mut out, stride)).unwrap();
         assert_eq!(out, expected[2 * stride..]);
     }
+}
+
+/// More items than a grid has rows: the kernels come back for the others.
+#[test]
+fn many_small_items() {
+    let count = 70_000;
+    let mut numbers: Vec<f32> = (0..count).map(|i| i as f32).collect();
+    let mut pointers = [device(&mut numbers)];
+    let mut places: Vec<Place> = (0..count as u32).map(|i| Place { tensor: 0, slice: i, offset: u64::from(i) }).collect();
+    let pieces = Pieces { geometry: Geometry::dense(1), places: device(&mut places) };
+    let source = Source { pieces, pointers: device(&mut pointers), format: Format::Native };
+    let (mut out, items) = (vec![0f32; count], Items::all(count as u32));
+    gather(&mut EmulatorQueue::default(), items, &source, &Transform::scaled(Scalar::of(2.0)), array(&mut out, 1)).unwrap();
+    assert!(out.iter().zip(0..).all(|(&x, i)| x == 2.0 * i as f32));
+    fill(&mut EmulatorQueue::default(), items, array(&mut out, 1), 1, 7).unwrap();
+    assert!(out.iter().all(|x| x.to_bits() == 7));
 }

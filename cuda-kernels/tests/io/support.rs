@@ -223,5 +223,10 @@ pub fn shapes(storage: Storage) -> Vec<TensorSpec> {
         with(&[4, 3, 8], &[8, 40, 1]).slices(3).slice_stride(129),
         of(&[70, 65]),
         of(&[65, 68]),
+        // Longer than a chunk, and never together.
+        with(&[70, 65], &[67, 1]),
+        with(&[40, 128], &[132, 1]).slices(2),
+        with(&[20, 30, 9], &[1, 200, 21]),
+        with(&[3, 1500], &[1, 3]),
     ]
 }

@@ -2,8 +2,8 @@
 
 use klshampoo::linalg::Portable;
 use klshampoo::{
-    Bf16Mut, Config, Format, Halves, Optimizer, Scalar as _, SliceBuffers, SliceHeader, StepErrorKind, StepReport, Storage, Target, Tensor,
-    TensorSpec, Totals,
+    Bf16Mut, Config, Format, Halves, Optimizer, Scalar as _, SliceBuffers, SliceHeader, StatePart, StepErrorKind, StepReport, Storage,
+    Target, Tensor, TensorSpec, Totals,
 };
 use klshampoo_cuda::io::Scalar;
 use klshampoo_cuda::queue::{DevicePtr, Queue};
@@ -222,6 +222,14 @@ impl Both {
         self.step_device(grads);
     }
 
+    /// One step of the core with scaled gradients, and one of the device that has to scale them.
+    pub fn step_clipped(&mut self, grads: &[Grad], scale: f32) {
+        self.grad_scale = scale;
+        self.step_core(grads);
+        self.grad_scale = 1.0;
+        self.step_device(grads);
+    }
+
     pub fn steps(&mut self, count: usize) {
         for _ in 0..count {
             let grads = self.gradients();
@@ -283,6 +291,17 @@ impl Both {
         self.device_params.clone_from(&self.params);
     }
 
+    /// Moves a power of two from one mode of the first tensor, a matrix, to the other, and the device to where the core is.
+    pub fn unbalance(&mut self) {
+        let layout = *self.table[0].layout();
+        for (k, scale) in [(0, 256.0), (1, 1.0 / 256.0)] {
+            for part in [StatePart::Factor(k), StatePart::Eigenvalues(k)] {
+                self.state[layout.range(part)].iter_mut().for_each(|x| *x *= scale);
+            }
+        }
+        self.meet();
+    }
+
     /// How far apart the parameters are, over how far they have come: the largest of all tensors.
     pub fn distance(&self) -> f64 {
         let norm = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt();
@@ -298,7 +317,14 @@ impl Both {
     pub fn check(&mut self, what: &str, tolerance: f64) {
         let distance = self.distance();
         assert!(distance <= tolerance, "{what}: {distance:e}");
-        let (_, headers) = self.download();
+        let (_, mut headers) = self.download();
+        for (device, core) in headers.iter_mut().zip(&self.headers) {
+            // Numbers, not counters.
+            for (device, core) in [(&mut device.update_rms, core.update_rms), (&mut device.update_cosine, core.update_cosine)] {
+                assert!((*device - core).abs() <= 1e-4 * core.abs() + 1e-5, "{what}: {device} {core}");
+                *device = core;
+            }
+        }
         assert_eq!(headers, self.headers, "{what}");
     }
 
