@@ -416,7 +416,7 @@ fn replayed_steps_are_the_steps() {
     let specs = [[TensorSpec::matrix(4, 6); 5].as_slice(), &[TensorSpec::vector(9), TensorSpec::matrix(3, 3)]].concat();
     let (mut eager, mut replayed) = (Both::new(&[config], &specs), Both::new(&[config], &specs));
     let period = PERIOD as usize;
-    let mut rate = [0.01f32];
+    let mut rate = Vec::from([0.01f32]);
     let mut grads = eager.gradients();
     let lr = Scalar::at(common::device(&mut rate));
     let mut recorded = Vec::new();

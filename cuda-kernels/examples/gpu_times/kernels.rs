@@ -1,0 +1,118 @@
+//! Kernels alone: those that move memory beside the driver's copy, products beside cuBLAS.
+
+use crate::Options;
+use crate::device::{Failure, Gpu};
+use crate::rows::Rows;
+use klshampoo::{Format, Rounding, WeightDecay};
+use klshampoo_bench::noise;
+use klshampoo_cuda::batch::{Array, Items};
+use klshampoo_cuda::driver::{Blas, Error, Factor, Gemm, Input, Memory, Precision};
+use klshampoo_cuda::io::{self, Decay, Geometry, Pieces, Place, Scalar, Source, Theta, Transform, Update};
+use klshampoo_cuda::linalg::{View, mode_product, unfolded_product};
+use klshampoo_cuda::words;
+
+const LAUNCHES: u32 = 10;
+
+/// Bytes per second of what each kernel must move.
+pub fn elementwise(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(), Failure> {
+    let len = options.elements as usize;
+    let (a, b) = (gpu.copy_of(&noise(1, len, 1.0))?, gpu.copy_of(&noise(2, len, 1.0))?);
+    let of = format!("{len} floats");
+    let mut add = |who: &str, bytes_of_each: usize, seconds: f64| {
+        rows.add("elementwise", &of, who, "bandwidth", (bytes_of_each * len) as f64 / seconds * 1e-9, "GB/s")
+    };
+
+    let mut best = f64::INFINITY;
+    for _ in 0..options.rounds {
+        let (from, to) = (a.at(), b.at());
+        for _ in 0..2 {
+            gpu.driver_copy(from, to, 4 * len)?;
+        }
+        // The stream is one: the copies are between the events.
+        let copies = &*gpu as *const Gpu;
+        let seconds = gpu.time(|_| {
+            // SAFETY: borrowed for this call only; a copy changes nothing in it.
+            (0..LAUNCHES).try_for_each(|_| unsafe { &*copies }.driver_copy(from, to, 4 * len))
+        })?;
+        best = best.min(seconds / f64::from(LAUNCHES));
+    }
+    add("the driver's copy", 8, best)?;
+
+    let (from, to) = (a.at(), b.at());
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(words::copy(q, from, to, len as u64).map_err(Error::from)?))?;
+    add("copy", 8, seconds)?;
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(words::fill(q, to, len as u64, 0).map_err(Error::from)?))?;
+    add("fill", 4, seconds)?;
+
+    // One tensor, and the tables that a step has of it.
+    let tables = Memory::allocate(gpu.context(), 1024)?;
+    let (places, pointers) = (tables.at(), tables.at().offset::<u8>(512));
+    {
+        let mut queue = gpu.queue()?;
+        io::set_places(&mut queue, places, 0, &[Place::default()]).map_err(Error::from)?;
+        io::set_pointers(&mut queue, pointers, 0, &[a.at()]).map_err(Error::from)?;
+    }
+    let pieces = Pieces { geometry: Geometry::dense(len), places };
+    let source = Source { pieces, pointers, format: Format::Native };
+    let (items, dense) = (Items::all(1), Array { base: b.at(), stride: len as u64 });
+    let scale = Transform::scaled(Scalar::of(0.5));
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(io::gather(q, items, &source, &scale, dense).map_err(Error::from)?))?;
+    add("gradient gathered", 8, seconds)?;
+    let decay = Decay { lr: Scalar::of(1e-6), weight_decay: 0.01, kind: WeightDecay::Before };
+    let (theta, update) = (Theta::native(pointers), Update::by(dense));
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| {
+        Ok(io::commit_param(q, items, &pieces, theta, &update, &decay, Rounding::Nearest).map_err(Error::from)?)
+    })?;
+    add("parameter moved", 12, seconds)?;
+    Ok(())
+}
+
+/// Floating-point operations per second of products.
+pub fn products(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(), Failure> {
+    let workspace = Memory::allocate(gpu.context(), Blas::WORKSPACE)?;
+    let mut blas = Blas::open(gpu.context(), workspace)?;
+    if blas.is_none() {
+        println!("NO cuBLAS: its products are not timed");
+    }
+    for &d in &options.sizes {
+        // Enough of them to fill the device.
+        let count = (1usize << 24).div_ceil(d * d).clamp(1, 64).min(options.elements as usize / (d * d) + 1);
+        let of = format!("{count} of {d}x{d}x{d}");
+        let (a, b, c) = (gpu.copy_of(&noise(3, count * d * d, 1.0))?, gpu.copy_of(&noise(4, count * d * d, 1.0))?, gpu.floats(count * d * d)?);
+        let array = |memory: &Memory| Array { base: memory.at(), stride: (d * d) as u64 };
+        let (left, right, out) = (array(&a), array(&b), array(&c));
+        let items = Items::all(count as u32);
+        let view = View { left: 1, d, right: d };
+        let flops = 2.0 * (count * d * d * d) as f64;
+        let mut add = |who: &str, flops: f64, seconds: f64| rows.add("products", &of, who, "rate", flops / seconds * 1e-9, "GFLOP/s");
+        let seconds =
+            gpu.median(options.rounds, 3, |q| Ok(mode_product(q, items, view, left, false, right, out).map_err(Error::from)?))?;
+        add("klshampoo f32", flops, seconds)?;
+        let seconds = gpu.median(options.rounds, 3, |q| Ok(unfolded_product(q, items, view, left, left, out).map_err(Error::from)?))?;
+        // A triangle is half of it.
+        add("klshampoo f32 of a symmetric product", flops / 2.0, seconds)?;
+        let Some(blas) = &mut blas else { continue };
+        for (name, precision) in [("cuBLAS f32", Precision::Full), ("cuBLAS TF32", Precision::Tf32), ("cuBLAS bf16 inputs", Precision::Bf16)] {
+            let factor = |memory: &Memory| Factor { at: memory.at(), leading: d, stride: d * d, transposed: false };
+            let gemm = Gemm {
+                m: d,
+                n: d,
+                k: d,
+                count,
+                alpha: 1.0,
+                a: factor(&a),
+                b: factor(&b),
+                input: Input::F32,
+                beta: 0.0,
+                c: c.at(),
+                c_leading: d,
+                c_stride: d * d,
+                precision,
+            };
+            // SAFETY: three blocks of so many matrices.
+            let seconds = gpu.median(options.rounds, 3, |q| Ok(unsafe { blas.gemm_strided_batched(q, &gemm) }?))?;
+            add(name, flops, seconds)?;
+        }
+    }
+    Ok(())
+}
