@@ -92,8 +92,9 @@ typedef struct kls_cuda_request {
   float lr;
   // Multiplies every gradient when it is read, as a clip or a loss scale wants it; finite and positive. Default 1.
   float grad_scale;
-  // Must be 0.
-  uint32_t reserved;
+  // Bounds the norm of all gradients together, multiplied by grad_scale: if it is larger, all are scaled down to it on the device, before they are looked
+  // at. Slices whose gradients are not finite do not count. It costs one more pass over the gradients. 0 (the default): no bound.
+  float max_norm;
   // A number on the device that takes the place of `lr`, read when the step runs: a captured step then takes a new rate with each replay. A
   // step with one that is negative or not finite leaves everything alone and counts as skipped. NULL (the default): `lr`.
   const float *device_lr;
@@ -189,7 +190,7 @@ kls_status kls_cuda_request_init(struct kls_cuda_request *request, size_t struct
 // large, or whose update is not finite, is left alone and counted, and its refresh schedule goes on as if it had been stepped. The step
 // counters and bias corrections of such a slice stay where they were.
 //
-// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE, KLS_ERROR_NULL,
+// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE, KLS_ERROR_NULL,
 // KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA: of this step, or of work that the device was
 // given before; parameters and state are then not to be trusted, and the device's context is as a rule lost.
 //
@@ -227,7 +228,7 @@ kls_status kls_cuda_headers_size(struct kls_cuda *optimizer, size_t *bytes);
 
 // Queues a copy of what the slices count on `stream`, as it is after what has been queued there before, into `headers` in host memory. With page-locked
 // memory (cudaMallocHost) the call returns at once, and the bytes are there when the stream has come so far (cudaEventQuery,
-// cudaStreamSynchronize); with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them. The copy can be captured.
+// cudaStreamSynchronize), and the copy can be captured; with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them.
 //
 // Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_CUDA and the handle's; nothing is then queued.
 //
@@ -238,6 +239,18 @@ kls_status kls_cuda_copy_headers(struct kls_cuda *optimizer,
                                  void *headers,
                                  size_t len,
                                  void *stream);
+
+// Queues a copy of the norm of all gradients, multiplied by grad_scale, of the last step with a `max_norm` on `stream`, as it is after what has been
+// queued there before, into `norm` in host memory. It returns and is captured as kls_cuda_copy_headers.
+//
+// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_CUDA and the handle's; nothing is
+// then queued.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `norm` is writable until the copy is made; `stream` is a stream of the optimizer's device.
+kls_status kls_cuda_copy_norm(struct kls_cuda *optimizer,
+                              float *norm,
+                              void *stream);
 
 // Reads a slice's counters from what kls_cuda_copy_headers has copied; what has been counted there by an optimizer of the same groups and tensors
 // is read just as well. `struct_size` is sizeof(kls_counters).

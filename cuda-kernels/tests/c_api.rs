@@ -8,7 +8,20 @@ use std::sync::OnceLock;
 use klshampoo_cuda_mock as mock;
 
 const SOURCES: [&str; 15] = [
-    "main", "device", "fixture", "create", "query", "without", "step", "formats", "skipping", "checkpoints", "state", "graphs", "failures", "llmc",
+    "main",
+    "device",
+    "fixture",
+    "create",
+    "query",
+    "without",
+    "step",
+    "formats",
+    "skipping",
+    "checkpoints",
+    "state",
+    "graphs",
+    "failures",
+    "llmc",
     "header_c11",
 ];
 
@@ -110,7 +123,8 @@ fn the_static_library_links_and_runs_without_a_driver() {
 fn the_shared_library_exports_the_committed_list() {
     let library = libraries().join("libklshampoo_cuda.so");
     let output = succeeded(Command::new("nm").args(["-D", "--defined-only", "-f", "posix"]).arg(&library));
-    let mut found: Vec<_> = String::from_utf8(output.stdout).expect("names").lines().map(|line| line.split(' ').next().unwrap_or("").to_owned()).collect();
+    let mut found: Vec<_> =
+        String::from_utf8(output.stdout).expect("names").lines().map(|line| line.split(' ').next().unwrap_or("").to_owned()).collect();
     found.sort_unstable();
     let read = |name: &str| std::fs::read_to_string(here().join("../include").join(name)).expect(name);
     let text = found.join("\n") + "\n";

@@ -1,6 +1,7 @@
 //! What the slices count, copied to the host without waiting.
 
 use std::ffi::c_void;
+use std::mem::offset_of;
 
 use klshampoo::SliceHeader;
 use klshampoo_ffi::checked::{check_pointer, put, slice};
@@ -13,6 +14,7 @@ use klshampoo_ffi::versioned::{check_struct_size, write_struct};
 use super::failure::from_device;
 use super::handle::kls_cuda;
 use crate::driver::Stream;
+use crate::io::Norm;
 
 /// Bytes that kls_cuda_copy_headers writes: kls_cuda_memory.header_bytes.
 ///
@@ -28,7 +30,7 @@ pub unsafe extern "C" fn kls_cuda_headers_size(optimizer: *mut kls_cuda, bytes: 
 
 /// Queues a copy of what the slices count on `stream`, as it is after what has been queued there before, into `headers` in host memory. With page-locked
 /// memory (cudaMallocHost) the call returns at once, and the bytes are there when the stream has come so far (cudaEventQuery,
-/// cudaStreamSynchronize); with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them. The copy can be captured.
+/// cudaStreamSynchronize), and the copy can be captured; with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them.
 ///
 /// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_CUDA and the handle's; nothing is then queued.
 ///
@@ -51,6 +53,30 @@ pub unsafe extern "C" fn kls_cuda_copy_headers(
             }
             let range = &optimizer.headers.range;
             optimizer.memory.begin_read(Stream::from_raw(stream), range.start, headers.cast(), range.len()).map_err(from_device)
+        })
+    }
+}
+
+/// Queues a copy of the norm of all gradients, multiplied by grad_scale, of the last step with a `max_norm` on `stream`, as it is after what has been
+/// queued there before, into `norm` in host memory. It returns and is captured as kls_cuda_copy_headers.
+///
+/// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_CUDA and the handle's; nothing is
+/// then queued.
+///
+/// # Safety
+/// `optimizer` is a handle that no other thread uses; `norm` is writable until the copy is made; `stream` is a stream of the optimizer's device.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kls_cuda_copy_norm(optimizer: *mut kls_cuda, norm: *mut f32, stream: *mut c_void) -> kls_status {
+    // SAFETY: the caller vouches for the handle, the number and the stream.
+    unsafe {
+        with_handle(optimizer, "kls_cuda_copy_norm", |optimizer| {
+            check_pointer(norm).of_field("norm")?;
+            if !optimizer.has_norm {
+                return Err(Failure::because(KLS_ERROR_NO_SUCH_STATE, "No step has had a bound on the norm."));
+            }
+            let block = optimizer.optimizer.norm().0 - optimizer.memory.at().0;
+            let offset = block as usize + offset_of!(Norm, norm);
+            optimizer.memory.begin_read(Stream::from_raw(stream), offset, norm.cast(), size_of::<f32>()).map_err(from_device)
         })
     }
 }

@@ -51,8 +51,6 @@ pub(super) fn from_refused(refused: Refused) -> Failure {
         Reason::Overflow => KLS_ERROR_OVERFLOW.into(),
         Reason::FactorFormat => unsupported("The GPU's optimizer keeps factors and bases in f32."),
         Reason::Portions => unsupported("The GPU's optimizer makes no refreshes in portions."),
-        Reason::EstimateOrder => unsupported("The GPU's optimizer has no KLS_ESTIMATE_REFERENCE_KL for tensors of three dims."),
-        Reason::Measure => unsupported("The GPU's optimizer does not measure updates."),
         Reason::TooLarge => {
             unsupported("For the GPU a piece has less than 2^31 elements, and a dim with a full factor is at most 2^15 long.")
         }

@@ -28,6 +28,8 @@ pub struct kls_cuda {
     pub(super) headers: Headers,
     /// How the host learns that the first steps are over.
     pub(super) observer: Observer,
+    /// Whether there was a bound on the norm of the gradients, which was measured then.
+    pub(super) has_norm: bool,
     // The driver's own memory is given back when the device has done its work, and the kernels go after that.
     pub(super) memory: Memory,
     pub(super) kernels: Kernels,
@@ -36,7 +38,18 @@ pub struct kls_cuda {
 impl kls_cuda {
     pub(super) fn new(table: Table, optimizer: DeviceOptimizer, observer: Observer, kernels: Kernels, memory: Memory) -> Self {
         let headers = Headers::new(&optimizer, table.totals().slices);
-        Self { magic: LIVE, poisoned: false, message: Message::EMPTY, table, optimizer, headers, observer, memory, kernels }
+        Self {
+            magic: LIVE,
+            poisoned: false,
+            message: Message::EMPTY,
+            table,
+            optimizer,
+            headers,
+            observer,
+            has_norm: false,
+            memory,
+            kernels,
+        }
     }
 
     /// Marks it as no optimizer.

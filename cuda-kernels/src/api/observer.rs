@@ -36,11 +36,11 @@ impl Observer {
         if !optimizer.may_start() {
             return Ok(());
         }
-        if let Some(bytes) = self.readback.take(queue)? {
-            if !std::mem::take(&mut self.outdated) {
-                self.headers.iter_mut().zip(places.all(bytes)).for_each(|(to, header)| *to = header);
-                optimizer.observed(&self.headers);
-            }
+        if let Some(bytes) = self.readback.take(queue)?
+            && !std::mem::take(&mut self.outdated)
+        {
+            self.headers.iter_mut().zip(places.all(bytes)).for_each(|(to, header)| *to = header);
+            optimizer.observed(&self.headers);
         }
         Ok(())
     }

@@ -30,8 +30,9 @@ pub struct kls_cuda_request {
     pub lr: f32,
     /// Multiplies every gradient when it is read, as a clip or a loss scale wants it; finite and positive. Default 1.
     pub grad_scale: f32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Bounds the norm of all gradients together, multiplied by grad_scale: if it is larger, all are scaled down to it on the device, before they are looked
+    /// at. Slices whose gradients are not finite do not count. It costs one more pass over the gradients. 0 (the default): no bound.
+    pub max_norm: f32,
     /// A number on the device that takes the place of `lr`, read when the step runs: a captured step then takes a new rate with each replay. A
     /// step with one that is negative or not finite leaves everything alone and counts as skipped. NULL (the default): `lr`.
     pub device_lr: *const f32,
@@ -52,7 +53,7 @@ impl kls_cuda_request {
         struct_size: size_of::<Self>() as u32,
         lr: f32::NAN,
         grad_scale: 1.0,
-        reserved: 0,
+        max_norm: 0.0,
         device_lr: ptr::null(),
         device_grad_scale: ptr::null(),
         tensor_count: 0,
@@ -120,7 +121,7 @@ pub unsafe extern "C" fn kls_cuda_request_init(request: *mut kls_cuda_request, s
 /// large, or whose update is not finite, is left alone and counted, and its refresh schedule goes on as if it had been stepped. The step
 /// counters and bias corrections of such a slice stay where they were.
 ///
-/// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_RESERVED, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE, KLS_ERROR_NULL,
+/// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE, KLS_ERROR_NULL,
 /// KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA: of this step, or of work that the device was
 /// given before; parameters and state are then not to be trusted, and the device's context is as a rule lost.
 ///
@@ -134,8 +135,9 @@ pub unsafe extern "C" fn kls_cuda_step(optimizer: *mut kls_cuda, request: *const
     unsafe {
         with_handle(optimizer, "kls_cuda_step", |optimizer| {
             let request = read_struct(request).of_field("request")?;
-            if request.reserved != 0 {
-                return Err(KLS_ERROR_RESERVED).of_field("reserved");
+            if !is_finite(request.max_norm) || request.max_norm < 0.0 {
+                return Err(Failure::because(KLS_ERROR_GRAD_SCALE, "The bound on the norm must be finite and at least 0."))
+                    .of_field("max_norm");
             }
             let tensors = optimizer.table.tensors();
             if request.tensor_count != tensors.len() {
@@ -151,7 +153,10 @@ pub unsafe extern "C" fn kls_cuda_step(optimizer: *mut kls_cuda, request: *const
             // As they lie in memory: see above.
             let params = slice(params.as_ptr().cast::<DevicePtr>(), params.len())?;
             let grads = slice(grads.as_ptr().cast::<DevicePtr>(), grads.len())?;
-            run(optimizer, params, grads, (lr, grad_scale), Stream::from_raw(request.stream))
+            optimizer.optimizer.set_clip((request.max_norm > 0.0).then(|| Scalar::of(request.max_norm)));
+            run(optimizer, params, grads, (lr, grad_scale), Stream::from_raw(request.stream))?;
+            optimizer.has_norm |= request.max_norm > 0.0;
+            Ok(())
         })
     }
 }

@@ -73,6 +73,40 @@ const char *test_step(void) {
         TRY(fixture_end(&f));
         TRY(fixture_end(&g));
     }
+
+    /* A bound on the norm is a factor on all gradients; one that is not reached is none. */
+    for (int bounded = 0; bounded < 2; bounded++) {
+        static fixture g;
+        double square = 0;
+        TRY(fixture_describe(&g, KLS_METHOD_SGD));
+        TRY(fixture_cpu(&g));
+        TRY(fixture_gpu(&g, NULL));
+        for (int step = 0; step < 3; step++) {
+            kls_step request;
+            fixture_gradients(&g, step);
+            square = 0;
+            for (int i = 0; i < MATRICES; i++) square += (double)g.matrix_grad[i] * (double)g.matrix_grad[i];
+            for (int i = 0; i < VECTOR; i++) square += (double)g.vector_grad[i] * (double)g.vector_grad[i];
+            CHECK(kls_step_init(&request, sizeof request) == KLS_OK);
+            request.lr = 0.01f;
+            request.tensor_count = TENSORS;
+            request.params = (void *const *)(void *)g.params;
+            request.grads = (const void *const *)(const void *)g.grads;
+            request.grad_scale = bounded ? (float)(0.1 / sqrt(square)) : 1.0f;
+            g.request.max_norm = bounded ? 0.1f : (float)sqrt(square) * 2;
+            CHECK(kls_optimizer_step_with(g.cpu, &request) == KLS_OK);
+            TRY(fixture_step_gpu(&g, step));
+        }
+        CHECK(sqrt(square) > 0.2);
+        {
+            float norm = 0;
+            EXPECT_OF(g.gpu, KLS_OK, kls_cuda_copy_norm(g.gpu, &norm, NULL));
+            CHECK(fabs((double)norm - sqrt(square)) < 1e-6 * sqrt(square));
+            EXPECT(KLS_ERROR_NULL, kls_cuda_copy_norm(g.gpu, NULL, NULL));
+        }
+        CHECK(fixture_difference(&g) < 1e-6);
+        TRY(fixture_end(&g));
+    }
     return NULL;
 }
 
@@ -93,8 +127,11 @@ const char *test_step_errors(void) {
     f.request.struct_size = 8;
     EXPECT(KLS_ERROR_STRUCT_SIZE, kls_cuda_step(f.gpu, &f.request));
     f.request = good;
-    f.request.reserved = 1;
-    STEP(KLS_ERROR_RESERVED, "reserved: A reserved field is not 0.");
+    SAYS(KLS_ERROR_NO_SUCH_STATE, kls_cuda_copy_norm(f.gpu, before, NULL), f.gpu, "kls_cuda_copy_norm: No step has had a bound on the norm.");
+    f.request.max_norm = -1;
+    STEP(KLS_ERROR_GRAD_SCALE, "max_norm: The bound on the norm must be finite and at least 0.");
+    f.request.max_norm = NAN;
+    STEP(KLS_ERROR_GRAD_SCALE, "max_norm: The bound on the norm must be finite and at least 0.");
     f.request.tensor_count = 1;
     STEP(KLS_ERROR_TENSOR_COUNT, "tensor_count: tensor_count is not the number of tensors that the optimizer was made for.");
     f.request.lr = NAN;
