@@ -103,12 +103,6 @@ impl Gpu {
         Ok(median(times) / f64::from(launches))
     }
 
-    /// A copy between blocks of the device by the driver itself.
-    pub fn driver_copy(&self, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<(), Failure> {
-        // SAFETY: blocks of the caller's, of this length, on this context's stream.
-        called(unsafe { sys::cuMemcpyDtoDAsync_v2(to.0, from.0, bytes, self.stream) }, "cuMemcpyDtoDAsync")
-    }
-
     /// What is launched becomes a graph.
     pub fn capture(&mut self, work: impl FnOnce(&mut Launcher<'_>) -> Result<(), Failure>) -> Result<Graph, Failure> {
         let mut queue = self.kernels.on(self.stream())?;
@@ -160,6 +154,12 @@ impl Drop for Graph {
             unsafe { sys::cuGraphExecDestroy(self.executable) };
         }
     }
+}
+
+/// A copy between blocks of the device by the driver itself.
+pub fn driver_copy(queue: &Launcher<'_>, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<(), Failure> {
+    // SAFETY: blocks of the caller's, of this length, on a stream of the context that is current.
+    called(unsafe { sys::cuMemcpyDtoDAsync_v2(to.0, from.0, bytes, queue.stream().as_raw().cast()) }, "cuMemcpyDtoDAsync")
 }
 
 /// The middle of some numbers, of which there is at least one.

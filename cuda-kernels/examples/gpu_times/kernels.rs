@@ -1,7 +1,7 @@
 //! Kernels alone: those that move memory beside the driver's copy, products beside cuBLAS.
 
 use crate::Options;
-use crate::device::{Failure, Gpu};
+use crate::device::{Failure, Gpu, driver_copy};
 use crate::rows::Rows;
 use klshampoo::{Format, Rounding, WeightDecay};
 use klshampoo_bench::noise;
@@ -9,7 +9,6 @@ use klshampoo_cuda::batch::{Array, Items};
 use klshampoo_cuda::driver::{Blas, Error, Factor, Gemm, Input, Memory, Precision};
 use klshampoo_cuda::io::{self, Decay, Geometry, Pieces, Place, Scalar, Source, Theta, Transform, Update};
 use klshampoo_cuda::linalg::{View, mode_product, unfolded_product};
-use klshampoo_cuda::words;
 
 const LAUNCHES: u32 = 10;
 
@@ -22,26 +21,15 @@ pub fn elementwise(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<
         rows.add("elementwise", &of, who, "bandwidth", (bytes_of_each * len) as f64 / seconds * 1e-9, "GB/s")
     };
 
-    let mut best = f64::INFINITY;
-    for _ in 0..options.rounds {
-        let (from, to) = (a.at(), b.at());
-        for _ in 0..2 {
-            gpu.driver_copy(from, to, 4 * len)?;
-        }
-        // The stream is one: the copies are between the events.
-        let copies = &*gpu as *const Gpu;
-        let seconds = gpu.time(|_| {
-            // SAFETY: borrowed for this call only; a copy changes nothing in it.
-            (0..LAUNCHES).try_for_each(|_| unsafe { &*copies }.driver_copy(from, to, 4 * len))
-        })?;
-        best = best.min(seconds / f64::from(LAUNCHES));
-    }
-    add("the driver's copy", 8, best)?;
-
     let (from, to) = (a.at(), b.at());
-    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(words::copy(q, from, to, len as u64).map_err(Error::from)?))?;
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| driver_copy(q, from, to, 4 * len))?;
+    add("the driver's copy", 8, seconds)?;
+
+    let items = Items::all(1);
+    let (from, dense) = (Array { base: a.at(), stride: len as u64 }, Array { base: b.at(), stride: len as u64 });
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(io::copy(q, items, from, dense, len).map_err(Error::from)?))?;
     add("copy", 8, seconds)?;
-    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(words::fill(q, to, len as u64, 0).map_err(Error::from)?))?;
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(io::fill(q, items, dense, len, 0).map_err(Error::from)?))?;
     add("fill", 4, seconds)?;
 
     // One tensor, and the tables that a step has of it.
@@ -54,7 +42,6 @@ pub fn elementwise(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<
     }
     let pieces = Pieces { geometry: Geometry::dense(len), places };
     let source = Source { pieces, pointers, format: Format::Native };
-    let (items, dense) = (Items::all(1), Array { base: b.at(), stride: len as u64 });
     let scale = Transform::scaled(Scalar::of(0.5));
     let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(io::gather(q, items, &source, &scale, dense).map_err(Error::from)?))?;
     add("gradient gathered", 8, seconds)?;

@@ -31,7 +31,7 @@ fn rounding_makes_the_cores_choices() {
             let mut pointers = vec![DevicePtr::NULL; (1 << 20) + 1];
             pointers[3] = device(&mut buffers[0][shift..]);
             pointers[1 << 20] = device(&mut buffers[1][shift..]);
-            let mut room = places;
+            let mut room = Vec::from(places);
             let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut room) };
             let theta = Theta::bf16(device(&mut pointers), array(&mut headers, 2)).with_master(array(&mut master, len));
             let update = Update { rests: 1, ..Update::by(Array::NULL) };

@@ -85,7 +85,7 @@ fn only_items_that_take_part_are_written() {
     let mut pointers: Vec<DevicePtr> = buffers.iter_mut().map(|buffer| device(buffer)).collect();
     pointers[0] = DevicePtr::NULL;
     let tensors = [1, 2, 4, 0, 3];
-    let mut places = tensors.map(|tensor| Place { tensor, slice: 0, offset: u64::from(tensor) });
+    let mut places = Vec::from(tensors.map(|tensor| Place { tensor, slice: 0, offset: u64::from(tensor) }));
     let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut places) };
     let mut flags = Vec::from([0b101u32, 0b111, 0b101, 0b1101, 0b001]);
     let all = Items { flags: device(&mut flags), count: count as u32, mask: 0, wanted: 0, unused: 0 };
