@@ -24,7 +24,7 @@ static _Thread_local result last; // of this thread's last call, as the driver g
 
 static void open_library(void) {
     const char *name = secure_getenv("KLS_CUDA_DRIVER");
-    library = kls_library_open(name && *name ? name : "libcuda.so.1");
+    library = kls_shim_open(name && *name ? name : "libcuda.so.1");
 }
 
 // The driver's function of this name, or NULL with `last` set.
@@ -36,7 +36,7 @@ static void *function(void *_Atomic *slot, const char *name) {
         last = LIBRARY_NOT_FOUND;
         return NULL;
     }
-    found = kls_library_symbol(library, name);
+    found = kls_shim_symbol(library, name);
     if (!found) {
         last = SYMBOL_NOT_FOUND;
         return NULL;
@@ -63,7 +63,7 @@ static result told(result code) {
 }
 
 // What this thread's last call of the driver gave.
-result kls_cuda_last_code(void) { return last; }
+result kls_shim_last_code(void) { return last; }
 
 #define FORWARD(name, parameters, types, arguments)                                                                         \
     result name parameters {                                                                                               \
@@ -101,7 +101,7 @@ static const char *said(result code, void *_Atomic *slot, const char *name) {
 }
 
 // The name of a code, also of one that cust does not know; never NULL.
-const char *kls_cuda_error_name(result code) {
+const char *kls_shim_error_name(result code) {
     static void *_Atomic slot;
     const char *name = said(code, &slot, "cuGetErrorName");
     if (name) return name;
@@ -114,7 +114,7 @@ const char *kls_cuda_error_name(result code) {
 }
 
 // The text of a code, also of one that cust does not know; never NULL.
-const char *kls_cuda_error_text(result code) {
+const char *kls_shim_error_text(result code) {
     static void *_Atomic slot;
     const char *text = said(code, &slot, "cuGetErrorString");
     if (text) return text;
@@ -130,11 +130,11 @@ const char *kls_cuda_error_text(result code) {
 static result meant(result code) { return code == UNKNOWN && !is_known(last) ? last : code; }
 
 result cuGetErrorName(result code, const char **name) {
-    *name = kls_cuda_error_name(meant(code));
+    *name = kls_shim_error_name(meant(code));
     return SUCCESS;
 }
 
 result cuGetErrorString(result code, const char **text) {
-    *text = kls_cuda_error_text(meant(code));
+    *text = kls_shim_error_text(meant(code));
     return SUCCESS;
 }

@@ -3,6 +3,6 @@
 #include <stdatomic.h>
 
 // NULL if there is none of this name.
-void *kls_library_open(const char *name);
+void *kls_shim_open(const char *name);
 // NULL if it has none of this name.
-void *kls_library_symbol(void *library, const char *name);
+void *kls_shim_symbol(void *library, const char *name);

@@ -120,6 +120,18 @@ fn every_shape() {
     }
 }
 
+/// More elements than a block, a tile, a chunk, a part of a sum.
+#[test]
+fn large_shapes() {
+    let diagonal = |spec: TensorSpec| spec.mode(0, Mode::Diagonal).mode(1, Mode::Diagonal);
+    let kl = Config { refresh_period: 3, ..Config::<f32>::kl_shampoo() };
+    compare("large matrix", kl, &[TensorSpec::matrix(70, 100)], 4, 1e-4);
+    let long = [diagonal(TensorSpec::matrix(2000, 8)), diagonal(TensorSpec::matrix(3, 20_000)), TensorSpec::vector(70_000)];
+    compare("long", kl, &long, 3, TOLERANCE);
+    compare("long, with a factor", kl, &[TensorSpec::matrix(6, 9000).mode(1, Mode::Diagonal)], 4, TOLERANCE);
+    compare("long, grafted", Config { graft: Graft::Adam, measure: true, ..Config::<f32>::adafactor() }, &long, 3, TOLERANCE);
+}
+
 /// Choices that no preset makes.
 #[test]
 fn every_other_choice() {
@@ -471,6 +483,44 @@ fn what_is_not_there_is_refused() {
         assert_eq!(refused.reason, reason);
         assert!(refused.to_string().starts_with(&format!("tensor {}: ", refused.tensor)), "{refused}");
     }
+}
+
+/// Numbers on the device are not known when a step is launched: one that cannot be used leaves every item as it is.
+#[test]
+fn bad_numbers_on_the_device_skip_the_step() {
+    let mut both = Both::new(&[short(Config::<f32>::kl_shampoo())], &[TensorSpec::matrix(4, 4), TensorSpec::vector(3)]);
+    both.steps(3);
+    let (state, headers) = both.download();
+    let params = both.device_params.clone();
+    let mut grads = both.gradients();
+    for (skipped, bad) in [(1, -1.0), (2, f32::NAN), (3, f32::INFINITY)] {
+        let mut rate = [bad];
+        both.launch(&mut EmulatorQueue::default(), &mut grads, Scalar::at(common::device(&mut rate)));
+        let expected: Vec<SliceHeader> = headers.iter().map(|header| SliceHeader { skipped, ..*header }).collect();
+        assert!(both.download() == (state.clone(), expected) && both.device_params == params, "{bad}");
+    }
+    let mut rate = [0.02f32];
+    both.launch(&mut EmulatorQueue::default(), &mut grads, Scalar::at(common::device(&mut rate)).with_factor(0.5));
+    assert!(both.download().1.iter().all(|header| header.step == 4));
+}
+
+/// An update that leaves the range leaves its item as it was.
+#[test]
+fn updates_out_of_range_are_not_made() {
+    let config = Config { eps: 0.0, direction: Direction::Momentum, ..Config::<f32>::adamw() };
+    let mut both = Both::new(&[config], &[TensorSpec::vector(5), TensorSpec::vector(7)]);
+    both.steps(1);
+    let (state, headers) = both.download();
+    let params = both.device_params.clone();
+    let mut grads = both.gradients();
+    set(&mut grads[0], |_, x| *x *= 1e15);
+    both.launch(&mut EmulatorQueue::default(), &mut grads, Scalar::of(1e24));
+    let after = both.download();
+    let len = both.table[0].state_range(0).len();
+    assert!(after.0[..len] == state[..len] && after.0[len..] != state[len..]);
+    assert_eq!(after.1[0], SliceHeader { skipped: 1, ..headers[0] });
+    assert_eq!(after.1[1].step, 2);
+    assert!(both.device_params[0] == params[0] && both.device_params[1] != params[1]);
 }
 
 #[test]

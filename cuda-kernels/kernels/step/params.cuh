@@ -10,6 +10,7 @@
 constexpr uint32_t KLS_MODES = 6;
 
 // Flags of an item, for the length of one step. Bits from 16 on are the linear algebra's.
+//
 // It has a gradient.
 constexpr uint32_t KLS_PRESENT = 1u << 0;
 // The gradient is usable.

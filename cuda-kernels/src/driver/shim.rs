@@ -19,17 +19,17 @@ pub const NOT_READY: u32 = 600;
 pub const CAPTURE_IMPLICIT: u32 = 906;
 
 unsafe extern "C" {
-    fn kls_cuda_last_code() -> u32;
-    fn kls_cuda_error_name(code: u32) -> *const c_char;
-    fn kls_cuda_error_text(code: u32) -> *const c_char;
-    fn kls_library_open(name: *const c_char) -> *mut c_void;
-    fn kls_library_symbol(library: *mut c_void, name: *const c_char) -> *mut c_void;
+    fn kls_shim_last_code() -> u32;
+    fn kls_shim_error_name(code: u32) -> *const c_char;
+    fn kls_shim_error_text(code: u32) -> *const c_char;
+    fn kls_shim_open(name: *const c_char) -> *mut c_void;
+    fn kls_shim_symbol(library: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
 /// What this thread's last call of the driver gave: also a code that cust does not know.
 pub fn last_code() -> u32 {
     // SAFETY: reads a variable of this thread.
-    unsafe { kls_cuda_last_code() }
+    unsafe { kls_shim_last_code() }
 }
 
 /// A text of the driver or of the shim.
@@ -44,13 +44,13 @@ unsafe fn text(from: *const c_char) -> &'static str {
 /// The name of a code.
 pub fn error_name(code: u32) -> &'static str {
     // SAFETY: never NULL, and the driver's library stays open.
-    unsafe { text(kls_cuda_error_name(code)) }
+    unsafe { text(kls_shim_error_name(code)) }
 }
 
 /// The text of a code.
 pub fn error_text(code: u32) -> &'static str {
     // SAFETY: never NULL, and the driver's library stays open.
-    unsafe { text(kls_cuda_error_text(code)) }
+    unsafe { text(kls_shim_error_text(code)) }
 }
 
 /// What is opened as the driver.
@@ -72,13 +72,13 @@ impl Library {
     pub fn open(name: &str) -> Option<Self> {
         let name = CString::new(name).ok()?;
         // SAFETY: a string. The library's own initialisers run.
-        let library = unsafe { kls_library_open(name.as_ptr()) };
+        let library = unsafe { kls_shim_open(name.as_ptr()) };
         (!library.is_null()).then_some(Self(library))
     }
 
     /// The address of one of its functions.
     pub fn symbol(self, name: &CStr) -> Option<core::ptr::NonNull<c_void>> {
         // SAFETY: an open library and a string.
-        core::ptr::NonNull::new(unsafe { kls_library_symbol(self.0, name.as_ptr()) })
+        core::ptr::NonNull::new(unsafe { kls_shim_symbol(self.0, name.as_ptr()) })
     }
 }

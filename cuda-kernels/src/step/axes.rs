@@ -7,7 +7,7 @@ use klshampoo::{
 
 use super::params::{Axes, MODES};
 
-/// Parts that a sum over a mode without a factor is made in, so that it fills a device: `KLS_SPLITS`.
+/// Parts that a sum over a mode without a factor is made in, so that it fills a device.
 fn splits(d: usize, others: usize, contiguous: bool) -> u32 {
     // A block adds at least so many rows, or elements.
     let each = if contiguous { others.div_ceil(512) } else { others.div_ceil(1 << 14) };

@@ -241,7 +241,7 @@ impl Both {
     pub fn download(&mut self) -> (Vec<f32>, Vec<SliceHeader>) {
         let (mut state, mut headers) = (vec![f32::NAN; self.state.len()], vec![SliceHeader::NEW; self.headers.len()]);
         let skipped = (place(&mut self.block).0 - crate::common::device(&mut self.block).0) as usize;
-        let bytes = unsafe_bytes(&self.block);
+        let bytes = bytes_of_block(&self.block);
         for transfer in self.device.transfers() {
             let from = &bytes[skipped + transfer.device_bytes..][..transfer.bytes];
             match transfer.what {
@@ -260,7 +260,7 @@ impl Both {
     pub fn upload(&mut self, state: &[f32], headers: &[SliceHeader]) {
         let skipped = (place(&mut self.block).0 - crate::common::device(&mut self.block).0) as usize;
         let transfers: Vec<_> = self.device.transfers().collect();
-        let bytes = unsafe_bytes_mut(&mut self.block);
+        let bytes = bytes_of_block_mut(&mut self.block);
         for transfer in transfers {
             let to = &mut bytes[skipped + transfer.device_bytes..][..transfer.bytes];
             match transfer.what {
@@ -338,12 +338,12 @@ impl Both {
     }
 }
 
-fn unsafe_bytes(block: &[f64]) -> &[u8] {
+fn bytes_of_block(block: &[f64]) -> &[u8] {
     // SAFETY: numbers are bytes.
     unsafe { std::slice::from_raw_parts(block.as_ptr().cast(), size_of_val(block)) }
 }
 
-fn unsafe_bytes_mut(block: &mut [f64]) -> &mut [u8] {
+fn bytes_of_block_mut(block: &mut [f64]) -> &mut [u8] {
     // SAFETY: numbers are bytes, and all bytes are numbers.
     unsafe { std::slice::from_raw_parts_mut(block.as_mut_ptr().cast(), size_of_val(block)) }
 }
