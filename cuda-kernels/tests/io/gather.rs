@@ -53,7 +53,7 @@ fn every_size_from_every_address() {
 /// Values, pointers and both factors; the factors are multiplied first.
 #[test]
 fn scales_are_multiplied_once() {
-    let mut numbers = SPECIAL;
+    let mut numbers = Vec::from(SPECIAL);
     let mut random = Random(3);
     let mut more: Vec<f32> = numbers.iter().copied().chain((0..500).map(|_| random.finite())).collect();
     let (mut on_device, mut clip) = (Vec::from([0.7f32]), Vec::from([0.3f32]));
