@@ -1,4 +1,4 @@
-"""Joins the tables of gpu_times and peers.py into Markdown: report.py benchmark.csv [peers.csv]."""
+"""Joins the tables of gpu_times and peers.py into Markdown: report.py TABLE.csv ...."""
 
 import csv
 import sys

@@ -37,6 +37,8 @@ skipped=0
 
 # The device that the tests and the benchmark are to use.
 export KLS_TEST_DEVICE=1 RUST_BACKTRACE=0
+# Kernels that went as PTX are compiled once for all programs.
+export CUDA_CACHE_PATH=$logs/cache CUDA_CACHE_MAXSIZE=1073741824
 if [ $trial = 1 ]; then
     export KLS_CUDA_DRIVER=$here/lib/libkls_cuda_mock.so KLS_CUDA_BLAS=$here/lib/libkls_cuda_mock.so
     [ -f "$KLS_CUDA_DRIVER" ] || { echo "build.sh with MOCK=1 first" >&2; exit 2; }
@@ -110,16 +112,14 @@ export KLS_TEST_FOLDER=$logs/files
 mkdir -p "$KLS_TEST_FOLDER"
 
 if wants tests; then
-    suites="on_driver linalg_products linalg_factorisations linalg_refresh io step"
-    # Emulated, the others take minutes.
-    [ $trial = 0 ] || suites="on_driver linalg_products"
+    suites="on_driver training linalg_products linalg_factorisations linalg_refresh io step"
     for suite in $suites; do step "tests: $suite" 900 "$here/bin/$suite"; done
 fi
 if wants c; then
     while read -r name; do on_gpu "C: $name" 300 "$here/bin/c_tests" "$name"; done < "$here/c_tests.txt"
 fi
 if wants graph; then
-    [ $trial = 1 ] || step "graph capture: steps replayed" 600 "$here/bin/step" replayed_steps_are_the_steps
+    step "graph capture: steps replayed" 600 "$here/bin/step" replayed_steps_are_the_steps
     on_gpu "graph capture: the C interface" 300 "$here/bin/c_tests" graphs
 fi
 if wants sanitizer; then
@@ -141,9 +141,15 @@ if wants sanitizer; then
         done
     fi
 fi
-small=()
-[ $trial = 0 ] || small=(--sets trial --methods "kl_shampoo,adamw" --period 3 --rounds 1 --elements 5000 --sizes 8)
-wants benchmark && on_gpu "benchmark" 1200 "$here/bin/gpu_times" --csv "$logs/benchmark.csv" ${small[@]+"${small[@]}"}
+if wants benchmark; then
+    # The largest last: each set has a limit of its own.
+    sets="c1000 a c d e f b gpt2" small=()
+    [ $trial = 0 ] || sets=trial small=(--period 3 --rounds 1 --elements 5000 --sizes 8)
+    on_gpu "benchmark: kernels" 300 "$here/bin/gpu_times" --sets none --csv "$logs/table-kernels.csv" ${small[@]+"${small[@]}"}
+    for set in $sets; do
+        on_gpu "benchmark: $set" 600 "$here/bin/gpu_times" --steps-only --sets "$set" --csv "$logs/table-$set.csv" ${small[@]+"${small[@]}"}
+    done
+fi
 
 # A Python with torch that sees the GPU: the machine's own, or one in a virtual environment.
 peers() {
@@ -162,7 +168,7 @@ peers() {
                 echo "NOT AVAILABLE: $package: pip failed: $(tail -1 "$log")"
         done
     fi
-    local arguments=(--csv "$logs/peers.csv" --peers "fig13,heavyball,pytorch_optimizer,torch_adamw")
+    local arguments=(--csv "$logs/table-peers.csv" --peers "fig13,heavyball,pytorch_optimizer,torch_adamw")
     [ $trial = 0 ] || arguments+=(--device cpu --sets trial --rounds 1 --eager)
     "$python" -B "$here/peers.py" "${arguments[@]}"
 }
@@ -175,8 +181,7 @@ fi
 say ""
 if wants benchmark || wants peers; then
     shopt -s nullglob
-    tables=("$logs/benchmark.csv" "$logs/peers.csv")
-    for i in "${!tables[@]}"; do [ -s "${tables[i]}" ] || unset "tables[i]"; done
+    tables=("$logs"/table-*.csv)
     if [ ${#tables[@]} -gt 0 ]; then
         python3 "$here/report.py" "${tables[@]}" 2> "$logs/report.log" | tee -a "$report"
         # Without Python, the numbers as they are.

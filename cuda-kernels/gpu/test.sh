@@ -28,14 +28,14 @@ export KLS_CUDA_DRIVER=/no/such/libcuda.so.1
 OUT=$work/skipped SECTIONS="tests c benchmark peers" "$work/run/run.sh" > "$work/said"
 expect skipped "$work/said" '^\| tests: step \| SKIPPED: no CUDA driver'
 expect skipped "$work/said" '^\| C: graphs \| SKIPPED: no CUDA driver'
-expect skipped "$work/said" '^\| benchmark \| SKIPPED: no CUDA driver'
+expect skipped "$work/said" '^\| benchmark: gpt2 \| SKIPPED: no CUDA driver'
 expect skipped "$work/said" '^\| peers \| SKIPPED: no CUDA driver'
 if OUT=$work/required REQUIRE_GPU=1 SECTIONS="tests benchmark" "$work/run/run.sh" > "$work/said"; then
     echo "REQUIRE_GPU=1 without one is no failure"
     exit 1
 fi
 expect required "$work/said" '^\| tests: on_driver \| FAILED'
-expect required "$work/said" '^\| benchmark \| FAILED'
+expect required "$work/said" '^\| benchmark: kernels \| FAILED'
 
 # Other files than those that were built are not run.
 echo >> "$work/run/peers.py"

@@ -4,88 +4,17 @@
 mod common;
 
 use std::ptr::null_mut;
-use std::sync::OnceLock;
 
-use common::on_device;
+use common::on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise, ok};
 use cust::sys;
 use klshampoo::{Config, SliceHeader, Tensor, TensorSpec, Totals};
 use klshampoo_cuda::batch::{Array, Items};
-use klshampoo_cuda::driver::{Blas, Context, Device, Event, Factor, Gemm, Input, Kernels, Launcher, Memory, Precision, Stream};
+use klshampoo_cuda::driver::{Blas, Event, Factor, Gemm, Input, Launcher, Memory, Precision};
 use klshampoo_cuda::io::{self, Scalar};
 use klshampoo_cuda::queue::DevicePtr;
 use klshampoo_cuda::step::{DeviceOptimizer, Options, Program, Transferred};
-use klshampoo_cuda_mock as mock;
 
 const PERIOD: u32 = 3;
-
-fn kernels() -> &'static Kernels {
-    static KERNELS: OnceLock<Kernels> = OnceLock::new();
-    KERNELS.get_or_init(|| {
-        if !on_device::is_on() {
-            mock::install();
-        }
-        let device = Device::get(0).unwrap();
-        println!("{}", device.name().unwrap());
-        Kernels::load(&Context::new(device).unwrap()).unwrap()
-    })
-}
-
-fn ok(result: sys::CUresult) {
-    assert_eq!(result, sys::cudaError_enum::CUDA_SUCCESS);
-}
-
-/// A stream that waits for no other.
-struct Owned(sys::CUstream);
-
-impl Owned {
-    fn new() -> Self {
-        let _entered = kernels().context().enter().unwrap();
-        let mut stream = null_mut();
-        // SAFETY: it is told where to write.
-        ok(unsafe { sys::cuStreamCreate(&mut stream, 1) });
-        Self(stream)
-    }
-
-    fn get(&self) -> Stream {
-        // SAFETY: it lives as long as this.
-        unsafe { Stream::from_raw(self.0.cast()) }
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let _entered = kernels().context().enter().unwrap();
-        // SAFETY: destroyed once.
-        ok(unsafe { sys::cuStreamDestroy_v2(self.0) });
-    }
-}
-
-fn bytes_of<T: Copy>(values: &[T]) -> &[u8] {
-    // SAFETY: numbers are bytes.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-}
-
-fn copy_of(stream: Stream, numbers: &[f32]) -> Memory {
-    let memory = Memory::allocate(kernels().context(), size_of_val(numbers)).unwrap();
-    memory.write(stream, 0, bytes_of(numbers)).unwrap();
-    memory
-}
-
-fn floats(stream: Stream, memory: &Memory) -> Vec<f32> {
-    let mut bytes = vec![0; memory.bytes()];
-    memory.read(stream, 0, &mut bytes).unwrap();
-    bytes.chunks_exact(4).map(|word| f32::from_ne_bytes(word.try_into().unwrap())).collect()
-}
-
-/// Numbers without a pattern.
-fn noise(seed: u32, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 const SHAPES: [[usize; 2]; 3] = [[6, 5], [4, 4], [6, 5]];
 
@@ -208,7 +137,7 @@ fn captured_steps_are_the_steps() {
         assert!(!run.optimizer.may_start());
     }
     let before = replayed.all();
-    let stream = replayed.stream.0;
+    let stream = replayed.stream.get().as_raw().cast();
     let graphs: Vec<sys::CUgraphExec> = (0..PERIOD)
         .map(|_| {
             let mut queue = kernels().on(replayed.stream.get()).unwrap();

@@ -65,21 +65,23 @@ pub fn products(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(),
         // Enough of them to fill the device.
         let count = (1usize << 24).div_ceil(d * d).clamp(1, 64).min(options.elements as usize / (d * d) + 1);
         let of = format!("{count} of {d}x{d}x{d}");
-        let (a, b, c) = (gpu.copy_of(&noise(3, count * d * d, 1.0))?, gpu.copy_of(&noise(4, count * d * d, 1.0))?, gpu.floats(count * d * d)?);
+        let (a, b, c) =
+            (gpu.copy_of(&noise(3, count * d * d, 1.0))?, gpu.copy_of(&noise(4, count * d * d, 1.0))?, gpu.floats(count * d * d)?);
         let array = |memory: &Memory| Array { base: memory.at(), stride: (d * d) as u64 };
         let (left, right, out) = (array(&a), array(&b), array(&c));
         let items = Items::all(count as u32);
         let view = View { left: 1, d, right: d };
         let flops = 2.0 * (count * d * d * d) as f64;
         let mut add = |who: &str, flops: f64, seconds: f64| rows.add("products", &of, who, "rate", flops / seconds * 1e-9, "GFLOP/s");
-        let seconds =
-            gpu.median(options.rounds, 3, |q| Ok(mode_product(q, items, view, left, false, right, out).map_err(Error::from)?))?;
+        let seconds = gpu.median(options.rounds, 3, |q| Ok(mode_product(q, items, view, left, false, right, out).map_err(Error::from)?))?;
         add("klshampoo f32", flops, seconds)?;
         let seconds = gpu.median(options.rounds, 3, |q| Ok(unfolded_product(q, items, view, left, left, out).map_err(Error::from)?))?;
         // A triangle is half of it.
         add("klshampoo f32 of a symmetric product", flops / 2.0, seconds)?;
         let Some(blas) = &mut blas else { continue };
-        for (name, precision) in [("cuBLAS f32", Precision::Full), ("cuBLAS TF32", Precision::Tf32), ("cuBLAS bf16 inputs", Precision::Bf16)] {
+        for (name, precision) in
+            [("cuBLAS f32", Precision::Full), ("cuBLAS TF32", Precision::Tf32), ("cuBLAS bf16 inputs", Precision::Bf16)]
+        {
             let factor = |memory: &Memory| Factor { at: memory.at(), leading: d, stride: d * d, transposed: false };
             let gemm = Gemm {
                 m: d,

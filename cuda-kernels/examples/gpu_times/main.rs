@@ -22,7 +22,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 pub struct Options {
     /// Sets of tensors: see --list; "none": kernels alone.
-    #[arg(long, value_delimiter = ',', default_value = "gpt2,c1000,a,b,c,d,e,f")]
+    #[arg(long, value_delimiter = ',', default_value = "c1000,a,c,d,e,f,b,gpt2")]
     sets: Vec<String>,
     /// Methods: kl_shampoo, kl_soap, soap, shampoo, adamw.
     #[arg(long, value_delimiter = ',', default_value = "kl_shampoo,soap,adamw")]
@@ -45,6 +45,9 @@ pub struct Options {
     /// Write all numbers here too.
     #[arg(long)]
     csv: Option<PathBuf>,
+    /// Leave the kernels out that are timed alone.
+    #[arg(long)]
+    steps_only: bool,
     /// Name the sets and end.
     #[arg(long)]
     list: bool,
@@ -60,8 +63,10 @@ fn run(options: &Options) -> Result<(), Failure> {
     let mut gpu = Gpu::open(options.device)?;
     println!("{}", gpu.description()?);
     let mut rows = Rows::new(options.csv.as_deref())?;
-    kernels::elementwise(&mut gpu, options, &mut rows)?;
-    kernels::products(&mut gpu, options, &mut rows)?;
+    if !options.steps_only {
+        kernels::elementwise(&mut gpu, options, &mut rows)?;
+        kernels::products(&mut gpu, options, &mut rows)?;
+    }
     for set in &sets {
         for (name, config) in &methods {
             steps::time(&mut gpu, set, name, *config, options, &mut rows)?;

@@ -101,7 +101,8 @@ impl Run {
         let mut headers = vec![SliceHeader::NEW; self.optimizer.headers()];
         for transfer in self.optimizer.transfers().filter(|transfer| transfer.what == Transferred::Headers) {
             let bytes = gpu.read(&self.block, transfer.device_bytes, transfer.bytes)?;
-            for (header, bytes) in headers[transfer.first..][..transfer.count].iter_mut().zip(bytes.chunks_exact(size_of::<SliceHeader>())) {
+            for (header, bytes) in headers[transfer.first..][..transfer.count].iter_mut().zip(bytes.chunks_exact(size_of::<SliceHeader>()))
+            {
                 // SAFETY: a header is `repr(C)`, numbers only, and as long.
                 *header = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
             }

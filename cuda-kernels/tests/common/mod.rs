@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod on_device;
+pub mod on_driver;
 
 use std::cell::OnceCell;
 use std::ffi::CStr;
