@@ -87,8 +87,17 @@ fn run_of(program: &Path, test: &str, driver: &str) {
     std::fs::remove_dir_all(&folder).expect("the test's folder");
 }
 
-/// Runs a test on what stands in for a driver.
+/// Runs a test on what stands in for a driver, or with `REQUIRE_GPU=1` on the machine's own.
 fn run(test: &str) {
+    let gpu = std::env::var("REQUIRE_GPU").is_ok_and(|value| value == "1");
+    if !gpu {
+        println!("SKIPPED: {test} on a GPU; run on the CPU. REQUIRE_GPU=1 takes the GPU");
+    }
+    run_of(program(), test, if gpu { "libcuda.so.1" } else { mock::LIBRARY });
+}
+
+/// Runs one that needs what stands in for a driver.
+fn run_mocked(test: &str) {
     run_of(program(), test, mock::LIBRARY);
 }
 
@@ -106,8 +115,8 @@ macro_rules! tests {
     };
 }
 
-tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, state, graphs, failures, old_driver, nothing_hidden,
-    no_device, llmc, llmc_bf16);
+tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, state, graphs, no_device, llmc, llmc_bf16);
+tests!(run_mocked: failures, old_driver, nothing_hidden);
 tests!(run_without: query, options, no_driver);
 
 #[test]

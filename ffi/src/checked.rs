@@ -39,7 +39,7 @@ pub unsafe fn slice<'a, T>(pointer: *const T, len: usize) -> Result<&'a [T], Fai
 /// A mutable slice from C; an empty one may come with any pointer.
 ///
 /// # Errors
-/// As for [`slice`].
+/// As for [`slice()`].
 ///
 /// # Safety
 /// `pointer` is NULL or points to `len` elements that nobody else touches for `'a`.
