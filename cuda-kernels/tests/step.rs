@@ -494,12 +494,12 @@ fn bad_numbers_on_the_device_skip_the_step() {
     let params = both.device_params.clone();
     let mut grads = both.gradients();
     for (skipped, bad) in [(1, -1.0), (2, f32::NAN), (3, f32::INFINITY)] {
-        let mut rate = [bad];
+        let mut rate = Vec::from([bad]);
         both.launch(&mut EmulatorQueue::default(), &mut grads, Scalar::at(common::device(&mut rate)));
         let expected: Vec<SliceHeader> = headers.iter().map(|header| SliceHeader { skipped, ..*header }).collect();
         assert!(both.download() == (state.clone(), expected) && both.device_params == params, "{bad}");
     }
-    let mut rate = [0.02f32];
+    let mut rate = Vec::from([0.02f32]);
     both.launch(&mut EmulatorQueue::default(), &mut grads, Scalar::at(common::device(&mut rate)).with_factor(0.5));
     assert!(both.download().1.iter().all(|header| header.step == 4));
 }
