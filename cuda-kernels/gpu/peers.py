@@ -189,6 +189,8 @@ def main() -> int:
     where = torch.cuda.get_device_name() if chosen.device.startswith("cuda") else "the CPU"
     print(f"torch {torch.__version__}, CUDA {torch.version.cuda}, {where}", flush=True)
     torch.set_default_device(chosen.device)
+    # Otherwise torch.compile stops compiling without a word after so many versions.
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     clock, table, failures = Clock(chosen.device), Table(chosen.csv), []
     contenders = [one for one in CONTENDERS if not one.ours and one.adapter in chosen.peers]
     if chosen.eager:

@@ -6,6 +6,8 @@
 # REQUIRE_GPU=1   what cannot run for want of a GPU is a failure, not skipped
 # OUT             folder of the report and of all logs (default: reports/ beside this file)
 # SECTIONS        of: tests c sanitizer graph benchmark peers (default: all)
+# SETS            of tensors, for benchmark and peers: "gpt2 c1000 a b c d e f" or some of them (default: all)
+# LIMIT           seconds that no command may take longer than (default: each has a limit of its own)
 # PYTHON          of the peers (default python3)
 # --trial         everything small, on what stands in for a driver (build.sh with MOCK=1), the peers on the CPU
 set -u
@@ -15,7 +17,7 @@ trial=0
 case ${1:-} in
 '') ;;
 --trial) trial=1 ;;
-*) sed -n '2,11p' "$0" >&2; exit 2 ;;
+*) sed -n '2,12p' "$0" >&2; exit 2 ;;
 esac
 sections=${SECTIONS:-tests c sanitizer graph benchmark peers}
 for section in $sections; do
@@ -61,7 +63,7 @@ say "- device: $device"
 say "- driver: $(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2> /dev/null || echo 'nvidia-smi is not there')"
 say "- CUDA toolkit: $(nvcc --version 2> /dev/null | tail -1 | grep . || echo 'no nvcc')"
 say "- machine: $(uname -srm), $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | sed 's/^ *//'), $(nproc) processors"
-say "- command: REQUIRE_GPU=${REQUIRE_GPU:-0} SECTIONS=\"$sections\" run.sh $*"
+say "- command: REQUIRE_GPU=${REQUIRE_GPU:-0} SECTIONS=\"$sections\" SETS=\"${SETS:-}\" LIMIT=${LIMIT:-} run.sh $*"
 sed -n '1,3s/^/- /p' "$here/MANIFEST" | tee -a "$report"
 say ""
 say "| what | result | seconds |"
@@ -71,6 +73,7 @@ say "|---|---|---:|"
 step() {
     local name=$1 limit=$2 log begin result status seconds
     shift 2
+    [ -z "${LIMIT:-}" ] || [ "$limit" -le "$LIMIT" ] || limit=$LIMIT
     log=$logs/$(printf '%s' "$name" | tr -c 'A-Za-z0-9_\n' '-').log
     printf '+ %s\n' "$*" > "$log"
     begin=$(date +%s)
@@ -143,7 +146,7 @@ if wants sanitizer; then
 fi
 if wants benchmark; then
     # The largest last: each set has a limit of its own.
-    sets="c1000 a c d e f b gpt2" small=()
+    sets=${SETS:-c1000 a c d e f b gpt2} small=()
     [ $trial = 0 ] || sets=trial small=(--period 3 --rounds 1 --elements 5000 --sizes 8)
     on_gpu "benchmark: kernels" 300 "$here/bin/gpu_times" --sets none --csv "$logs/table-kernels.csv" ${small[@]+"${small[@]}"}
     for set in $sets; do
@@ -169,6 +172,7 @@ peers() {
         done
     fi
     local arguments=(--csv "$logs/table-peers.csv" --peers "fig13,heavyball,pytorch_optimizer,torch_adamw")
+    [ -z "${SETS:-}" ] || arguments+=(--sets "${SETS// /,}")
     [ $trial = 0 ] || arguments+=(--device cpu --sets trial --rounds 1 --eager)
     "$python" -B "$here/peers.py" "${arguments[@]}"
 }

@@ -10,15 +10,31 @@ MOCK=1 PROFILE=dev "$here/build.sh" "$work/run"
 expect() { # what, file, extended regular expression
     grep -qE "$3" "$2" || { echo "$1: not found: $3"; cat "$2"; exit 1; }
 }
-sections="tests c graph benchmark"
-if "${PYTHON:-python3}" -c 'import torch' 2> /dev/null; then sections="$sections peers"; fi
+sections="tests c graph sanitizer benchmark"
+if "${PYTHON:-python3}" -c 'import torch' 2> /dev/null; then
+    sections="$sections peers"
+else
+    echo "SKIPPED: the peers: ${PYTHON:-python3} has no torch"
+fi
+
+# A sanitizer that finds nothing: what it is given must run.
+mkdir "$work/bin"
+cat > "$work/bin/compute-sanitizer" << 'END'
+#!/bin/bash
+[ "$1 $3 $4" = '--tool --error-exitcode 99' ] || exit 98
+shift 4
+exec "$@"
+END
+chmod +x "$work/bin/compute-sanitizer"
 
 # On what stands in for a driver everything runs.
-OUT=$work/trial REQUIRE_GPU=1 SECTIONS=$sections "$work/run/run.sh" --trial > "$work/said" || { cat "$work/said" "$work"/trial/logs-*/*.log; exit 1; }
+PATH=$work/bin:$PATH OUT=$work/trial REQUIRE_GPU=1 SECTIONS=$sections "$work/run/run.sh" --trial > "$work/said" || { cat "$work/said" "$work"/trial/logs-*/*.log; exit 1; }
 report=$(ls "$work"/trial/report-*.md)
 expect trial "$report" '^\| tests: on_driver \| test result: ok\. [1-9]'
 expect trial "$report" '^\| C: step \| ok '
 expect trial "$report" '^\| graph capture: the C interface \| ok '
+expect trial "$report" '^\| racecheck: steps \| test result: ok\. 1 passed'
+expect trial "$report" '^\| initcheck: C: graphs \| ok '
 expect trial "$report" '^## Steps, milliseconds'
 expect trial "$report" '^\| trial \| klshampoo kl_shampoo \|'
 expect trial "$report" '^Nothing failed; 0 skipped'
