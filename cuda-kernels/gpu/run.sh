@@ -84,7 +84,7 @@ step() {
         result=$(grep -m1 '^SKIPPED: ' "$log")
         skipped=$((skipped + 1))
     elif [ $status = 0 ]; then
-        result=$(grep -E '^test result: ' "$log" | tail -1 | cut -d. -f1-2)
+        result=$(grep -E '^test result: ' "$log" | tail -1 | sed 's/; 0 ignored.*//')
         result=${result:-ok}
     else
         result="FAILED: status $status"
@@ -195,7 +195,11 @@ if wants benchmark || wants peers; then
         fi
     fi
     if [ -f "$logs/peers.log" ]; then
-        grep -E '^(NO PEERS|NOT AVAILABLE|FAILED|TOO SLOW)' "$logs/peers.log" | sort -u | sed 's/^/- /' | tee -a "$report"
+        missing=$(grep -E '^(NO PEERS|NOT AVAILABLE|FAILED|TOO SLOW)' "$logs/peers.log" | sort -u | sed 's/^/- /')
+        say ""
+        say "## Peers that are not in the tables"
+        say ""
+        say "${missing:-None.}"
     fi
 fi
 for log in ${failures[@]+"${failures[@]}"}; do

@@ -32,7 +32,10 @@ fn every_number_is_there() {
         assert_eq!((count("memory", who), count("steps", who), count("refresh", who)), (3, 5, 1), "{who}");
     }
     assert_eq!((count("steps", "klshampoo adamw"), count("elementwise", "klshampoo adamw")), (2, 1));
-    assert_eq!((count("products", "klshampoo f32"), count("products", "cuBLAS TF32")), (2, 2));
+    for who in ["klshampoo f32", "cuBLAS f32", "cuBLAS TF32", "cuBLAS bf16"] {
+        assert_eq!(count("products", who), 2, "{who}");
+    }
+    assert_eq!(count("products", "klshampoo kl_shampoo"), 1);
     assert_eq!(count("elementwise", "the driver's copy"), 1);
 }
 

@@ -79,19 +79,29 @@ pub fn products(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(),
         // A triangle is half of it.
         add("klshampoo f32 of a symmetric product", flops / 2.0, seconds)?;
         let Some(blas) = &mut blas else { continue };
-        for (name, precision) in
-            [("cuBLAS f32", Precision::Full), ("cuBLAS TF32", Precision::Tf32), ("cuBLAS bf16 inputs", Precision::Bf16)]
-        {
+        // Two numbers in a word, both the upper half of one.
+        let halves = |seed: u64| {
+            let pair = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000 | x.to_bits() >> 16);
+            gpu.copy_of(&noise(seed, (count * d * d).div_ceil(2), 1.0).into_iter().map(pair).collect::<Vec<_>>())
+        };
+        let (a_halves, b_halves) = (halves(5)?, halves(6)?);
+        for (name, input, precision) in [
+            ("cuBLAS f32", Input::F32, Precision::Full),
+            ("cuBLAS TF32", Input::F32, Precision::Tf32),
+            ("cuBLAS f32 as bf16", Input::F32, Precision::Bf16),
+            ("cuBLAS bf16", Input::Bf16, Precision::Full),
+        ] {
             let factor = |memory: &Memory| Factor { at: memory.at(), leading: d, stride: d * d, transposed: false };
+            let (a, b) = if input == Input::Bf16 { (&a_halves, &b_halves) } else { (&a, &b) };
             let gemm = Gemm {
                 m: d,
                 n: d,
                 k: d,
                 count,
                 alpha: 1.0,
-                a: factor(&a),
-                b: factor(&b),
-                input: Input::F32,
+                a: factor(a),
+                b: factor(b),
+                input,
                 beta: 0.0,
                 c: c.at(),
                 c_leading: d,

@@ -151,6 +151,10 @@ pub fn time(gpu: &mut Gpu, set: &Set, name: &str, config: Config<f32>, options: 
         return Ok(());
     }
 
+    // To the eigenbasis and back with every mode's basis; of the factors' updates a triangle.
+    let products: f64 = set.tensors().iter().map(|dims| (2 * dims.iter().product::<usize>() * dims.iter().sum::<usize>()) as f64).sum();
+    rows.add("products", set.name, &who, "rate", 2.5 * products / seconds * 1e-9, "GFLOP/s")?;
+
     let together = Config { refresh_period: options.period, stagger: false, ..config };
     let mut run = Run::new(gpu, set, together)?;
     run.warm_up(gpu, options.period)?;
