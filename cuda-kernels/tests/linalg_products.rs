@@ -32,7 +32,7 @@ const ITEMS: usize = 3;
 /// The item in the middle takes no part.
 const FLAGS: [u32; ITEMS] = [5, 4, 7];
 
-fn items(flags: &mut [u32; ITEMS]) -> Items {
+fn items(flags: &mut [u32]) -> Items {
     Items { flags: device(flags), count: ITEMS as u32, mask: 1, wanted: 1, unused: 0 }
 }
 
@@ -50,7 +50,7 @@ fn mode_products_are_the_cores() {
             let (mut x, mut a) = (random.floats(n * ITEMS), random.floats(d * d * ITEMS));
             let mut out = random.floats(n * ITEMS);
             let before = out.clone();
-            let mut flags = FLAGS;
+            let mut flags = Vec::from(FLAGS);
             let (x_array, a_array, out_array) = (array(&mut x, n), array(&mut a, d * d), array(&mut out, n));
             mode_product(&mut EmulatorQueue::default(), items(&mut flags), view, a_array, transposed, x_array, out_array).unwrap();
             for item in 0..ITEMS {
@@ -78,7 +78,7 @@ fn unfolded_products_are_the_cores() {
         let (mut x, mut y) = (random.floats(n * ITEMS), random.floats(n * ITEMS));
         let mut delta = random.floats(d * d * ITEMS);
         let before = delta.clone();
-        let mut flags = FLAGS;
+        let mut flags = Vec::from(FLAGS);
         let (x_array, y_array, delta_array) = (array(&mut x, n), array(&mut y, n), array(&mut delta, d * d));
         unfolded_product(&mut EmulatorQueue::default(), items(&mut flags), view, x_array, y_array, delta_array).unwrap();
         for item in 0..ITEMS {
@@ -111,9 +111,9 @@ fn factors_sums_and_strides_of_any_kind() {
     let mut a = random.floats(ITEMS * rows * 2 * depth);
     let mut b = random.floats(ITEMS * depth * columns);
     let mut c = random.floats(ITEMS * (rows + 3) * columns);
-    let mut scale = [0.5f32, 3.0, -4.0];
+    let mut scale = Vec::from([0.5f32, 3.0, -4.0]);
     let before = c.clone();
-    let mut flags = FLAGS;
+    let mut flags = Vec::from(FLAGS);
     let a_matrix = Matrix { array: array(&mut a, rows * 2 * depth), row: 2 * depth as u64, column: 2 };
     let b_matrix = Matrix::row_major(array(&mut b, depth * columns), columns);
     let c_matrix = Matrix { array: array(&mut c, (rows + 3) * columns), row: 1, column: rows as u64 + 3 };
@@ -188,8 +188,8 @@ fn no_items_are_nothing_to_do_and_many_are_all_done() {
 
 #[test]
 fn equal_keys_keep_their_order() {
-    let mut keys = [1.0f32, 3.0, 1.0, 3.0, 0.0, 9.0, 1.0];
-    let mut order = [0u32; 7];
+    let mut keys = Vec::from([1.0f32, 3.0, 1.0, 3.0, 0.0, 9.0, 1.0]);
+    let mut order = Vec::from([0u32; 7]);
     descending_order(&mut EmulatorQueue::default(), Items::all(1), 7, array(&mut keys, 7), array(&mut order, 7)).unwrap();
     assert_eq!(order, [5, 1, 3, 0, 2, 6, 4]);
 }

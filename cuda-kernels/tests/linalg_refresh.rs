@@ -272,7 +272,7 @@ fn a_factor_that_is_not_finite_leaves_all_as_it_was() {
 
 #[test]
 fn items_without_flags_are_refused() {
-    let mut x = [1.0f32; 16];
+    let mut x = Vec::from([1.0f32; 16]);
     let a = array(&mut x, 1);
     let buffers = RefreshBuffers { factor: a, diagonal: a, old_basis: a, basis: a, rotation: a, square: a, values: a, work: a };
     assert!(refresh_mode(&mut EmulatorQueue::default(), Items::all(1), 1, &WAYS[0], &buffers, TURNED).is_err());

@@ -428,7 +428,7 @@ fn replayed_steps_are_the_steps() {
     let specs = [[TensorSpec::matrix(4, 6); 5].as_slice(), &[TensorSpec::vector(9), TensorSpec::matrix(3, 3)]].concat();
     let (mut eager, mut replayed) = (Both::new(&[config], &specs), Both::new(&[config], &specs));
     let period = PERIOD as usize;
-    let mut rate = [0.01f32];
+    let mut rate = Vec::from([0.01f32]);
     let mut grads = eager.gradients();
     let lr = Scalar::at(common::device(&mut rate));
     let mut recorded = Vec::new();
@@ -494,12 +494,12 @@ fn bad_numbers_on_the_device_skip_the_step() {
     let params = both.device_params.clone();
     let mut grads = both.gradients();
     for (skipped, bad) in [(1, -1.0), (2, f32::NAN), (3, f32::INFINITY)] {
-        let mut rate = [bad];
+        let mut rate = Vec::from([bad]);
         both.launch(&mut EmulatorQueue::default(), &mut grads, Scalar::at(common::device(&mut rate)));
         let expected: Vec<SliceHeader> = headers.iter().map(|header| SliceHeader { skipped, ..*header }).collect();
         assert!(both.download() == (state.clone(), expected) && both.device_params == params, "{bad}");
     }
-    let mut rate = [0.02f32];
+    let mut rate = Vec::from([0.02f32]);
     both.launch(&mut EmulatorQueue::default(), &mut grads, Scalar::at(common::device(&mut rate)).with_factor(0.5));
     assert!(both.download().1.iter().all(|header| header.step == 4));
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <map>
 
 namespace {
@@ -13,12 +14,14 @@ constexpr int FRESH = 0xff, GUARDED = 0xa5; // fresh floats are NaN
 struct block {
     size_t bytes;
     int device;
+    bool managed; // the host's too: no guards
 };
 std::map<uint64_t, block> blocks;
 std::map<void *, size_t> locked_blocks;
 std::map<int, uint64_t> used;
 
 void check_guards(uint64_t at, const block &b) {
+    if (b.managed) return;
     const auto *before = reinterpret_cast<const unsigned char *>(at) - GUARD, *after = before + GUARD + b.bytes;
     for (size_t i = 0; i < GUARD; i++) {
         if (before[i] == GUARDED && after[i] == GUARDED) continue;
@@ -65,7 +68,7 @@ API int cuMemAlloc_v2(uint64_t *to, size_t bytes) {
     memset(memory + GUARD + bytes, GUARDED, GUARD);
     in_use += bytes;
     *to = reinterpret_cast<uint64_t>(memory + GUARD);
-    blocks[*to] = {bytes, current()->device};
+    blocks[*to] = {bytes, current()->device, false};
     return SUCCESS;
 }
 
@@ -81,8 +84,29 @@ API int cuMemFree_v2(uint64_t at) {
     finish();
     check_guards(at, found->second);
     used[found->second.device] -= found->second.bytes;
+    const block freed = found->second;
     blocks.erase(found);
-    free(reinterpret_cast<unsigned char *>(at) - GUARD);
+    if (freed.managed)
+        munmap(host(at), freed.bytes);
+    else
+        free(reinterpret_cast<unsigned char *>(at) - GUARD);
+    return SUCCESS;
+}
+
+// Zeros, and pages are taken as they are used: what is allocated so is large.
+API int cuMemAllocManaged(uint64_t *to, size_t bytes, unsigned flags) {
+    BEGIN(cuMemAllocManaged)
+    if (!current()) return INVALID_CONTEXT;
+    if (const int refused = outside_captures()) return refused;
+    if (bytes == 0 || (flags != 1 && flags != 2)) return INVALID_VALUE;
+    counters.allocations++;
+    uint64_t &in_use = used[current()->device];
+    if (bytes > device_memory || in_use > device_memory - bytes) return OUT_OF_MEMORY;
+    void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return OUT_OF_MEMORY;
+    in_use += bytes;
+    *to = reinterpret_cast<uint64_t>(memory);
+    blocks[*to] = {bytes, current()->device, true};
     return SUCCESS;
 }
 

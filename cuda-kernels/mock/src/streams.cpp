@@ -1,6 +1,7 @@
 // Streams, events.
 #include "mock.h"
 
+#include <chrono>
 #include <deque>
 #include <map>
 #include <set>
@@ -15,6 +16,8 @@ struct event {
     uint64_t work = 0;
     unsigned queries = 0;
     bool recorded = false;
+    bool timed = true;
+    std::chrono::steady_clock::time_point at{};
 };
 
 namespace {
@@ -177,9 +180,9 @@ int end_capture(void *on, std::vector<std::function<void()>> &nodes) {
 
 API int cuEventCreate(event **to, unsigned flags) {
     BEGIN(cuEventCreate)
-    (void)flags;
     if (!current()) return INVALID_CONTEXT;
     *to = new event{current(), nullptr};
+    (*to)->timed = !(flags & 2);
     events.insert(*to);
     return SUCCESS;
 }
@@ -201,6 +204,17 @@ API int cuEventRecord(event *e, void *on) {
     e->work = s->work;
     e->queries = queries_until_done;
     e->recorded = true;
+    e->at = std::chrono::steady_clock::now();
+    return SUCCESS;
+}
+
+// By the host's clock, which is the one that kernels run by.
+API int cuEventElapsedTime(float *milliseconds, event *from, event *to) {
+    BEGIN(cuEventElapsedTime)
+    for (const event *e : {from, to})
+        if (!events.count(const_cast<event *>(e)) || !e->timed || !e->recorded || e->in) return INVALID_HANDLE;
+    if (from->queries || to->queries) return NOT_READY;
+    *milliseconds = std::chrono::duration<float, std::milli>(to->at - from->at).count();
     return SUCCESS;
 }
 

@@ -12,6 +12,7 @@
 //! | [`Stream`] | the caller's |
 //! | [`Memory`] | a block of device memory: the driver's, of the caller's allocator, or lent |
 //! | [`Readback`] | a small copy to the host that nobody waits for |
+//! | [`Event`] | a point in a stream's work, with its time |
 //! | [`Blas`] | cuBLAS, opened at run time |
 //!
 //! Environment: `KLS_CUDA_DRIVER` names another library than `libcuda.so.1`, `KLS_CUDA_BLAS` another than `libcublas.so.13` or `.12`.
@@ -20,6 +21,7 @@ mod blas;
 mod context;
 mod device;
 mod error;
+mod event;
 mod image;
 mod kernels;
 mod memory;
@@ -31,6 +33,7 @@ pub use blas::{Blas, BlasFault, Factor, Gemm, Input, Precision};
 pub use context::{Context, Entered};
 pub use device::{Device, device_count, driver_version};
 pub use error::{Error, Fault, Unfit, Version};
+pub use event::Event;
 pub use image::{Image, NEEDED_CAPABILITY, NEEDED_DRIVER};
 pub use kernels::{Kernels, Launcher};
 pub use memory::{ALIGNMENT, Allocator, Memory};

@@ -1,13 +1,17 @@
-//! What the tests share: a queue that runs every kernel at once on the CPU, on memory of this process.
+//! What the tests share: a queue that runs every kernel at once, on memory of this process: in the emulator, or on a device (see [`on_device`]).
 #![allow(dead_code)]
 
+pub mod on_device;
+pub mod on_driver;
+
+use std::cell::OnceCell;
 use std::ffi::CStr;
 
 use klshampoo_cuda::batch::Array;
 use klshampoo_cuda::queue::{DeviceError, DevicePtr, Kernel, Queue};
 use klshampoo_cuda_emulator as emulator;
 
-/// Runs kernels on the CPU. Device memory is memory of the test: see [`device`].
+/// Runs kernels, and waits for them. Device memory is memory of the test: see [`device`].
 #[derive(Default)]
 pub struct EmulatorQueue {
     /// Kernels launched so far.
@@ -21,6 +25,9 @@ impl Queue for EmulatorQueue {
             return Ok(());
         }
         self.launches += 1;
+        if on_device::is_on() {
+            return on_device::launch(grid, kernel);
+        }
         // SAFETY: no padding (`Kernel`'s contract), so all bytes are initialised.
         let params = unsafe { std::slice::from_raw_parts((&raw const kernel).cast::<u8>(), size_of::<K>()) };
         // SAFETY: the kernel's own parameters, by `Kernel`'s contract; the tests point to memory of theirs.
@@ -33,10 +40,16 @@ impl Queue for EmulatorQueue {
 #[derive(Default)]
 pub struct RecordingQueue {
     launches: Vec<(&'static CStr, [u32; 3], u32, Vec<u8>)>,
+    /// On a device: the stream that is captured, and the graph once it has run.
+    recording: Option<on_device::Recording>,
+    graph: OnceCell<on_device::Graph>,
 }
 
 impl Queue for RecordingQueue {
     fn launch<K: Kernel>(&mut self, grid: [u32; 3], kernel: K) -> Result<(), DeviceError> {
+        if on_device::is_on() {
+            return self.recording.get_or_insert_with(on_device::Recording::begin).launch(grid, kernel);
+        }
         if !grid.contains(&0) {
             // SAFETY: no padding (`Kernel`'s contract), so all bytes are initialised.
             let params = unsafe { std::slice::from_raw_parts((&raw const kernel).cast::<u8>(), size_of::<K>()) };
@@ -49,6 +62,9 @@ impl Queue for RecordingQueue {
 impl RecordingQueue {
     /// Runs what has been launched.
     pub fn run(&self) {
+        if let Some(recording) = &self.recording {
+            self.graph.get_or_init(|| recording.end()).run();
+        }
         for (name, grid, threads, params) in &self.launches {
             // SAFETY: the kernel's own parameters, by `Kernel`'s contract; the tests point to memory of theirs.
             unsafe { emulator::launch(name, *grid, *threads, params) };
@@ -58,6 +74,7 @@ impl RecordingQueue {
 
 /// Where a slice lies, for kernels that are launched while it lives and nothing else touches it.
 pub fn device<T>(memory: &mut [T]) -> DevicePtr {
+    on_device::check(memory);
     DevicePtr(memory.as_mut_ptr().expose_provenance() as u64)
 }
 

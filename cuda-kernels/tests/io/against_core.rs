@@ -100,7 +100,7 @@ impl Device {
     fn descend(&mut self, core: &Core, grads: &mut [Buffer], call: Call, scalars_on_device: bool) {
         let mut pointers: Vec<DevicePtr> = grads.iter_mut().map(Buffer::device).collect();
         let grads = device(&mut pointers);
-        let mut numbers = [call.lr, call.grad_scale];
+        let mut numbers = Vec::from([call.lr, call.grad_scale]);
         let numbers = device(&mut numbers);
         let number = |i: usize, x: f32| if scalars_on_device { Scalar::at(numbers.offset::<f32>(i)) } else { Scalar::of(x) };
         self.each(core, |_, batch, pieces, theta, storage| {

@@ -22,16 +22,16 @@ fn rounding_makes_the_cores_choices() {
         let any = |i: usize| if i.is_multiple_of(3) { SPECIAL[i / 3 % SPECIAL.len()] } else { f32::from_bits(random.bits()) };
         let x: Vec<f32> = (0..2 * len).map(any).collect();
         for (rounding, shift) in [(Rounding::Nearest, 0), (stochastic(0), 0), (stochastic(u64::MAX / 3), 1), (stochastic(7), 2)] {
-            let (mut master, mut flags) = (x.clone(), [1u32, 1]);
+            let (mut master, mut flags) = (x.clone(), Vec::from([1u32, 1]));
             let places = [Place { tensor: 3, slice: 70_000, offset: 0 }, Place { tensor: 1 << 20, slice: 0, offset: 1 }];
             let steps = [5, 1 << 40];
             // The second header lies two further on.
-            let mut headers = [header(steps[0]), header(77), header(steps[1])];
+            let mut headers = Vec::from([header(steps[0]), header(77), header(steps[1])]);
             let mut buffers = [vec![0x1234u16; len + 3], vec![0x1234u16; len + 4]];
             let mut pointers = vec![DevicePtr::NULL; (1 << 20) + 1];
             pointers[3] = device(&mut buffers[0][shift..]);
             pointers[1 << 20] = device(&mut buffers[1][shift..]);
-            let mut room = places;
+            let mut room = Vec::from(places);
             let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut room) };
             let theta = Theta::bf16(device(&mut pointers), array(&mut headers, 2)).with_master(array(&mut master, len));
             let update = Update { rests: 1, ..Update::by(Array::NULL) };
@@ -72,12 +72,12 @@ fn parameters_move_as_they_should() {
             let (theta, direction): (Vec<_>, Vec<_>) = (0..count).map(|_| theta_and_update()).unzip();
             let (mut buffers, mut direction) = (theta.clone(), direction.concat());
             let mut pointers: Vec<_> = buffers.iter_mut().map(|buffer| device(buffer)).collect();
-            let mut places = [0, 1, 2, 3].map(|tensor| Place { tensor, slice: 0, offset: 0 });
+            let mut places = Vec::from([0, 1, 2, 3].map(|tensor| Place { tensor, slice: 0, offset: 0 }));
             let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut places) };
             // Moves, decays, rests (what rests does not decay), does not take part.
-            let mut flags = [0b0001u32, 0b0011, 0b0111, 0b0000];
+            let mut flags = Vec::from([0b0001u32, 0b0011, 0b0111, 0b0000]);
             let items = Items { flags: device(&mut flags), ..Items::all(count as u32) }.with(1);
-            let (mut factors, mut lr_room) = ([0.75f32, 0.5, 0.25, 2.0], [lr]);
+            let (mut factors, mut lr_room) = (Vec::from([0.75f32, 0.5, 0.25, 2.0]), Vec::from([lr]));
             let update = Update {
                 direction: array(&mut direction, len),
                 factors: if with_factors { device(&mut factors) } else { DevicePtr::NULL },
@@ -126,9 +126,9 @@ fn master_weights_are_taken_once() {
     let before: Vec<f32> = (0..3 * (len + 2)).map(|_| random.number()).collect();
     let mut master = before.clone();
     let mut direction: Vec<f32> = (0..3 * len).map(|_| random.number()).collect();
-    let mut headers = [header(0), header(4), header(0)];
-    let mut pointers = [DevicePtr::NULL, device(&mut param)];
-    let mut places = [0, len, 2 * len].map(|offset| Place { tensor: 1, slice: 0, offset: offset as u64 });
+    let mut headers = Vec::from([header(0), header(4), header(0)]);
+    let mut pointers = Vec::from([DevicePtr::NULL, device(&mut param)]);
+    let mut places = Vec::from([0, len, 2 * len].map(|offset| Place { tensor: 1, slice: 0, offset: offset as u64 }));
     places[2].tensor = 0;
     let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut places) };
     let headers = array(&mut headers, 1);

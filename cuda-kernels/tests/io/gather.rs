@@ -10,7 +10,7 @@ use crate::support::{Random, Regrid, SIZES, SPECIAL, bits, canonical};
 
 /// Gathers one dense item; what is beyond `out` is looked at too.
 fn dense(buffer: DevicePtr, format: Format, len: usize, transform: Transform, out: &mut [f32]) {
-    let (mut places, mut pointers) = ([Place::default()], [buffer]);
+    let (mut places, mut pointers) = (Vec::from([Place::default()]), Vec::from([buffer]));
     let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut places) };
     let source = Source { pieces, pointers: device(&mut pointers), format };
     gather(&mut EmulatorQueue::default(), Items::all(1), &source, &transform, array(out, len)).unwrap();
@@ -53,10 +53,10 @@ fn every_size_from_every_address() {
 /// Values, pointers and both factors; the factors are multiplied first.
 #[test]
 fn scales_are_multiplied_once() {
-    let mut numbers = SPECIAL;
+    let mut numbers = Vec::from(SPECIAL);
     let mut random = Random(3);
     let mut more: Vec<f32> = numbers.iter().copied().chain((0..500).map(|_| random.finite())).collect();
-    let (mut on_device, mut clip) = ([0.7f32], [0.3f32]);
+    let (mut on_device, mut clip) = (Vec::from([0.7f32]), Vec::from([0.3f32]));
     let pointer = device(&mut on_device);
     let cases = [
         (Transform::scaled(Scalar::of(0.7)), 0.7),
@@ -85,9 +85,9 @@ fn only_items_that_take_part_are_written() {
     let mut pointers: Vec<DevicePtr> = buffers.iter_mut().map(|buffer| device(buffer)).collect();
     pointers[0] = DevicePtr::NULL;
     let tensors = [1, 2, 4, 0, 3];
-    let mut places = tensors.map(|tensor| Place { tensor, slice: 0, offset: u64::from(tensor) });
+    let mut places = Vec::from(tensors.map(|tensor| Place { tensor, slice: 0, offset: u64::from(tensor) }));
     let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut places) };
-    let mut flags = [0b101u32, 0b111, 0b101, 0b1101, 0b001];
+    let mut flags = Vec::from([0b101u32, 0b111, 0b101, 0b1101, 0b001]);
     let all = Items { flags: device(&mut flags), count: count as u32, mask: 0, wanted: 0, unused: 0 };
     let pointers = device(&mut pointers);
     flag_missing(&mut EmulatorQueue::default(), all.with(1), &pieces, pointers, 0b1000).unwrap();
@@ -125,7 +125,7 @@ fn only_items_that_take_part_are_written() {
 fn many_small_items() {
     let count = 70_000;
     let mut numbers: Vec<f32> = (0..count).map(|i| i as f32).collect();
-    let mut pointers = [device(&mut numbers)];
+    let mut pointers = Vec::from([device(&mut numbers)]);
     let mut places: Vec<Place> = (0..count as u32).map(|i| Place { tensor: 0, slice: i, offset: u64::from(i) }).collect();
     let pieces = Pieces { geometry: Geometry::dense(1), places: device(&mut places) };
     let source = Source { pieces, pointers: device(&mut pointers), format: Format::Native };

@@ -57,15 +57,15 @@ fn what_is_not_finite_wins() {
         }
     }
     // The largest squares do not overflow; the smallest do not vanish.
-    let found = measure(&mut EmulatorQueue::default(), Items::all(1), &mut [f32::MAX; 5000], 5000, 5000)[0];
+    let found = measure(&mut EmulatorQueue::default(), Items::all(1), &mut Vec::from([f32::MAX; 5000]), 5000, 5000)[0];
     assert!(found.sum.is_finite() && found.sum > 5e80);
-    let found = measure(&mut EmulatorQueue::default(), Items::all(1), &mut [f32::from_bits(1); 2], 2, 2)[0];
+    let found = measure(&mut EmulatorQueue::default(), Items::all(1), &mut Vec::from([f32::from_bits(1); 2]), 2, 2)[0];
     assert_eq!((found.largest, found.sum > 0.0), (1, true));
 }
 
 #[test]
 fn items_that_do_not_take_part_are_not_measured() {
-    let mut flags = [1u32, 0, 1];
+    let mut flags = Vec::from([1u32, 0, 1]);
     let items = Items { flags: device(&mut flags), count: 3, mask: 1, wanted: 1, unused: 0 };
     for len in [10, 5000] {
         let mut x = vec![2f32; 3 * len];
@@ -84,12 +84,12 @@ fn gathering_measures_the_same() {
             let mut memory: Vec<u32> = (0..2 * (len + 4)).map(|_| random.bits() & 0x3bff_3bff).collect();
             let base = device(&mut memory);
             let at = |elements: usize| if format == Format::Native { base.offset::<f32>(elements) } else { base.offset::<u16>(elements) };
-            let mut pointers = [at(shift), at(len + 4)];
-            let mut places = [Place::default(), Place { tensor: 1, slice: 0, offset: 0 }];
+            let mut pointers = Vec::from([at(shift), at(len + 4)]);
+            let mut places = Vec::from([Place::default(), Place { tensor: 1, slice: 0, offset: 0 }]);
             let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut places) };
             let source = Source { pieces, pointers: device(&mut pointers), format };
             let mut out = vec![0f32; 2 * len];
-            let (mut work, mut found) = (vec![Measure::default(); 2 * chunks(len)], [Measure::default(); 2]);
+            let (mut work, mut found) = (vec![Measure::default(); 2 * chunks(len)], Vec::from([Measure::default(); 2]));
             let (work, measures) = (device(&mut work), device(&mut found));
             let transform = Transform::scaled(Scalar::of(0.37));
             gather_measured(&mut EmulatorQueue::default(), Items::all(2), &source, &transform, array(&mut out, len), work, measures)

@@ -20,16 +20,16 @@ fn norms_of_all_batches_add_up() {
     let mut first = measures(&[9.0, 1e9, 7.0, f64::NAN]);
     // More than there are threads.
     let mut second = measures(&(0..1000).map(f64::from).collect::<Vec<_>>());
-    let mut flags = [1u32, 0, 1, 1];
+    let mut flags = Vec::from([1u32, 0, 1, 1]);
     let some = Items { flags: device(&mut flags), count: 4, mask: 1, wanted: 1, unused: 0 };
-    let mut norm = [Norm { sum: f64::NAN, norm: f32::NAN, factor: f32::NAN }];
+    let mut norm = Vec::from([Norm { sum: f64::NAN, norm: f32::NAN, factor: f32::NAN }]);
     let batches = [(some, device(&mut first)), (Items::all(1000), device(&mut second))];
     let sum = 16.0 + 999.0 * 500.0;
     global_norm(&mut queue, &batches, Scalar::of(10.0), device(&mut norm)).unwrap();
     assert_eq!(norm[0], Norm { sum, norm: sum.sqrt() as f32, factor: (10.0 / sum.sqrt()) as f32 });
     global_norm(&mut queue, &batches[..1], Scalar::of(10.0), device(&mut norm)).unwrap();
     assert_eq!(norm[0], Norm { sum: 16.0, norm: 4.0, factor: 1.0 });
-    let mut limit = [2f32];
+    let mut limit = Vec::from([2f32]);
     global_norm(&mut queue, &batches[..1], Scalar::at(device(&mut limit)).with_factor(0.5), device(&mut norm)).unwrap();
     assert_eq!(norm[0], Norm { sum: 16.0, norm: 4.0, factor: 0.25 });
     // After a sum with other devices'.
@@ -50,11 +50,11 @@ fn gathering_clips() {
     let (len, mut random) = (5000, Random(4));
     let mut buffers: Vec<Vec<f32>> = (0..2).map(|_| (0..len).map(|_| random.number()).collect()).collect();
     let mut pointers: Vec<DevicePtr> = buffers.iter_mut().map(|buffer| device(buffer)).collect();
-    let mut places = [0, 1].map(|tensor| Place { tensor, slice: 0, offset: 0 });
+    let mut places = Vec::from([0, 1].map(|tensor| Place { tensor, slice: 0, offset: 0 }));
     let pieces = Pieces { geometry: Geometry::dense(len), places: device(&mut places) };
     let source = Source { pieces, pointers: device(&mut pointers), format: Format::Native };
-    let (mut work, mut found) = (vec![Measure::default(); 2 * chunks(len)], [Measure::default(); 2]);
-    let (mut out, mut norm) = (vec![0f32; 2 * len], [Norm::default()]);
+    let (mut work, mut found) = (vec![Measure::default(); 2 * chunks(len)], Vec::from([Measure::default(); 2]));
+    let (mut out, mut norm) = (vec![0f32; 2 * len], Vec::from([Norm::default()]));
     let scaled = Transform::scaled(Scalar::of(1.5));
     let (work, measures) = (device(&mut work), device(&mut found));
     gather_measured(&mut queue, Items::all(2), &source, &scaled, array(&mut out, len), work, measures).unwrap();

@@ -38,14 +38,14 @@ fn pointers_and_places_become_tables() {
 /// Of some items, from any address, over any grid, and nothing else.
 #[test]
 fn fills_and_copies_touch_what_they_should() {
-    let flags = [3u32, 1, 3];
+    let flags = Vec::from([3u32, 1, 3]);
     let mut queue = EmulatorQueue::default();
     for len in SIZES.into_iter().chain([0]) {
         for shift in 0..2 {
             let (stride, mut random) = (len + 3, Random(5));
             let mut from: Vec<u32> = (0..3 * stride + 1).map(|_| random.bits()).collect();
             let (mut filled, mut copied) = (vec![9u32; from.len()], vec![9u32; from.len()]);
-            let mut flags = flags;
+            let mut flags = flags.clone();
             let items = Items { flags: device(&mut flags), count: 3, mask: 2, wanted: 2, unused: 0 };
             fill(&mut queue, items, array(&mut filled[shift..], stride), len, 0xabcd_ef01).unwrap();
             copy(&mut queue, items, array(&mut from, stride), array(&mut copied[shift..], stride), len).unwrap();

@@ -1,0 +1,170 @@
+//! The GPU, its memory and its clock.
+
+use cust::sys;
+use klshampoo_cuda::driver::{Context, Device, Error, Event, Kernels, Launcher, Memory, Stream, driver_version};
+use klshampoo_cuda::queue::DevicePtr;
+use std::ptr::null_mut;
+
+/// What went wrong.
+pub type Failure = Box<dyn std::error::Error>;
+
+/// Calls of the driver that the library has no need of.
+fn called(result: sys::CUresult, call: &str) -> Result<(), Failure> {
+    if result == sys::cudaError_enum::CUDA_SUCCESS { Ok(()) } else { Err(format!("{call}: {result:?}").into()) }
+}
+
+/// A device with the kernels and a stream of its own.
+pub struct Gpu {
+    kernels: Kernels,
+    stream: sys::CUstream,
+    from: Event,
+    to: Event,
+}
+
+impl Gpu {
+    /// The device of this number.
+    pub fn open(ordinal: usize) -> Result<Self, Failure> {
+        let context = Context::new(Device::get(ordinal)?)?;
+        let kernels = Kernels::load(&context)?;
+        let (from, to) = (Event::new(&context)?, Event::new(&context)?);
+        let entered = context.enter()?;
+        let mut stream = null_mut();
+        const NON_BLOCKING: u32 = 1;
+        // SAFETY: it is told where to write.
+        called(unsafe { sys::cuStreamCreate(&mut stream, NON_BLOCKING) }, "cuStreamCreate")?;
+        drop(entered);
+        Ok(Self { kernels, stream, from, to })
+    }
+
+    /// The device and the driver in words.
+    pub fn description(&self) -> Result<String, Failure> {
+        let device = self.context().device();
+        let ((major, minor), memory) = (device.compute_capability()?, device.total_memory()?);
+        Ok(format!("{}, compute capability {major}.{minor}, {} MiB, driver of CUDA {}", device.name()?, memory >> 20, driver_version()?))
+    }
+
+    /// Its context.
+    pub fn context(&self) -> &Context {
+        self.kernels.context()
+    }
+
+    fn stream(&self) -> Stream {
+        // SAFETY: it lives as long as this, and is of this context.
+        unsafe { Stream::from_raw(self.stream.cast()) }
+    }
+
+    /// A queue of launches.
+    pub fn queue(&self) -> Result<Launcher<'_>, Error> {
+        self.kernels.on(self.stream())
+    }
+
+    /// Memory of so many floats, as they come.
+    pub fn floats(&self, count: usize) -> Result<Memory, Error> {
+        Memory::allocate(self.context(), 4 * count)
+    }
+
+    /// Memory with these floats.
+    pub fn copy_of(&self, numbers: &[f32]) -> Result<Memory, Error> {
+        let memory = self.floats(numbers.len())?;
+        // SAFETY: numbers are bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast::<u8>(), size_of_val(numbers)) };
+        memory.write(self.stream(), 0, bytes)?;
+        Ok(memory)
+    }
+
+    /// Bytes of a block, after all that was launched.
+    pub fn read(&self, memory: &Memory, offset: usize, bytes: usize) -> Result<Vec<u8>, Error> {
+        let mut to = vec![0; bytes];
+        memory.read(self.stream(), offset, &mut to)?;
+        Ok(to)
+    }
+
+    /// Seconds that the device needs for what is launched.
+    pub fn time(&mut self, work: impl FnOnce(&mut Launcher<'_>) -> Result<(), Failure>) -> Result<f64, Failure> {
+        let mut queue = self.kernels.on(self.stream())?;
+        self.from.record(&queue)?;
+        work(&mut queue)?;
+        self.to.record(&queue)?;
+        Ok(f64::from(self.to.milliseconds_since(&self.from)?) * 1e-3)
+    }
+
+    /// The median of `samples` such times, each of several launches, after some that are not timed; of one launch.
+    pub fn median(
+        &mut self,
+        samples: u32,
+        launches: u32,
+        mut work: impl FnMut(&mut Launcher<'_>) -> Result<(), Failure>,
+    ) -> Result<f64, Failure> {
+        let mut all = |queue: &mut Launcher<'_>| (0..launches).try_for_each(|_| work(queue));
+        for _ in 0..2 {
+            self.time(&mut all)?;
+        }
+        let times = (0..samples).map(|_| self.time(&mut all)).collect::<Result<_, _>>()?;
+        Ok(median(times) / f64::from(launches))
+    }
+
+    /// What is launched becomes a graph.
+    pub fn capture(&mut self, work: impl FnOnce(&mut Launcher<'_>) -> Result<(), Failure>) -> Result<Graph, Failure> {
+        let mut queue = self.kernels.on(self.stream())?;
+        let own = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        let (mut graph, mut executable) = (null_mut(), null_mut());
+        // SAFETY: the stream lives, and its context is current.
+        called(unsafe { sys::cuStreamBeginCapture_v2(self.stream, own) }, "cuStreamBeginCapture")?;
+        let worked = work(&mut queue);
+        // SAFETY: the stream is captured; it is told where to write.
+        called(unsafe { sys::cuStreamEndCapture(self.stream, &mut graph) }, "cuStreamEndCapture")?;
+        worked?;
+        // SAFETY: a graph that is destroyed once, and where to write.
+        unsafe {
+            let made = sys::cuGraphInstantiate_v2(&mut executable, graph, null_mut(), null_mut(), 0);
+            sys::cuGraphDestroy(graph);
+            called(made, "cuGraphInstantiate")?;
+        }
+        Ok(Graph { context: self.context().clone(), executable })
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if let Ok(_entered) = self.kernels.context().enter() {
+            // SAFETY: destroyed once.
+            unsafe { sys::cuStreamDestroy_v2(self.stream) };
+        }
+    }
+}
+
+/// A captured graph.
+pub struct Graph {
+    context: Context,
+    executable: sys::CUgraphExec,
+}
+
+impl Graph {
+    /// Launches it.
+    pub fn launch(&self, queue: &Launcher<'_>) -> Result<(), Failure> {
+        // SAFETY: a graph and a stream that live; the queue's context is current.
+        called(unsafe { sys::cuGraphLaunch(self.executable, queue.stream().as_raw().cast()) }, "cuGraphLaunch")
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        if let Ok(_entered) = self.context.enter() {
+            // SAFETY: destroyed once.
+            unsafe { sys::cuGraphExecDestroy(self.executable) };
+        }
+    }
+}
+
+/// A copy between blocks of the device by the driver itself.
+pub fn driver_copy(queue: &Launcher<'_>, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<(), Failure> {
+    // SAFETY: blocks of the caller's, of this length, on a stream of the context that is current.
+    called(unsafe { sys::cuMemcpyDtoDAsync_v2(to.0, from.0, bytes, queue.stream().as_raw().cast()) }, "cuMemcpyDtoDAsync")
+}
+
+/// The middle of some numbers, of which there is at least one.
+pub fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    let middle = numbers.len() / 2;
+    if numbers.len() % 2 == 1 { numbers[middle] } else { (numbers[middle - 1] + numbers[middle]) / 2.0 }
+}

@@ -1,0 +1,117 @@
+//! Kernels alone: those that move memory beside the driver's copy, products beside cuBLAS.
+
+use crate::Options;
+use crate::device::{Failure, Gpu, driver_copy};
+use crate::rows::Rows;
+use klshampoo::{Format, Rounding, WeightDecay};
+use klshampoo_bench::noise;
+use klshampoo_cuda::batch::{Array, Items};
+use klshampoo_cuda::driver::{Blas, Error, Factor, Gemm, Input, Memory, Precision};
+use klshampoo_cuda::io::{self, Decay, Geometry, Pieces, Place, Scalar, Source, Theta, Transform, Update};
+use klshampoo_cuda::linalg::{View, mode_product, unfolded_product};
+
+const LAUNCHES: u32 = 10;
+
+/// Bytes per second of what each kernel must move.
+pub fn elementwise(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(), Failure> {
+    let len = options.elements as usize;
+    let (a, b) = (gpu.copy_of(&noise(1, len, 1.0))?, gpu.copy_of(&noise(2, len, 1.0))?);
+    let of = format!("{len} floats");
+    let mut add = |who: &str, bytes_of_each: usize, seconds: f64| {
+        rows.add("elementwise", &of, who, "bandwidth", (bytes_of_each * len) as f64 / seconds * 1e-9, "GB/s")
+    };
+
+    let (from, to) = (a.at(), b.at());
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| driver_copy(q, from, to, 4 * len))?;
+    add("the driver's copy", 8, seconds)?;
+
+    let items = Items::all(1);
+    let (from, dense) = (Array { base: a.at(), stride: len as u64 }, Array { base: b.at(), stride: len as u64 });
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(io::copy(q, items, from, dense, len).map_err(Error::from)?))?;
+    add("copy", 8, seconds)?;
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(io::fill(q, items, dense, len, 0).map_err(Error::from)?))?;
+    add("fill", 4, seconds)?;
+
+    // One tensor, and the tables that a step has of it.
+    let tables = Memory::allocate(gpu.context(), 1024)?;
+    let (places, pointers) = (tables.at(), tables.at().offset::<u8>(512));
+    {
+        let mut queue = gpu.queue()?;
+        io::set_places(&mut queue, places, 0, &[Place::default()]).map_err(Error::from)?;
+        io::set_pointers(&mut queue, pointers, 0, &[a.at()]).map_err(Error::from)?;
+    }
+    let pieces = Pieces { geometry: Geometry::dense(len), places };
+    let source = Source { pieces, pointers, format: Format::Native };
+    let scale = Transform::scaled(Scalar::of(0.5));
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| Ok(io::gather(q, items, &source, &scale, dense).map_err(Error::from)?))?;
+    add("gradient gathered", 8, seconds)?;
+    let decay = Decay { lr: Scalar::of(1e-6), weight_decay: 0.01, kind: WeightDecay::Before };
+    let (theta, update) = (Theta::native(pointers), Update::by(dense));
+    let seconds = gpu.median(options.rounds, LAUNCHES, |q| {
+        Ok(io::commit_param(q, items, &pieces, theta, &update, &decay, Rounding::Nearest).map_err(Error::from)?)
+    })?;
+    add("parameter moved", 12, seconds)?;
+    Ok(())
+}
+
+/// Floating-point operations per second of products.
+pub fn products(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(), Failure> {
+    let workspace = Memory::allocate(gpu.context(), Blas::WORKSPACE)?;
+    let mut blas = Blas::open(gpu.context(), workspace)?;
+    if blas.is_none() {
+        println!("NO cuBLAS: its products are not timed");
+    }
+    for &d in &options.sizes {
+        // Enough of them to fill the device.
+        let count = (1usize << 24).div_ceil(d * d).clamp(1, 64).min(options.elements as usize / (d * d) + 1);
+        let of = format!("{count} of {d}x{d}x{d}");
+        let (a, b, c) =
+            (gpu.copy_of(&noise(3, count * d * d, 1.0))?, gpu.copy_of(&noise(4, count * d * d, 1.0))?, gpu.floats(count * d * d)?);
+        let array = |memory: &Memory| Array { base: memory.at(), stride: (d * d) as u64 };
+        let (left, right, out) = (array(&a), array(&b), array(&c));
+        let items = Items::all(count as u32);
+        let view = View { left: 1, d, right: d };
+        let flops = 2.0 * (count * d * d * d) as f64;
+        let mut add = |who: &str, flops: f64, seconds: f64| rows.add("products", &of, who, "rate", flops / seconds * 1e-9, "GFLOP/s");
+        let seconds = gpu.median(options.rounds, 3, |q| Ok(mode_product(q, items, view, left, false, right, out).map_err(Error::from)?))?;
+        add("klshampoo f32", flops, seconds)?;
+        let seconds = gpu.median(options.rounds, 3, |q| Ok(unfolded_product(q, items, view, left, left, out).map_err(Error::from)?))?;
+        // A triangle is half of it.
+        add("klshampoo f32 of a symmetric product", flops / 2.0, seconds)?;
+        let Some(blas) = &mut blas else { continue };
+        // Two numbers in a word, both the upper half of one.
+        let halves = |seed: u64| {
+            let pair = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000 | x.to_bits() >> 16);
+            gpu.copy_of(&noise(seed, (count * d * d).div_ceil(2), 1.0).into_iter().map(pair).collect::<Vec<_>>())
+        };
+        let (a_halves, b_halves) = (halves(5)?, halves(6)?);
+        for (name, input, precision) in [
+            ("cuBLAS f32", Input::F32, Precision::Full),
+            ("cuBLAS TF32", Input::F32, Precision::Tf32),
+            ("cuBLAS f32 as bf16", Input::F32, Precision::Bf16),
+            ("cuBLAS bf16", Input::Bf16, Precision::Full),
+        ] {
+            let factor = |memory: &Memory| Factor { at: memory.at(), leading: d, stride: d * d, transposed: false };
+            let (a, b) = if input == Input::Bf16 { (&a_halves, &b_halves) } else { (&a, &b) };
+            let gemm = Gemm {
+                m: d,
+                n: d,
+                k: d,
+                count,
+                alpha: 1.0,
+                a: factor(a),
+                b: factor(b),
+                input,
+                beta: 0.0,
+                c: c.at(),
+                c_leading: d,
+                c_stride: d * d,
+                precision,
+            };
+            // SAFETY: three blocks of so many matrices.
+            let seconds = gpu.median(options.rounds, 3, |q| Ok(unsafe { blas.gemm_strided_batched(q, &gemm) }?))?;
+            add(name, flops, seconds)?;
+        }
+    }
+    Ok(())
+}

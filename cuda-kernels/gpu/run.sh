@@ -1,0 +1,215 @@
+#!/bin/bash
+# Runs what gpu/build.sh has built on a machine with a GPU and writes one report: see README.md.
+#
+#     run.sh [--trial]
+#
+# REQUIRE_GPU=1   what cannot run for want of a GPU is a failure, not skipped
+# OUT             folder of the report and of all logs (default: reports/ beside this file)
+# SECTIONS        of: tests c sanitizer graph benchmark peers (default: all)
+# SETS            of tensors, for benchmark and peers: "gpt2 c1000 a b c d e f" or some of them (default: all)
+# LIMIT           seconds that no command may take longer than (default: each has a limit of its own)
+# PYTHON          of the peers (default python3)
+# --trial         everything small, on what stands in for a driver (build.sh with MOCK=1), the peers on the CPU
+set -u
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+trial=0
+case ${1:-} in
+'') ;;
+--trial) trial=1 ;;
+*) sed -n '2,12p' "$0" >&2; exit 2 ;;
+esac
+sections=${SECTIONS:-tests c sanitizer graph benchmark peers}
+for section in $sections; do
+    case $section in
+    tests | c | sanitizer | graph | benchmark | peers) ;;
+    *) echo "SECTIONS: there is no $section" >&2; exit 2 ;;
+    esac
+done
+[ -x "$here/bin/gpu_times" ] || { echo "$here/bin is missing: build with gpu/build.sh and run the run.sh that it has put beside it" >&2; exit 2; }
+(cd "$here" && grep -E '^[0-9a-f]{64} ' MANIFEST | sha256sum --check --quiet) || { echo "these are not the files of the MANIFEST" >&2; exit 2; }
+
+out=${OUT:-$here/reports}
+stamp=$(date -u +%Y-%m-%dT%H%M%SZ)
+logs=$out/logs-$stamp
+mkdir -p "$logs" || exit 2
+report=$out/report-$stamp.md
+failed=0
+skipped=0
+
+# The device that the tests and the benchmark are to use.
+export KLS_TEST_DEVICE=1 RUST_BACKTRACE=0
+# Kernels that went as PTX are compiled once for all programs.
+export CUDA_CACHE_PATH=$logs/cache CUDA_CACHE_MAXSIZE=1073741824
+if [ $trial = 1 ]; then
+    export KLS_CUDA_DRIVER=$here/lib/libkls_cuda_mock.so KLS_CUDA_BLAS=$here/lib/libkls_cuda_mock.so
+    [ -f "$KLS_CUDA_DRIVER" ] || { echo "build.sh with MOCK=1 first" >&2; exit 2; }
+fi
+probe=("$here/bin/gpu_times" --sets none --elements 1000 --sizes 8 --rounds 1)
+if device=$(timeout 120 "${probe[@]}" 2> "$logs/device.log" | head -1) && [ -n "$device" ]; then
+    has_gpu=1
+else
+    has_gpu=0
+    device="none: $(tail -1 "$logs/device.log")"
+fi
+
+say() { printf '%s\n' "$*" | tee -a "$report"; }
+wants() { case " $sections " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+
+say "# klshampoo on a GPU: $stamp"
+say ""
+[ $trial = 0 ] || say "A trial on what stands in for a driver: its times mean nothing."
+say "- device: $device"
+say "- driver: $(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2> /dev/null || echo 'nvidia-smi is not there')"
+say "- CUDA toolkit: $(nvcc --version 2> /dev/null | tail -1 | grep . || echo 'no nvcc')"
+say "- machine: $(uname -srm), $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | sed 's/^ *//'), $(nproc) processors"
+say "- command: REQUIRE_GPU=${REQUIRE_GPU:-0} SECTIONS=\"$sections\" SETS=\"${SETS:-}\" LIMIT=${LIMIT:-} run.sh $*"
+sed -n '1,3s/^/- /p' "$here/MANIFEST" | tee -a "$report"
+say ""
+say "| what | result | seconds |"
+say "|---|---|---:|"
+
+# name, limit in seconds, command: its own limit, and its failure stops nothing else.
+step() {
+    local name=$1 limit=$2 log begin result status seconds
+    shift 2
+    [ -z "${LIMIT:-}" ] || [ "$limit" -le "$LIMIT" ] || limit=$LIMIT
+    log=$logs/$(printf '%s' "$name" | tr -c 'A-Za-z0-9_\n' '-').log
+    printf '+ %s\n' "$*" > "$log"
+    begin=$(date +%s)
+    timeout -k 10 "$limit" "$@" >> "$log" 2>&1
+    status=$?
+    seconds=$(($(date +%s) - begin))
+    if grep -q '^SKIPPED: ' "$log"; then
+        result=$(grep -m1 '^SKIPPED: ' "$log")
+        skipped=$((skipped + 1))
+    elif [ $status = 0 ]; then
+        result=$(grep -E '^test result: ' "$log" | tail -1 | sed 's/; 0 ignored.*//')
+        result=${result:-ok}
+    else
+        result="FAILED: status $status"
+        [ $status != 124 ] || result="FAILED: longer than $limit s"
+        failed=1
+        failures+=("$log")
+    fi
+    say "| $name | $result | $seconds |"
+    return $status
+}
+
+# What a program that does not know of REQUIRE_GPU would do without one.
+without_gpu() {
+    if [ "${REQUIRE_GPU:-0}" != 0 ]; then
+        say "| $1 | FAILED: no CUDA driver | 0 |"
+        failed=1
+    else
+        say "| $1 | SKIPPED: no CUDA driver | 0 |"
+        skipped=$((skipped + 1))
+    fi
+}
+on_gpu() { # as step
+    if [ $has_gpu = 1 ]; then step "$@"; else without_gpu "$1"; fi
+}
+
+failures=()
+export KLS_TEST_FOLDER=$logs/files
+mkdir -p "$KLS_TEST_FOLDER"
+
+if wants tests; then
+    suites="on_driver training linalg_products linalg_factorisations linalg_refresh io step"
+    for suite in $suites; do step "tests: $suite" 900 "$here/bin/$suite"; done
+fi
+if wants c; then
+    while read -r name; do on_gpu "C: $name" 300 "$here/bin/c_tests" "$name"; done < "$here/c_tests.txt"
+fi
+if wants graph; then
+    step "graph capture: steps replayed" 600 "$here/bin/step" replayed_steps_are_the_steps
+    on_gpu "graph capture: the C interface" 300 "$here/bin/c_tests" graphs
+fi
+if wants sanitizer; then
+    sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
+    if [ -z "$sanitizer" ]; then
+        say "| compute-sanitizer | NOT RUN: it is not installed | 0 |"
+        skipped=$((skipped + 1))
+    elif [ $has_gpu = 0 ]; then
+        without_gpu compute-sanitizer
+    else
+        for tool in memcheck racecheck initcheck; do
+            # Memory of the C tests is one block of the driver's for each buffer.
+            for name in step formats skipping checkpoints graphs; do
+                step "$tool: C: $name" 600 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/c_tests" "$name"
+            done
+            [ $tool = initcheck ] && continue # managed memory is written by the host
+            step "$tool: products" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/linalg_products"
+            step "$tool: steps" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/step" kl_shampoo_of_a_matrix
+        done
+    fi
+fi
+if wants benchmark; then
+    # The largest last: each set has a limit of its own.
+    sets=${SETS:-c1000 a c d e f b gpt2} small=()
+    [ $trial = 0 ] || sets=trial small=(--period 3 --rounds 1 --elements 5000 --sizes 8)
+    on_gpu "benchmark: kernels" 300 "$here/bin/gpu_times" --sets none --csv "$logs/table-kernels.csv" ${small[@]+"${small[@]}"}
+    for set in $sets; do
+        on_gpu "benchmark: $set" 600 "$here/bin/gpu_times" --steps-only --sets "$set" --csv "$logs/table-$set.csv" ${small[@]+"${small[@]}"}
+    done
+fi
+
+# A Python with torch that sees the GPU: the machine's own, or one in a virtual environment.
+peers() {
+    local python=${PYTHON:-python3} venv=$logs/venv kind=--system-site-packages log=$logs/pip.log package sees
+    sees='import torch, sys; sys.exit(0 if torch.cuda.is_available() else 1)'
+    [ $trial = 0 ] || sees='import torch'
+    command -v "$python" > /dev/null || { echo "NO PEERS: there is no $python"; return 1; }
+    if [ $trial = 0 ] || ! "$python" -c "$sees" 2> /dev/null; then
+        "$python" -c "$sees" 2> /dev/null || kind=
+        "$python" -m venv $kind "$venv" && python=$venv/bin/python
+        [ -n "$kind" ] || timeout 600 "$python" -m pip install -r "$here/peers/requirements.txt" >> "$log" 2>&1 ||
+            echo "NOT AVAILABLE: torch: pip failed: $(tail -1 "$log")"
+        "$python" -c "import torch; print('torch==' + torch.__version__.split('+')[0])" > "$logs/constraint.txt" 2>> "$log"
+        grep -E '^(heavyball|pytorch-optimizer)==' "$here/peers/requirements-peers.txt" | while read -r package; do
+            timeout 120 "$python" -m pip install "$package" --constraint "$logs/constraint.txt" >> "$log" 2>&1 < /dev/null ||
+                echo "NOT AVAILABLE: $package: pip failed: $(tail -1 "$log")"
+        done
+    fi
+    local arguments=(--csv "$logs/table-peers.csv" --peers "fig13,heavyball,pytorch_optimizer,torch_adamw")
+    [ -z "${SETS:-}" ] || arguments+=(--sets "${SETS// /,}")
+    [ $trial = 0 ] || arguments+=(--device cpu --sets trial --rounds 1 --eager)
+    "$python" -B "$here/peers.py" "${arguments[@]}"
+}
+if wants peers; then
+    export -f peers
+    export here logs trial
+    on_gpu "peers" 3000 bash -c peers
+fi
+
+say ""
+if wants benchmark || wants peers; then
+    shopt -s nullglob
+    tables=("$logs"/table-*.csv)
+    if [ ${#tables[@]} -gt 0 ]; then
+        python3 "$here/report.py" "${tables[@]}" 2> "$logs/report.log" | tee -a "$report"
+        # Without Python, the numbers as they are.
+        if [ "${PIPESTATUS[0]}" != 0 ]; then
+            say "The tables could not be joined: $(tail -1 "$logs/report.log")"
+            for table in "${tables[@]}"; do say '```'; tee -a "$report" < "$table"; say '```'; done
+        fi
+    fi
+    if [ -f "$logs/peers.log" ]; then
+        missing=$(grep -E '^(NO PEERS|NOT AVAILABLE|FAILED|TOO SLOW)' "$logs/peers.log" | sort -u | sed 's/^/- /')
+        say ""
+        say "## Peers that are not in the tables"
+        say ""
+        say "${missing:-None.}"
+    fi
+fi
+for log in ${failures[@]+"${failures[@]}"}; do
+    say ""
+    say "## $(basename "$log")"
+    say '```'
+    tail -n 40 "$log" | tee -a "$report"
+    say '```'
+done
+say ""
+if [ $failed = 1 ]; then say "**Something FAILED.**"; else say "Nothing failed; $skipped skipped or not run."; fi
+echo "report: $report; logs: $logs"
+exit $failed
