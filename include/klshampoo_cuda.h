@@ -11,8 +11,9 @@
  *   Streams     A void *stream is a CUstream or cudaStream_t of the optimizer's device; NULL is the legacy default stream. A call queues
  *               its work there after what is there already. Calls of one optimizer on several streams are ordered by the caller.
  *   Waiting     Steps and kls_cuda_copy_headers return at once: they allocate nothing and wait for nothing. (The first few steps queue a copy
- *               of the slices' headers, and later ones look whether it has come.) kls_cuda_create, the saves, the loads and
- *               kls_cuda_read_state wait for their stream.
+ *               of the slices' headers, and later ones look whether it has come, until every slice that had gradients had one that is not
+ *               zero; frozen tensors do not count, a slice whose gradients are all zero keeps it up.) kls_cuda_create, the saves, the loads
+ *               and kls_cuda_read_state wait for their stream, kls_cuda_destroy for the device.
  *   Context     Calls work in the device's primary context, as the CUDA runtime does, and leave the calling thread's current context as
  *               it was.
  *   Threads     One thread at a time per optimizer, whichever; different optimizers, on the same device too, at the same time.
@@ -20,8 +21,9 @@
  *               left alone in this step and counted (kls_counters.skipped); the others are stepped. So is a slice whose update is not finite.
  *   Graphs      A step can be captured into a CUDA graph and replayed: kls_cuda_replayed.
  *   Results     The same calls give the same bits on the same device model and library.
- *   Errors      Of the driver: KLS_ERROR_CUDA, and kls_cuda_last_error has its number and words. Work that fails on the device after a call
- *               has returned is an error of a later call, as is usual with CUDA.
+ *   Errors      Of the driver: KLS_ERROR_CUDA, and kls_cuda_last_error has its number and words; KLS_ERROR_CUDA_OUT_OF_MEMORY where it says
+ *               that the device's memory is not enough, which any call that gives it work may return. Work that fails on the device
+ *               after a call has returned is an error of a later call, as is usual with CUDA.
  */
 
 #ifndef KLSHAMPOO_CUDA_H
@@ -93,7 +95,8 @@ typedef struct kls_cuda_request {
   // Multiplies every gradient when it is read, as a clip or a loss scale wants it; finite and positive. Default 1.
   float grad_scale;
   // Bounds the norm of all gradients together, multiplied by grad_scale: if it is larger, all are scaled down to it on the device, before they are looked
-  // at. Slices whose gradients are not finite do not count. It costs one more pass over the gradients. 0 (the default): no bound.
+  // at. Slices whose gradients are not finite do not count. It costs one more pass over the gradients. 0 (the default): no bound. A step
+  // with one that is negative or not finite is KLS_ERROR_GRAD_SCALE.
   float max_norm;
   // A number on the device that takes the place of `lr`, read when the step runs: a captured step then takes a new rate with each replay. A
   // step with one that is negative or not finite leaves everything alone and counts as skipped. NULL (the default): `lr`.
@@ -126,7 +129,8 @@ kls_status kls_cuda_options_init(struct kls_cuda_options *options, size_t struct
 // `workspace_limit` matters. Needs neither a device nor a driver. `struct_size` is
 // sizeof(kls_cuda_memory).
 //
-// Errors: those of kls_optimizer_query, KLS_ERROR_CUDA_UNSUPPORTED for what the GPU's optimizer does not do (kls_cuda_last_error says what),
+// Errors: those of kls_optimizer_query, KLS_ERROR_CUDA_UNSUPPORTED for what the GPU's optimizer does not do (kls_cuda_last_error says what), also
+// for tables with more than 2^24 slices and pieces of slices,
 // KLS_ERROR_OUT_OF_MEMORY of the host, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE; `memory` is then untouched.
 //
 // # Safety
@@ -141,11 +145,13 @@ kls_status kls_cuda_query(const kls_config *groups,
 
 // Makes an optimizer on a device, in its primary context, which the CUDA runtime works in too. `options` may be NULL for the defaults. Groups and tensors
 // are copied. On an error `*optimizer` is untouched. It is the only call that takes memory of the device, and it waits until that is
-// cleared; later on nothing but saves, loads and kls_cuda_read_state waits for anything. Not while a stream of the device is being captured.
+// cleared; later on nothing but saves, loads, kls_cuda_read_state and kls_cuda_destroy waits for anything. Not while `options.stream` is being
+// captured: that is KLS_ERROR_CUDA, and nothing is recorded.
 //
 // Errors: those of kls_cuda_query and of the options (KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNSUPPORTED,
 // KLS_ERROR_MEMORY_TOO_SHORT), then KLS_ERROR_CUDA_NO_DRIVER, KLS_ERROR_CUDA_DRIVER_TOO_OLD, KLS_ERROR_CUDA_NO_DEVICE,
-// KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA.
+// KLS_ERROR_CUDA_UNSUPPORTED for a device that is too old, KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA: also for lent memory, or memory from
+// the allocator, that is another device's or none.
 //
 // # Safety
 // As for kls_cuda_query; `optimizer` is writable; `options` is NULL or readable, and what it points to is as it says.
@@ -157,8 +163,9 @@ kls_status kls_cuda_create(struct kls_cuda **optimizer,
                            const struct kls_cuda_options *options);
 
 // Ends an optimizer, gives its memory back and sets the caller's handle to NULL. A NULL handle is KLS_OK. Memory of the driver is given back when
-// the device has done what it was given; lent memory and an allocator's may only be used for something else then. Graphs in which its
-// steps were captured must not be replayed any more.
+// the device has done what it was given, for which the call waits; lent memory and an allocator's may only be used for something else then.
+// Graphs in which its steps were captured must not be replayed any more. Not while a stream of the device is being captured: the driver may
+// then end the capture and not take the memory back, and no status says so.
 //
 // Errors: KLS_ERROR_NULL when `optimizer` itself is NULL; KLS_ERROR_HANDLE for no live optimizer. A copy of a handle must not be used again: nothing
 // can detect that.
@@ -190,9 +197,10 @@ kls_status kls_cuda_request_init(struct kls_cuda_request *request, size_t struct
 // large, or whose update is not finite, is left alone and counted, and its refresh schedule goes on as if it had been stepped. The step
 // counters and bias corrections of such a slice stay where they were.
 //
-// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE, KLS_ERROR_NULL,
-// KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA: of this step, or of work that the device was
-// given before; parameters and state are then not to be trusted, and the device's context is as a rule lost.
+// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE (of `grad_scale` and `max_norm`),
+// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA, and
+// KLS_ERROR_CUDA_OUT_OF_MEMORY if that is what the driver says: of this step, or of work that the device was given before; parameters and
+// state are then not to be trusted, and the device's context is as a rule lost.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `request` is readable, and its arrays have `tensor_count` pointers to as many elements
@@ -211,7 +219,8 @@ kls_status kls_cuda_step(struct kls_cuda *optimizer,
 // graph of its own or all in one, and replay them in that order for ever. A first step does more than later ones, and the library learns a step or
 // two later that it is over: run a few steps before you capture, or what is captured is right but slower.
 //
-// Errors: the handle's.
+// Errors: KLS_ERROR_OVERFLOW for steps that would bring the count beyond 2^40, or more than 2^20 at once while the refresh period still grows
+// (refresh_growth): none of them then counts; and the handle's.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses.
@@ -230,7 +239,7 @@ kls_status kls_cuda_headers_size(struct kls_cuda *optimizer, size_t *bytes);
 // memory (cudaMallocHost) the call returns at once, and the bytes are there when the stream has come so far (cudaEventQuery,
 // cudaStreamSynchronize), and the copy can be captured; with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them.
 //
-// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_CUDA and the handle's; nothing is then queued.
+// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_CUDA, KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's; nothing is then queued.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `headers` has `len` writable bytes until the copy is made; `stream` is a stream of the
@@ -243,8 +252,8 @@ kls_status kls_cuda_copy_headers(struct kls_cuda *optimizer,
 // Queues a copy of the norm of all gradients, multiplied by grad_scale, of the last step with a `max_norm` on `stream`, as it is after what has been
 // queued there before, into `norm` in host memory. It returns and is captured as kls_cuda_copy_headers.
 //
-// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_CUDA and the handle's; nothing is
-// then queued.
+// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_CUDA,
+// KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's; nothing is then queued.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `norm` is writable until the copy is made; `stream` is a stream of the optimizer's device.
@@ -291,7 +300,12 @@ kls_status kls_cuda_save_size(struct kls_cuda *optimizer, uint64_t *bytes);
 // Saves the optimizer's state as kls_optimizer_save does: the same bytes for the same state, so that an optimizer of the CPU can load it. What was
 // queued on `stream` before is in it; the call waits for that stream. Memory of the host for a copy of the state is needed meanwhile.
 //
-// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_CUDA and the handle's; `buffer` is then untouched.
+// The optimizer that saved and one that loads go on with the same bits. For that the save plans the later refreshes from the steps that the slices
+// have counted, as a load does: after a skipped step they come later than they would have come without the save. So tell kls_cuda_replayed
+// of what was replayed before the save before it, not after, and capture graphs anew when a slice was skipped before it.
+//
+// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA (also while
+// `stream` is being captured) and the handle's; `buffer` is then untouched.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `buffer` has `len` writable bytes; `stream` is a stream of the optimizer's device, and every
@@ -305,8 +319,8 @@ kls_status kls_cuda_save(struct kls_cuda *optimizer,
 // queued on `stream` later see it; the call waits for that stream. Memory of the host for a copy of the state is needed meanwhile. A graph that
 // was captured before belongs to the refresh plan of the state before: capture anew.
 //
-// Errors: those of kls_optimizer_load, KLS_ERROR_OUT_OF_MEMORY, the optimizer is then unchanged; KLS_ERROR_CUDA, after which it is to be loaded anew
-// or destroyed.
+// Errors: those of kls_optimizer_load, KLS_ERROR_OUT_OF_MEMORY, the optimizer is then unchanged; KLS_ERROR_CUDA (also while `stream` is being
+// captured), KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `buffer` has `len` readable bytes that nobody writes meanwhile; `stream` as for
@@ -318,7 +332,7 @@ kls_status kls_cuda_load(struct kls_cuda *optimizer,
 
 // Saves as kls_cuda_save does, into a safetensors file, as kls_optimizer_save_file writes it: atomically, and to be loaded by either optimizer.
 //
-// Errors: those of kls_optimizer_save_file, KLS_ERROR_CUDA.
+// Errors: those of kls_optimizer_save_file, KLS_ERROR_CUDA (also while `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `path` is NULL or a text that ends with a zero byte; `stream` as for kls_cuda_save.
@@ -328,7 +342,8 @@ kls_status kls_cuda_save_file(struct kls_cuda *optimizer,
 
 // Loads as kls_cuda_load does, from a file that kls_cuda_save_file or kls_optimizer_save_file wrote.
 //
-// Errors: those of kls_optimizer_load_file, the optimizer is then unchanged; KLS_ERROR_CUDA, after which it is to be loaded anew or destroyed.
+// Errors: those of kls_optimizer_load_file, the optimizer is then unchanged; KLS_ERROR_CUDA (also while `stream` is being captured),
+// KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
 //
 // # Safety
 // As for kls_cuda_save_file.
@@ -353,8 +368,8 @@ kls_status kls_cuda_state_len(struct kls_cuda *optimizer,
 // Copies a part of a slice's state (KLS_STATE_*) into `out` in host memory, as kls_optimizer_read_state does. What was queued on `stream` before is in
 // it; the call waits for that stream.
 //
-// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_CUDA and the
-// handle's: `out` is then untouched. After KLS_ERROR_LINALG it holds unspecified numbers.
+// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH, KLS_ERROR_OUT_OF_MEMORY,
+// KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA (also while `stream` is being captured) and the handle's: `out` is then untouched. After KLS_ERROR_LINALG it holds unspecified numbers.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `out` has `len` writable elements; `stream` as for kls_cuda_save.

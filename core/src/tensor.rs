@@ -345,6 +345,9 @@ impl Tensor {
     }
 
     /// How many steps ahead of its period's end a slice of this tensor of a table is refreshed ([`Config::stagger`]).
+    ///
+    /// # Panics
+    /// If `groups` does not have the tensor's group: they are those that it was resolved against.
     pub fn refresh_phase<T: Scalar>(&self, slice: usize, table: &[Self], groups: &[Config<T>]) -> u64 {
         let total = table.last().map_or(0, |last| last.cost_up_to_here().refresh);
         self.phase(slice, &groups[self.group], total)

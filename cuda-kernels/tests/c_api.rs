@@ -115,7 +115,7 @@ macro_rules! tests {
     };
 }
 
-tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, state, graphs, no_device, llmc, llmc_bf16);
+tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, no_device, llmc, llmc_bf16);
 tests!(run_mocked: failures, old_driver, nothing_hidden);
 tests!(run_without: query, options, no_driver);
 

@@ -165,7 +165,7 @@ fn captured_steps_are_the_steps() {
         assert!(eager.all() == replayed.all(), "step {step}");
     }
     // Those of the capture count as made.
-    replayed.optimizer.replayed(2 * u64::from(PERIOD));
+    replayed.optimizer.replayed(2 * u64::from(PERIOD)).unwrap();
     for step in 0..4 {
         eager.steps(1);
         replayed.steps(1);

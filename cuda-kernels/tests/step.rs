@@ -401,6 +401,58 @@ fn states_move_between_the_core_and_the_device() {
     }
 }
 
+/// A refresh that a budget of the core has put off is no longer waiting once it is made.
+#[test]
+fn refreshes_that_were_put_off_are_made() {
+    let mut both = Both::new(&[short(Config::<f32>::kl_shampoo())], &[TensorSpec::matrix(4, 6), TensorSpec::vector(5)]);
+    both.steps(1);
+    both.postpone(2);
+    both.steps(1);
+    both.check("before", TOLERANCE);
+    assert!(both.headers().iter().any(|header| header.postponed == 2));
+    both.steps(PERIOD as usize);
+    both.check("after", TOLERANCE);
+    assert!(both.headers()[0].postponed == 0 && both.headers()[0].refreshes > 0);
+}
+
+/// A tensor that is frozen from the start does not keep the others waiting, and sets its basis when it is frozen no more.
+#[test]
+fn frozen_tensors_save_launches_too() {
+    let mut both = Both::new(&[short(Config::<f32>::kl_shampoo())], &[TensorSpec::matrix(4, 4); 2]);
+    let frozen = |both: &mut Both| {
+        let mut grads = both.gradients();
+        grads[1] = None;
+        let before = both.queue.launches;
+        both.step(&grads);
+        both.queue.launches - before
+    };
+    frozen(&mut both);
+    let first = frozen(&mut both);
+    assert!(both.device.may_start());
+    let (_, headers) = both.download();
+    assert!(headers[0].started != 0 && headers[1].started == 0);
+    both.device.observed(&headers);
+    assert!(!both.device.may_start());
+    // Steps of one place in the period.
+    for _ in 1..PERIOD {
+        frozen(&mut both);
+    }
+    let then = frozen(&mut both);
+    assert!(then < first, "{then} {first}");
+    both.check("frozen", TOLERANCE);
+    both.steps(1);
+    assert!(both.device.may_start() && both.headers()[1].started != 0);
+    // What was on its way since before says nothing of it.
+    both.device.observed(&headers);
+    assert!(both.device.may_start());
+    let (_, headers) = both.download();
+    both.device.observed(&headers);
+    assert!(!both.device.may_start());
+    both.meet();
+    both.steps(5);
+    both.check("thawed", TOLERANCE);
+}
+
 /// Once all items are known to have begun, what a first step needs is not launched, and nothing else changes.
 #[test]
 fn observed_headers_save_launches() {
@@ -451,7 +503,7 @@ fn replayed_steps_are_the_steps() {
             }
             _ => {
                 recorded[step % period].run();
-                replayed.device.replayed(1);
+                replayed.device.replayed(1).unwrap();
             }
         }
         assert!(eager.device_params == replayed.device_params, "step {step}");

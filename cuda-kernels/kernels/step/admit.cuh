@@ -117,6 +117,7 @@ KLS_KERNEL(kls_step_admit, kls_step_params, KLS_BLOCK) {
     if (due) {
         flags |= KLS_DUE;
         next.last_refresh = next.step;
+        next.postponed = 0;
         if (turned && (next.refreshes / p.full_modes + 1) % p.polish_period == 0) flags |= KLS_POLISHES;
     }
     kls_correct(p, s, next);

@@ -6,6 +6,7 @@ use klshampoo_ffi::checked::{put, slice, slice_mut};
 use klshampoo_ffi::error::{Locate, Outcome};
 use klshampoo_ffi::guard::with_handle;
 use klshampoo_ffi::host::file;
+use klshampoo_ffi::host::table::Table;
 use klshampoo_ffi::status::*;
 
 use super::handle::kls_cuda;
@@ -32,7 +33,12 @@ pub unsafe extern "C" fn kls_cuda_save_size(optimizer: *mut kls_cuda, bytes: *mu
 /// Saves the optimizer's state as kls_optimizer_save does: the same bytes for the same state, so that an optimizer of the CPU can load it. What was
 /// queued on `stream` before is in it; the call waits for that stream. Memory of the host for a copy of the state is needed meanwhile.
 ///
-/// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_CUDA and the handle's; `buffer` is then untouched.
+/// The optimizer that saved and one that loads go on with the same bits. For that the save plans the later refreshes from the steps that the slices
+/// have counted, as a load does: after a skipped step they come later than they would have come without the save. So tell kls_cuda_replayed
+/// of what was replayed before the save before it, not after, and capture graphs anew when a slice was skipped before it.
+///
+/// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA (also while
+/// `stream` is being captured) and the handle's; `buffer` is then untouched.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `buffer` has `len` writable bytes; `stream` is a stream of the optimizer's device, and every
@@ -46,8 +52,7 @@ pub unsafe extern "C" fn kls_cuda_save(optimizer: *mut kls_cuda, buffer: *mut c_
             if (len as u64) < HostCopy::new(&optimizer.table)?.view()?.save_len() {
                 return Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("len");
             }
-            let mut copy = download_all(optimizer, Stream::from_raw(stream))?;
-            Ok(copy.view()?.save(&mut buffer).map_err(from_checkpoint)?)
+            save(optimizer, Stream::from_raw(stream), |copy, _| Ok(copy.view()?.save(&mut buffer).map_err(from_checkpoint)?))
         })
     }
 }
@@ -56,8 +61,8 @@ pub unsafe extern "C" fn kls_cuda_save(optimizer: *mut kls_cuda, buffer: *mut c_
 /// queued on `stream` later see it; the call waits for that stream. Memory of the host for a copy of the state is needed meanwhile. A graph that
 /// was captured before belongs to the refresh plan of the state before: capture anew.
 ///
-/// Errors: those of kls_optimizer_load, KLS_ERROR_OUT_OF_MEMORY, the optimizer is then unchanged; KLS_ERROR_CUDA, after which it is to be loaded anew
-/// or destroyed.
+/// Errors: those of kls_optimizer_load, KLS_ERROR_OUT_OF_MEMORY, the optimizer is then unchanged; KLS_ERROR_CUDA (also while `stream` is being
+/// captured), KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `buffer` has `len` readable bytes that nobody writes meanwhile; `stream` as for
@@ -75,7 +80,7 @@ pub unsafe extern "C" fn kls_cuda_load(optimizer: *mut kls_cuda, buffer: *const 
 
 /// Saves as kls_cuda_save does, into a safetensors file, as kls_optimizer_save_file writes it: atomically, and to be loaded by either optimizer.
 ///
-/// Errors: those of kls_optimizer_save_file, KLS_ERROR_CUDA.
+/// Errors: those of kls_optimizer_save_file, KLS_ERROR_CUDA (also while `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `path` is NULL or a text that ends with a zero byte; `stream` as for kls_cuda_save.
@@ -85,16 +90,17 @@ pub unsafe extern "C" fn kls_cuda_save_file(optimizer: *mut kls_cuda, path: *con
     unsafe {
         with_handle(optimizer, "kls_cuda_save_file", |optimizer| {
             let path = file::path_from_c(path)?;
-            let mut copy = download_all(optimizer, Stream::from_raw(stream))?;
-            let table = &optimizer.table;
-            file::save(&copy.view()?, &file::names(table.tensors().len(), |tensor| table.name(tensor)), path)
+            save(optimizer, Stream::from_raw(stream), |copy, table| {
+                file::save(&copy.view()?, &file::names(table.tensors().len(), |tensor| table.name(tensor)), path)
+            })
         })
     }
 }
 
 /// Loads as kls_cuda_load does, from a file that kls_cuda_save_file or kls_optimizer_save_file wrote.
 ///
-/// Errors: those of kls_optimizer_load_file, the optimizer is then unchanged; KLS_ERROR_CUDA, after which it is to be loaded anew or destroyed.
+/// Errors: those of kls_optimizer_load_file, the optimizer is then unchanged; KLS_ERROR_CUDA (also while `stream` is being captured),
+/// KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
 ///
 /// # Safety
 /// As for kls_cuda_save_file.
@@ -107,6 +113,16 @@ pub unsafe extern "C" fn kls_cuda_load_file(optimizer: *mut kls_cuda, path: *con
             load(optimizer, Stream::from_raw(stream), |copy| file::load(&mut copy.view()?, path))
         })
     }
+}
+
+/// Hands a copy on. The optimizer then goes on from the headers in it, as one that loads them: what the host counts and what the device counts
+/// part where a slice is skipped.
+fn save(optimizer: &mut kls_cuda, stream: Stream, write: impl FnOnce(&mut HostCopy<'_>, &Table) -> Outcome) -> Outcome {
+    let mut copy = HostCopy::new(&optimizer.table)?;
+    download_all(optimizer, stream, &mut copy)?;
+    write(&mut copy, &optimizer.table)?;
+    optimizer.optimizer.loaded(copy.headers());
+    Ok(())
 }
 
 /// Fills a copy, and only then the device.

@@ -13,7 +13,7 @@ use super::failure::{from_device, from_launch, from_refused};
 use super::handle::kls_cuda;
 use super::observer::Observer;
 use super::options::kls_cuda_options;
-use crate::driver::{ALIGNMENT, Allocator, Context, Device, Kernels, Memory, Stream};
+use crate::driver::{ALIGNMENT, Allocator, Context, Device, Error, Kernels, Memory, Stream};
 use crate::queue::DevicePtr;
 use crate::step::{DeviceOptimizer, Options, Program};
 
@@ -69,11 +69,13 @@ impl kls_cuda_options {
 
 /// Makes an optimizer on a device, in its primary context, which the CUDA runtime works in too. `options` may be NULL for the defaults. Groups and tensors
 /// are copied. On an error `*optimizer` is untouched. It is the only call that takes memory of the device, and it waits until that is
-/// cleared; later on nothing but saves, loads and kls_cuda_read_state waits for anything. Not while a stream of the device is being captured.
+/// cleared; later on nothing but saves, loads, kls_cuda_read_state and kls_cuda_destroy waits for anything. Not while `options.stream` is being
+/// captured: that is KLS_ERROR_CUDA, and nothing is recorded.
 ///
 /// Errors: those of kls_cuda_query and of the options (KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNSUPPORTED,
 /// KLS_ERROR_MEMORY_TOO_SHORT), then KLS_ERROR_CUDA_NO_DRIVER, KLS_ERROR_CUDA_DRIVER_TOO_OLD, KLS_ERROR_CUDA_NO_DEVICE,
-/// KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA.
+/// KLS_ERROR_CUDA_UNSUPPORTED for a device that is too old, KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA: also for lent memory, or memory from
+/// the allocator, that is another device's or none.
 ///
 /// # Safety
 /// As for kls_cuda_query; `optimizer` is writable; `options` is NULL or readable, and what it points to is as it says.
@@ -112,6 +114,12 @@ unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, sourc
     let ordinal = usize::try_from(options.device).map_err(|_| KLS_ERROR_CUDA_NO_DEVICE).of_field("device")?;
     let device = Device::get(ordinal).map_err(from_device)?;
     let context = Context::new(device).map_err(from_device)?;
+    // SAFETY: by the caller's word a stream of the device's primary context.
+    let stream = unsafe { Stream::from_raw(options.stream) };
+    // Before anything is recorded into the caller's graph.
+    if context.enter().and_then(|entered| stream.is_capturing(&entered)).map_err(from_device)? {
+        return Err(from_device(Error::Capturing));
+    }
     let kernels = Kernels::load(&context).map_err(from_device)?;
     let bytes = program.bytes().total;
     let memory = match source {
@@ -123,8 +131,6 @@ unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, sourc
     };
     let memory = memory.map_err(from_device)?;
     let mut optimizer = DeviceOptimizer::new(program, memory.at());
-    // SAFETY: by the caller's word a stream of the device's primary context.
-    let stream = unsafe { Stream::from_raw(options.stream) };
     optimizer.prepare(&mut kernels.on(stream).map_err(from_device)?).map_err(from_launch)?;
     memory.wait(stream).map_err(from_device)?;
     let observer = Observer::new(&context, &optimizer)?;
@@ -132,8 +138,9 @@ unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, sourc
 }
 
 /// Ends an optimizer, gives its memory back and sets the caller's handle to NULL. A NULL handle is KLS_OK. Memory of the driver is given back when
-/// the device has done what it was given; lent memory and an allocator's may only be used for something else then. Graphs in which its
-/// steps were captured must not be replayed any more.
+/// the device has done what it was given, for which the call waits; lent memory and an allocator's may only be used for something else then.
+/// Graphs in which its steps were captured must not be replayed any more. Not while a stream of the device is being captured: the driver may
+/// then end the capture and not take the memory back, and no status says so.
 ///
 /// Errors: KLS_ERROR_NULL when `optimizer` itself is NULL; KLS_ERROR_HANDLE for no live optimizer. A copy of a handle must not be used again: nothing
 /// can detect that.

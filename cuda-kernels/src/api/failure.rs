@@ -5,7 +5,7 @@ use klshampoo_ffi::status::*;
 
 use crate::driver::{Error, Unfit};
 use crate::queue::DeviceError;
-use crate::step::{Reason, Refused, StepError};
+use crate::step::{Reason, Refused, StepError, TooManySteps};
 
 /// The driver's code for memory that cannot be had.
 const OUT_OF_MEMORY: u32 = 2;
@@ -49,6 +49,8 @@ pub(super) fn from_refused(refused: Refused) -> Failure {
     let failure = match refused.reason {
         Reason::Group => KLS_ERROR_GROUP.into(),
         Reason::Overflow => KLS_ERROR_OVERFLOW.into(),
+        Reason::OutOfMemory => return KLS_ERROR_OUT_OF_MEMORY.into(),
+        Reason::TooMany => unsupported("The GPU's optimizer has at most 2^24 slices and pieces of slices."),
         Reason::FactorFormat => unsupported("The GPU's optimizer keeps factors and bases in f32."),
         Reason::Portions => unsupported("The GPU's optimizer makes no refreshes in portions."),
         Reason::TooLarge => {
@@ -57,6 +59,11 @@ pub(super) fn from_refused(refused: Refused) -> Failure {
         Reason::Geometry(_) => unsupported("The GPU's optimizer cannot address the tensor's elements in their buffer."),
     };
     Err::<(), _>(failure).of_tensor(refused.tensor).expect_err("a failure")
+}
+
+/// Of replayed steps.
+pub(super) fn from_replayed(_: TooManySteps) -> Failure {
+    Failure::because(KLS_ERROR_OVERFLOW, "More than 2^40 steps in all, or more than 2^20 at once while the refresh period grows.")
 }
 
 /// Of a step.

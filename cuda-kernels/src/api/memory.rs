@@ -39,7 +39,8 @@ impl Versioned for kls_cuda_memory {
 /// `workspace_limit` matters. Needs neither a device nor a driver. `struct_size` is
 /// sizeof(kls_cuda_memory).
 ///
-/// Errors: those of kls_optimizer_query, KLS_ERROR_CUDA_UNSUPPORTED for what the GPU's optimizer does not do (kls_cuda_last_error says what),
+/// Errors: those of kls_optimizer_query, KLS_ERROR_CUDA_UNSUPPORTED for what the GPU's optimizer does not do (kls_cuda_last_error says what), also
+/// for tables with more than 2^24 slices and pieces of slices,
 /// KLS_ERROR_OUT_OF_MEMORY of the host, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE; `memory` is then untouched.
 ///
 /// # Safety

@@ -45,8 +45,8 @@ pub unsafe extern "C" fn kls_cuda_state_len(
 /// Copies a part of a slice's state (KLS_STATE_*) into `out` in host memory, as kls_optimizer_read_state does. What was queued on `stream` before is in
 /// it; the call waits for that stream.
 ///
-/// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH, KLS_ERROR_OUT_OF_MEMORY, KLS_ERROR_CUDA and the
-/// handle's: `out` is then untouched. After KLS_ERROR_LINALG it holds unspecified numbers.
+/// Errors: KLS_ERROR_INDEX, KLS_ERROR_UNKNOWN_VALUE, KLS_ERROR_NO_SUCH_STATE, KLS_ERROR_BUFFER_LENGTH, KLS_ERROR_OUT_OF_MEMORY,
+/// KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA (also while `stream` is being captured) and the handle's: `out` is then untouched. After KLS_ERROR_LINALG it holds unspecified numbers.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `out` has `len` writable elements; `stream` as for kls_cuda_save.

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::ptr;
 
+use klshampoo::Scalar as _;
 use klshampoo_ffi::checked::slice;
 use klshampoo_ffi::error::{Failure, Locate, Outcome};
 use klshampoo_ffi::guard::{guard, with_handle};
@@ -10,7 +11,7 @@ use klshampoo_ffi::pointers::Pointers;
 use klshampoo_ffi::status::*;
 use klshampoo_ffi::versioned::{FromC, Versioned, extend, read_struct, write_struct};
 
-use super::failure::{from_device, from_step};
+use super::failure::{from_device, from_replayed, from_step};
 use super::handle::kls_cuda;
 use crate::driver::Stream;
 use crate::io::Scalar;
@@ -31,7 +32,8 @@ pub struct kls_cuda_request {
     /// Multiplies every gradient when it is read, as a clip or a loss scale wants it; finite and positive. Default 1.
     pub grad_scale: f32,
     /// Bounds the norm of all gradients together, multiplied by grad_scale: if it is larger, all are scaled down to it on the device, before they are looked
-    /// at. Slices whose gradients are not finite do not count. It costs one more pass over the gradients. 0 (the default): no bound.
+    /// at. Slices whose gradients are not finite do not count. It costs one more pass over the gradients. 0 (the default): no bound. A step
+    /// with one that is negative or not finite is KLS_ERROR_GRAD_SCALE.
     pub max_norm: f32,
     /// A number on the device that takes the place of `lr`, read when the step runs: a captured step then takes a new rate with each replay. A
     /// step with one that is negative or not finite leaves everything alone and counts as skipped. NULL (the default): `lr`.
@@ -74,21 +76,16 @@ impl kls_cuda_request {
             Ok(if device.is_null() { Scalar::of(value) } else { Scalar::at(DevicePtr(device.addr() as u64)) })
         };
         Ok((
-            scalar(self.lr, self.device_lr, is_finite(self.lr) && self.lr >= 0.0, KLS_ERROR_LEARNING_RATE, ["lr", "device_lr"])?,
+            scalar(self.lr, self.device_lr, self.lr.is_finite_bits() && self.lr >= 0.0, KLS_ERROR_LEARNING_RATE, ["lr", "device_lr"])?,
             scalar(
                 self.grad_scale,
                 self.device_grad_scale,
-                is_finite(self.grad_scale) && self.grad_scale > 0.0,
+                self.grad_scale.is_finite_bits() && self.grad_scale > 0.0,
                 KLS_ERROR_GRAD_SCALE,
                 ["grad_scale", "device_grad_scale"],
             )?,
         ))
     }
-}
-
-/// By the bits: a caller may have been built with -ffast-math, and this function may be inlined into nothing of its.
-const fn is_finite(x: f32) -> bool {
-    x.to_bits() & 0x7f80_0000 != 0x7f80_0000
 }
 
 impl Versioned for kls_cuda_request {
@@ -121,9 +118,10 @@ pub unsafe extern "C" fn kls_cuda_request_init(request: *mut kls_cuda_request, s
 /// large, or whose update is not finite, is left alone and counted, and its refresh schedule goes on as if it had been stepped. The step
 /// counters and bias corrections of such a slice stay where they were.
 ///
-/// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE, KLS_ERROR_NULL,
-/// KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA: of this step, or of work that the device was
-/// given before; parameters and state are then not to be trusted, and the device's context is as a rule lost.
+/// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE (of `grad_scale` and `max_norm`),
+/// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA, and
+/// KLS_ERROR_CUDA_OUT_OF_MEMORY if that is what the driver says: of this step, or of work that the device was given before; parameters and
+/// state are then not to be trusted, and the device's context is as a rule lost.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `request` is readable, and its arrays have `tensor_count` pointers to as many elements
@@ -135,7 +133,7 @@ pub unsafe extern "C" fn kls_cuda_step(optimizer: *mut kls_cuda, request: *const
     unsafe {
         with_handle(optimizer, "kls_cuda_step", |optimizer| {
             let request = read_struct(request).of_field("request")?;
-            if !is_finite(request.max_norm) || request.max_norm < 0.0 {
+            if !request.max_norm.is_finite_bits() || request.max_norm < 0.0 {
                 return Err(Failure::because(KLS_ERROR_GRAD_SCALE, "The bound on the norm must be finite and at least 0."))
                     .of_field("max_norm");
             }
@@ -179,17 +177,13 @@ fn run(optimizer: &mut kls_cuda, params: &[DevicePtr], grads: &[DevicePtr], (lr,
 /// graph of its own or all in one, and replay them in that order for ever. A first step does more than later ones, and the library learns a step or
 /// two later that it is over: run a few steps before you capture, or what is captured is right but slower.
 ///
-/// Errors: the handle's.
+/// Errors: KLS_ERROR_OVERFLOW for steps that would bring the count beyond 2^40, or more than 2^20 at once while the refresh period still grows
+/// (refresh_growth): none of them then counts; and the handle's.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kls_cuda_replayed(optimizer: *mut kls_cuda, steps: u64) -> kls_status {
     // SAFETY: the caller vouches for the handle.
-    unsafe {
-        with_handle(optimizer, "kls_cuda_replayed", |optimizer| {
-            optimizer.optimizer.replayed(steps);
-            Ok(())
-        })
-    }
+    unsafe { with_handle(optimizer, "kls_cuda_replayed", |optimizer| optimizer.optimizer.replayed(steps).map_err(from_replayed)) }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use klshampoo::SliceHeader;
-use klshampoo_ffi::error::{Failure, Outcome};
+use klshampoo_ffi::error::Outcome;
 
 use super::failure::from_device;
 use super::handle::kls_cuda;
@@ -81,10 +81,9 @@ pub(super) fn download(
 }
 
 /// Copies all of them.
-pub(super) fn download_all(optimizer: &kls_cuda, stream: Stream) -> Result<HostCopy<'_>, Failure> {
-    let (mut copy, totals) = (HostCopy::new(&optimizer.table)?, optimizer.table.totals());
-    download(optimizer, stream, &mut copy, 0..totals.slices, 0..totals.state_len)?;
-    Ok(copy)
+pub(super) fn download_all(optimizer: &kls_cuda, stream: Stream, copy: &mut HostCopy<'_>) -> Outcome {
+    let totals = optimizer.table.totals();
+    download(optimizer, stream, copy, 0..totals.slices, 0..totals.state_len)
 }
 
 /// The other way round.

@@ -4,7 +4,8 @@ use klshampoo::{Config, EstimateOrder, Format, Layout, Rounding, Tensor, WeightD
 
 use super::axes::sorts;
 use super::params::Axes;
-use crate::io::{Geometry, GeometryError, Place};
+use super::program::Reason;
+use crate::io::{Geometry, Place};
 
 /// A piece of a slice of a tensor.
 #[derive(Clone, Copy, Debug)]
@@ -80,20 +81,34 @@ impl Batch {
     }
 }
 
+/// Room for so many more.
+pub(super) fn reserve<T>(list: &mut Vec<T>, count: usize) -> Result<(), Reason> {
+    list.try_reserve_exact(count).map_err(|_| Reason::OutOfMemory)
+}
+
+/// A list of some of another one.
+pub(super) fn copied<T: Copy>(from: &[T]) -> Result<Vec<T>, Reason> {
+    let mut list = Vec::new();
+    reserve(&mut list, from.len())?;
+    list.extend_from_slice(from);
+    Ok(list)
+}
+
 /// All batches of a table.
-pub(super) fn batches(groups: &[Config<f32>], table: &[Tensor]) -> Result<Vec<Batch>, (usize, GeometryError)> {
+pub(super) fn batches(groups: &[Config<f32>], table: &[Tensor]) -> Result<Vec<Batch>, (usize, Reason)> {
     let mut batches: Vec<Batch> = Vec::new();
     for (index, tensor) in table.iter().enumerate() {
         let config = tensor.config(groups);
         let storage = tensor.storage();
         // Pieces repeat from slice to slice.
-        let mut homes = Vec::with_capacity(tensor.pieces());
+        let mut homes = Vec::new();
+        reserve(&mut homes, tensor.pieces()).map_err(|reason| (index, reason))?;
         for piece in 0..tensor.pieces() {
             let layout = tensor.piece_layout(piece);
             let batch = Batch {
                 layout,
                 config,
-                geometry: Geometry::of(tensor, piece).map_err(|error| (index, error))?,
+                geometry: Geometry::of(tensor, piece).map_err(|error| (index, Reason::Geometry(error)))?,
                 grad: storage.grad,
                 param: storage.param,
                 rounding: storage.rounding,
@@ -109,8 +124,9 @@ pub(super) fn batches(groups: &[Config<f32>], table: &[Tensor]) -> Result<Vec<Ba
             let phase = tensor.refresh_phase(slice, table, groups);
             let mut state = tensor.state_range(slice).start;
             for (piece, &home) in homes.iter().enumerate() {
-                let place = Place::of(tensor, index, slice, piece).map_err(|error| (index, error))?;
+                let place = Place::of(tensor, index, slice, piece).map_err(|error| (index, Reason::Geometry(error)))?;
                 let header = tensor.header_range(slice).start + piece;
+                batches[home].items.try_reserve(1).map_err(|_| (index, Reason::OutOfMemory))?;
                 batches[home].items.push(Item { tensor: index, place, phase, header, state });
                 state += batches[home].layout.state_len();
             }

@@ -3,9 +3,9 @@
 use klshampoo::SliceHeader;
 
 use super::batch::Item;
-use super::mirror::Mirror;
+use super::mirror::{MOST_STEPS, Mirror};
 use super::pass::{Given, Pass};
-use super::program::Program;
+use super::program::{Placed, Program};
 use crate::batch::{Array, Items};
 use crate::io::{self, Scalar};
 use crate::queue::{DeviceError, DevicePtr, Queue};
@@ -48,6 +48,19 @@ impl From<DeviceError> for StepError {
     }
 }
 
+/// More steps have been replayed than are counted: more than 2^40 with those before, or more than 2^20 at once while refresh periods grow, whose
+/// refreshes have to be found step by step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManySteps;
+
+impl core::fmt::Display for TooManySteps {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("more than 2^40 steps in all, or more than 2^20 at once while refresh periods grow")
+    }
+}
+
+impl core::error::Error for TooManySteps {}
+
 /// What a [`Transfer`] moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transferred {
@@ -71,6 +84,9 @@ pub struct Transfer {
     /// How many bytes that are.
     pub bytes: usize,
 }
+
+/// So many entries of a table are written at a time.
+const PLACES: usize = 1 << 12;
 
 /// An optimizer on a device: a [`Program`] and the block of memory that it has.
 ///
@@ -99,8 +115,8 @@ pub struct DeviceOptimizer {
 impl DeviceOptimizer {
     /// At `base`: [`super::Memory::total`] bytes of device memory, aligned to 256 bytes. Call [`Self::prepare`] before the first step.
     #[must_use]
-    pub fn new(program: Program, base: DevicePtr) -> Self {
-        let mirrors = program.batches.iter().map(|placed| Mirror::new(&placed.batch)).collect();
+    pub fn new(mut program: Program, base: DevicePtr) -> Self {
+        let mirrors = core::mem::take(&mut program.mirrors);
         let stepped = vec![false; program.tensors];
         let measured = Vec::with_capacity(program.batches.len());
         Self { program, base, mirrors, stepped, clip: None, measured }
@@ -121,12 +137,13 @@ impl DeviceOptimizer {
         let words = (memory.state + memory.headers) / size_of::<u32>();
         io::fill(queue, Items::all(1), Array { base: self.base, stride: 0 }, words, 0)?;
         for placed in &self.program.batches {
-            let places: Vec<io::Place> = placed.batch.items.iter().map(|item| item.place).collect();
-            io::set_places(queue, placed.kept.places.pointer(self.base), 0, &places)?;
+            let table = placed.kept.places.pointer(self.base);
+            for (i, items) in placed.batch.items.chunks(PLACES).enumerate() {
+                let places: Vec<io::Place> = items.iter().map(|item| item.place).collect();
+                io::set_places(queue, table, i * PLACES, &places)?;
+            }
         }
-        for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
-            *mirror = Mirror::new(&placed.batch);
-        }
+        self.mirrors.iter_mut().for_each(Mirror::reset);
         self.stepped.fill(false);
         Ok(())
     }
@@ -203,13 +220,23 @@ impl DeviceOptimizer {
     }
 
     /// Captured steps have been replayed: so many, of the tensors that had a gradient in the last call of [`Self::step`].
-    pub fn replayed(&mut self, steps: u64) {
-        for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
-            mirror.advance(&placed.batch, steps, |item| self.stepped[item.tensor]);
+    ///
+    /// # Errors
+    /// [`TooManySteps`]: none of them then counts.
+    pub fn replayed(&mut self, steps: u64) -> Result<(), TooManySteps> {
+        let Self { program, mirrors, stepped, .. } = self;
+        let had_gradient = |item: &Item| stepped[item.tensor];
+        let fits = |(placed, mirror): (&Placed, &Mirror)| mirror.can_advance(&placed.batch, steps, had_gradient);
+        if steps > MOST_STEPS || !program.batches.iter().zip(&*mirrors).all(fits) {
+            return Err(TooManySteps);
         }
+        for (placed, mirror) in program.batches.iter().zip(mirrors) {
+            mirror.advance(&placed.batch, steps, had_gradient);
+        }
+        Ok(())
     }
 
-    /// State and headers have been written: `headers` are the table's, in the core's order. Refreshes go on from there.
+    /// State and headers have been written, or read: `headers` are the table's of now, in the core's order. Refreshes go on from there.
     pub fn loaded(&mut self, headers: &[SliceHeader]) {
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
             mirror.set(&placed.batch, headers);
@@ -217,7 +244,8 @@ impl DeviceOptimizer {
     }
 
     /// The table's headers as they were on the device at some time since the last [`Self::prepare`] or [`Self::loaded`], in the core's order. Once
-    /// every item of a batch has set its basis, steps are no longer launched with what a first one needs.
+    /// every item of a batch that has had a gradient has set its basis, steps are no longer launched with what a first one needs. An item that has
+    /// its first gradient later, having been frozen, brings that back. Gradients of zeros alone set no basis: with them it stays.
     pub fn observed(&mut self, headers: &[SliceHeader]) {
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
             mirror.observe(&placed.batch, headers);

@@ -27,6 +27,6 @@ mod program;
 mod refresh;
 mod start;
 
-pub use device::{DeviceOptimizer, StepError, Transfer, Transferred};
+pub use device::{DeviceOptimizer, StepError, TooManySteps, Transfer, Transferred};
 pub use memory::Memory;
-pub use program::{Options, Program, Reason, Refused};
+pub use program::{MOST_ITEMS, Options, Program, Reason, Refused};

@@ -2,8 +2,9 @@
 
 use klshampoo::{Config, Format, Tensor};
 
-use super::batch::{Batch, batches};
+use super::batch::{Batch, batches, copied, reserve};
 use super::memory::{Carver, Kept, Memory, Slot, Workspace};
+use super::mirror::Mirror;
 use crate::io::{GeometryError, Norm};
 use crate::queue::DevicePtr;
 
@@ -33,10 +34,14 @@ pub enum Reason {
     Portions,
     /// A piece of 2^31 elements or more, or a mode with a factor that is longer than 2^15.
     TooLarge,
+    /// With it the table has more than [`MOST_ITEMS`] slices and pieces of slices.
+    TooMany,
     /// The tensor's place in its buffers cannot be addressed.
     Geometry(GeometryError),
     /// The state or the workspace does not fit the address space.
     Overflow,
+    /// The host has no memory for the program.
+    OutOfMemory,
 }
 
 /// See [`Reason`].
@@ -56,13 +61,18 @@ impl core::fmt::Display for Refused {
             Reason::FactorFormat => "the GPU keeps factors and eigenbases in 32 bits only",
             Reason::Portions => "the GPU makes no refreshes in portions",
             Reason::TooLarge => "a piece has 2^31 elements or more, or a factor of more than 2^15 rows",
+            Reason::TooMany => "with it the table has more than 2^24 slices and pieces of slices",
             Reason::Geometry(error) => return error.fmt(f),
             Reason::Overflow => "state and workspace do not fit the address space",
+            Reason::OutOfMemory => "the host has no memory for the program",
         })
     }
 }
 
 impl core::error::Error for Refused {}
+
+/// Most slices, or pieces of slices, of a table: the host keeps about 150 bytes of each.
+pub const MOST_ITEMS: usize = 1 << 24;
 
 /// Longest mode with a factor: its square has an index of 32 bits.
 const LONGEST_FULL: usize = 1 << 15;
@@ -105,6 +115,8 @@ pub struct Program {
     pub(super) grads: Slot,
     /// Of all gradients together.
     pub(super) norm: Slot,
+    /// Of each batch, before the first step.
+    pub(super) mirrors: Vec<Mirror>,
     pub(super) tensors: usize,
     pub(super) headers: usize,
     memory: Memory,
@@ -116,24 +128,40 @@ impl Program {
     /// # Errors
     /// [`Refused`]: what a device cannot do is not computed in another way.
     pub fn new(groups: &[Config<f32>], table: &[Tensor], options: &Options) -> Result<Self, Refused> {
+        let mut items = 0usize;
         for (index, tensor) in table.iter().enumerate() {
             let refused = |reason| Refused { tensor: index, reason };
+            let own = tensor.pieces().checked_mul(tensor.slices());
+            items = own.and_then(|own| items.checked_add(own)).filter(|&sum| sum <= MOST_ITEMS).ok_or(refused(Reason::TooMany))?;
             if tensor.group() >= groups.len() {
                 return Err(refused(Reason::Group));
             }
             check(tensor).map_err(refused)?;
         }
-        let whole = batches(groups, table).map_err(|(tensor, error)| Refused { tensor, reason: Reason::Geometry(error) })?;
+        let whole = batches(groups, table).map_err(|(tensor, reason)| Refused { tensor, reason })?;
+        let out_of_memory = |reason| Refused { tensor: 0, reason };
         let mut parts = Vec::new();
         for batch in whole {
             let refused = || Refused { tensor: batch.items.first().map_or(0, |item| item.tensor), reason: Reason::Overflow };
             let each = largest_count(&batch, options.workspace_limit).ok_or_else(refused)?;
-            parts.extend(batch.items.chunks(each).map(|items| batch.part(items.to_vec())));
+            let chunks = batch.items.chunks(each);
+            reserve(&mut parts, chunks.len()).map_err(out_of_memory)?;
+            for items in chunks {
+                parts.push(batch.part(copied(items).map_err(out_of_memory)?));
+            }
+        }
+        let mut mirrors = Vec::new();
+        reserve(&mut mirrors, parts.len()).map_err(out_of_memory)?;
+        for batch in &parts {
+            mirrors.push(Mirror::new(batch).map_err(out_of_memory)?);
         }
 
         // State, headers and tables of all batches, each kind together; then the workspace, in which every batch begins anew.
         let mut carvers = [Carver::default(); 3];
-        let kept: Vec<Kept> = parts.iter().map(|batch| Kept::new(batch, &mut carvers)).collect();
+        let (mut kept, mut placed) = (Vec::new(), Vec::new());
+        reserve(&mut kept, parts.len()).map_err(out_of_memory)?;
+        reserve(&mut placed, parts.len()).map_err(out_of_memory)?;
+        kept.extend(parts.iter().map(|batch| Kept::new(batch, &mut carvers)));
         let pointers = |carver: &mut Carver| carver.take(table.len(), size_of::<DevicePtr>());
         let tables_of_all = [pointers(&mut carvers[2]), pointers(&mut carvers[2]), carvers[2].take(1, size_of::<Norm>())];
         let overflow = Refused { tensor: 0, reason: Reason::Overflow };
@@ -143,19 +171,18 @@ impl Program {
         }
         let [state, headers, tables] = lens;
         let before_tables = state.checked_add(headers).ok_or(overflow)?;
-        let kept: Vec<Kept> = kept.into_iter().map(|kept| kept.moved(state, before_tables)).collect();
         let [params, grads, norm] = tables_of_all.map(|slot| Slot { at: slot.at + before_tables, ..slot });
         let fixed = before_tables.checked_add(tables).ok_or(overflow)?;
-        let (mut total, mut placed) = (fixed, Vec::with_capacity(parts.len()));
+        let mut total = fixed;
         for (batch, kept) in parts.into_iter().zip(kept) {
             let mut carver = Carver { at: fixed, ..Carver::default() };
             let workspace = Workspace::new(&batch, batch.items.len(), &mut carver);
             total = total.max(carver.end().ok_or(overflow)?);
-            placed.push(Placed { batch, kept, workspace });
+            placed.push(Placed { batch, kept: kept.moved(state, before_tables), workspace });
         }
         let memory = Memory { state, headers, tables, workspace: total - fixed, total };
         let slices = placed.iter().map(|placed| placed.batch.items.len()).sum();
-        Ok(Self { batches: placed, params, grads, norm, tensors: table.len(), headers: slices, memory })
+        Ok(Self { batches: placed, mirrors, params, grads, norm, tensors: table.len(), headers: slices, memory })
     }
 
     /// How much device memory it takes: one block.

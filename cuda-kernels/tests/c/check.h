@@ -44,6 +44,7 @@ const char *test_formats(void);
 const char *test_skipping(void);
 const char *test_checkpoints(void);
 const char *test_checkpoint_files(void);
+const char *test_checkpoints_after_skips(void);
 const char *test_state(void);
 const char *test_graphs(void);
 const char *test_llmc(void);

@@ -1,5 +1,10 @@
 #include "fixture.h"
 
+/* As the mock counts. */
+typedef struct counters {
+    uint64_t launches, copies, allocations, frees, synchronisations, queries, recorded, graph_launches, lookups, hidden;
+} counters;
+
 /* Calls of the driver that fail: its words come through, and nothing is left behind. */
 typedef void (*fail_function)(const char *call, unsigned n, int code);
 typedef uint64_t (*used_function)(int device);
@@ -36,6 +41,27 @@ const char *test_failures(void) {
          "kls_cuda_create: The device's memory for the optimizer could not be had.");
     fail("cuModuleLoadDataEx", 1, 222);
     EXPECT(KLS_ERROR_CUDA_DRIVER_TOO_OLD, kls_cuda_create(&f.gpu, &f.group, 1, f.tensors, TENSORS, NULL));
+
+    /* A capture is noticed before anything is recorded. */
+    {
+        void (*get)(counters *);
+        void (*reset)(void);
+        void *const stream = device_stream();
+        kls_cuda_options options;
+        counters seen;
+        *(void **)&get = driver_function("kls_mock_counters_get");
+        *(void **)&reset = driver_function("kls_mock_counters_reset");
+        EXPECT(KLS_OK, kls_cuda_options_init(&options, sizeof options));
+        options.stream = stream;
+        begin_capture(stream);
+        reset();
+        SAYS(KLS_ERROR_CUDA, kls_cuda_create(&f.gpu, &f.group, 1, f.tensors, TENSORS, &options), NULL,
+             "kls_cuda_create: This cannot be done while the stream is being captured.");
+        get(&seen);
+        CHECK(seen.recorded == 0 && seen.launches == 0 && f.gpu == NULL && used(0) == before);
+        graph_destroy(end_capture(stream));
+        device_stream_destroy(stream);
+    }
 
     TRY(fixture_gpu(&f, NULL));
     for (int step = 0; step < 2; step++) TRY(fixture_step_gpu(&f, step));
@@ -81,17 +107,13 @@ const char *test_old_driver(void) {
     return fixture_end(&f);
 }
 
-/* As the mock counts. */
-typedef struct counters {
-    uint64_t launches, copies, allocations, frees, synchronisations, queries, recorded, graph_launches, lookups, hidden;
-} counters;
-
 /* A step allocates nothing and waits for nothing. */
 const char *test_nothing_hidden(void) {
     static fixture f;
     void (*get)(counters *);
     void (*reset)(void);
     counters seen;
+    void *matrix_grad;
     *(void **)&get = driver_function("kls_mock_counters_get");
     *(void **)&reset = driver_function("kls_mock_counters_reset");
     TRY(fixture_describe(&f, KLS_METHOD_KL_SHAMPOO));
@@ -107,6 +129,23 @@ const char *test_nothing_hidden(void) {
         CHECK(seen.hidden == 0 && seen.copies <= 1);
         /* Once the first steps are known to be over nothing is copied any more. */
         if (step > 3) CHECK(seen.copies == 0 && seen.queries == 0);
+    }
+    device_stream_destroy(f.request.stream);
+    TRY(fixture_end(&f));
+    /* A tensor that has been frozen from the start does not keep that up. */
+    TRY(fixture_describe(&f, KLS_METHOD_KL_SHAMPOO));
+    TRY(fixture_gpu(&f, device_stream()));
+    matrix_grad = f.device_grads[0];
+    for (int step = 0; step < 16; step++) {
+        f.device_grads[0] = step < 8 ? NULL : matrix_grad;
+        fixture_gradients(&f, step);
+        if (step >= 8) to_device(f.device_grads[0], f.matrix_grad, sizeof f.matrix_grad);
+        to_device(f.device_grads[1], f.vector_grad, sizeof f.vector_grad);
+        reset();
+        EXPECT_OF(f.gpu, KLS_OK, kls_cuda_step(f.gpu, &f.request));
+        get(&seen);
+        if (step == 8) CHECK(seen.copies == 1);
+        if ((step > 3 && step < 8) || step > 11) CHECK(seen.copies == 0 && seen.queries == 0);
     }
     device_stream_destroy(f.request.stream);
     return fixture_end(&f);

@@ -1,5 +1,22 @@
 #include "fixture.h"
 
+/* However many steps are said to have been replayed, the call is done at once. */
+static const char *replays_are_bounded(void) {
+    static fixture f;
+    TRY(fixture_describe(&f, KLS_METHOD_KL_SHAMPOO));
+    f.group.refresh_period = 40;
+    f.group.refresh_growth = 1 << 20;
+    TRY(fixture_gpu(&f, NULL));
+    EXPECT(KLS_ERROR_OVERFLOW, kls_cuda_replayed(f.gpu, UINT64_MAX));
+    TRY(fixture_step_gpu(&f, 0));
+    EXPECT(KLS_ERROR_OVERFLOW, kls_cuda_replayed(f.gpu, (1 << 20) + 1));
+    for (int i = 0; i < 3; i++) EXPECT_OF(f.gpu, KLS_OK, kls_cuda_replayed(f.gpu, 1 << 20));
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_replayed(f.gpu, (uint64_t)1 << 39));
+    EXPECT(KLS_ERROR_OVERFLOW, kls_cuda_replayed(f.gpu, (uint64_t)1 << 39));
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_replayed(f.gpu, 0));
+    return fixture_end(&f);
+}
+
 /* The steps of a refresh period, captured and replayed: the bits of the steps themselves, also of those that follow without a graph. */
 const char *test_graphs(void) {
     enum { PERIOD = 3, WARM = 4, ROUNDS = 4, AFTER = 3 };
@@ -40,6 +57,10 @@ const char *test_graphs(void) {
         CHECK(memcmp(a, b, sizeof a) == 0);
     }
     EXPECT_OF(g.gpu, KLS_OK, kls_cuda_replayed(g.gpu, PERIOD * (ROUNDS - 1)));
+    /* More steps than can be are not counted. */
+    SAYS(KLS_ERROR_OVERFLOW, kls_cuda_replayed(g.gpu, UINT64_MAX), g.gpu,
+         "kls_cuda_replayed: More than 2^40 steps in all, or more than 2^20 at once while the refresh period grows.");
+    EXPECT(KLS_ERROR_OVERFLOW, kls_cuda_replayed(g.gpu, (uint64_t)1 << 40));
     for (int i = 0; i < AFTER; i++, step++) {
         RATE(step);
         TRY(fixture_step_gpu(&f, step));
@@ -65,5 +86,6 @@ const char *test_graphs(void) {
     device_stream_destroy(g.request.stream);
     device_free(rates);
     TRY(fixture_end(&f));
-    return fixture_end(&g);
+    TRY(fixture_end(&g));
+    return replays_are_bounded();
 }

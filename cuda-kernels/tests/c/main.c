@@ -9,6 +9,7 @@ int main(int argc, char **argv) {
         {"step_errors", test_step_errors}, {"formats", test_formats},
         {"skipping", test_skipping},     {"checkpoints", test_checkpoints},
         {"checkpoint_files", test_checkpoint_files}, {"state", test_state},
+        {"checkpoints_after_skips", test_checkpoints_after_skips},
         {"graphs", test_graphs},         {"failures", test_failures},
         {"old_driver", test_old_driver}, {"nothing_hidden", test_nothing_hidden},
         {"llmc", test_llmc},             {"llmc_bf16", test_llmc_bf16},

@@ -1,4 +1,5 @@
 #include "fixture.h"
+#include <sys/resource.h>
 
 /* What can be known without a driver. */
 const char *test_query(void) {
@@ -58,6 +59,24 @@ const char *test_query(void) {
     CHECK(memory.workspace_bytes < small);
     options.struct_size = 4;
     EXPECT(KLS_ERROR_STRUCT_SIZE, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, &options, &memory, sizeof memory));
+    /* More slices than the host could keep a table of are refused, and memory that it has not is an error. */
+    f.tensors[1].slices = (uint64_t)1 << 40;
+    SAYS(KLS_ERROR_CUDA_UNSUPPORTED, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, NULL, &memory, sizeof memory), NULL,
+         "kls_cuda_query: tensor 1 \"b\": The GPU's optimizer has at most 2^24 slices and pieces of slices.");
+    f.tensors[1].slices = (1 << 24) - 50;
+    {
+        struct rlimit before_limit, limit;
+        CHECK(getrlimit(RLIMIT_AS, &before_limit) == 0);
+        limit = before_limit;
+        limit.rlim_cur = 256 << 20;
+        CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+        SAYS(KLS_ERROR_OUT_OF_MEMORY, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, NULL, &memory, sizeof memory), NULL,
+             "kls_cuda_query: The memory for the optimizer could not be had.");
+        CHECK(setrlimit(RLIMIT_AS, &before_limit) == 0);
+    }
+    f.tensors[1].slices++;
+    EXPECT(KLS_ERROR_CUDA_UNSUPPORTED, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, NULL, &memory, sizeof memory));
+    f.tensors[1].slices = 1;
     /* An empty table. */
     EXPECT(KLS_OK, kls_cuda_query(&f.group, 1, NULL, 0, NULL, &memory, sizeof memory));
     CHECK(memory.state_bytes == 0 && memory.header_bytes == 0);

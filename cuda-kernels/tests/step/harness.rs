@@ -291,6 +291,12 @@ impl Both {
         self.device_params.clone_from(&self.params);
     }
 
+    /// A budget has put off the refreshes of all slices so many times.
+    pub fn postpone(&mut self, times: u32) {
+        self.headers.iter_mut().for_each(|header| header.postponed = times);
+        self.meet();
+    }
+
     /// Moves a power of two from one mode of the first tensor, a matrix, to the other, and the device to where the core is.
     pub fn unbalance(&mut self) {
         let layout = *self.table[0].layout();
