@@ -217,7 +217,9 @@ kls_status kls_cuda_step(struct kls_cuda *optimizer,
 // addresses of the request; numbers only where they are on the device (device_lr, device_grad_scale). Which refreshes it makes depends on the
 // number of steps that were made before, and repeats every refresh_period steps (without refresh_growth): capture so many steps, each in a
 // graph of its own or all in one, and replay them in that order for ever. A first step does more than later ones, and the library learns a step or
-// two later that it is over: run a few steps before you capture, or what is captured is right but slower.
+// two later that it is over: run a few steps before you capture, or what is captured is
+// slower. In the conventions whose refreshes come a step later (reference_kl, reference_soap) the first step has to be one of these: a period that
+// begins with it has a refresh less than all others.
 //
 // Errors: KLS_ERROR_OVERFLOW for steps that would bring the count beyond 2^40, or more than 2^20 at once while the refresh period still grows
 // (refresh_growth): none of them then counts; and the handle's.
