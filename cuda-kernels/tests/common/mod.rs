@@ -1,6 +1,7 @@
 //! What the tests share: a queue that runs every kernel at once, on memory of this process: in the emulator, or on a device (see [`on_device`]).
 #![allow(dead_code)]
 
+pub mod block;
 pub mod on_device;
 pub mod on_driver;
 

@@ -7,9 +7,10 @@ use klshampoo::{
 };
 use klshampoo_cuda::io::Scalar;
 use klshampoo_cuda::queue::{DevicePtr, Queue};
-use klshampoo_cuda::step::{DeviceOptimizer, Options, Program, Transferred};
+use klshampoo_cuda::step::{DeviceOptimizer, Options, Program};
 
 use crate::common::EmulatorQueue;
+use crate::common::block::Block;
 
 /// Numbers without a pattern.
 #[derive(Clone)]
@@ -90,7 +91,7 @@ pub struct Both {
     pub params: Vec<Buffer>,
     first: Vec<Buffer>,
     pub device: DeviceOptimizer,
-    block: Vec<f64>,
+    block: Block,
     pub device_params: Vec<Buffer>,
     pub queue: EmulatorQueue,
     /// Launches before the first step.
@@ -99,12 +100,6 @@ pub struct Both {
     pub lr: f32,
     pub grad_scale: f32,
     step: usize,
-}
-
-/// The block's memory, aligned.
-fn place(block: &mut [f64]) -> DevicePtr {
-    let at = crate::common::device(block);
-    DevicePtr(at.0.next_multiple_of(256))
 }
 
 pub fn resolve(groups: &[Config<f32>], specs: &[TensorSpec]) -> (Vec<Tensor>, Totals) {
@@ -126,8 +121,8 @@ impl Both {
             .map(|tensor| Buffer::new(tensor.storage().param, &(0..tensor.span()).map(|_| random.number()).collect::<Vec<_>>()))
             .collect();
         let program = Program::new(groups, &table, options).unwrap();
-        let mut block = vec![f64::NAN; program.bytes().total / 8 + 32];
-        let mut device = DeviceOptimizer::new(program, place(&mut block));
+        let mut block = Block::new(&program);
+        let mut device = DeviceOptimizer::new(program, block.base());
         let mut queue = EmulatorQueue::default();
         device.prepare(&mut queue).unwrap();
         Self {
@@ -240,39 +235,13 @@ impl Both {
     /// The device's state and headers in the core's order.
     pub fn download(&mut self) -> (Vec<f32>, Vec<SliceHeader>) {
         let (mut state, mut headers) = (vec![f32::NAN; self.state.len()], vec![SliceHeader::NEW; self.headers.len()]);
-        let skipped = (place(&mut self.block).0 - crate::common::device(&mut self.block).0) as usize;
-        let bytes = bytes_of_block(&self.block);
-        for transfer in self.device.transfers() {
-            let from = &bytes[skipped + transfer.device_bytes..][..transfer.bytes];
-            match transfer.what {
-                Transferred::State => {
-                    for (to, from) in state[transfer.first..][..transfer.count].iter_mut().zip(from.chunks_exact(4)) {
-                        *to = f32::from_le_bytes(from.try_into().unwrap());
-                    }
-                }
-                Transferred::Headers => headers[transfer.first] = header_of(from),
-            }
-        }
+        self.block.download(&self.device, &mut state, &mut headers);
         (state, headers)
     }
 
     /// Puts the core's state and headers on the device.
     pub fn upload(&mut self, state: &[f32], headers: &[SliceHeader]) {
-        let skipped = (place(&mut self.block).0 - crate::common::device(&mut self.block).0) as usize;
-        let transfers: Vec<_> = self.device.transfers().collect();
-        let bytes = bytes_of_block_mut(&mut self.block);
-        for transfer in transfers {
-            let to = &mut bytes[skipped + transfer.device_bytes..][..transfer.bytes];
-            match transfer.what {
-                Transferred::State => {
-                    for (to, from) in to.chunks_exact_mut(4).zip(&state[transfer.first..][..transfer.count]) {
-                        to.copy_from_slice(&from.to_le_bytes());
-                    }
-                }
-                Transferred::Headers => to.copy_from_slice(&bytes_of(&headers[transfer.first])),
-            }
-        }
-        self.device.loaded(headers);
+        self.block.upload(&mut self.device, state, headers);
     }
 
     /// The core goes on from where the device is, and the other way round.
@@ -342,27 +311,6 @@ impl Both {
     pub fn headers(&self) -> &[SliceHeader] {
         &self.headers
     }
-}
-
-fn bytes_of_block(block: &[f64]) -> &[u8] {
-    // SAFETY: numbers are bytes.
-    unsafe { std::slice::from_raw_parts(block.as_ptr().cast(), size_of_val(block)) }
-}
-
-fn bytes_of_block_mut(block: &mut [f64]) -> &mut [u8] {
-    // SAFETY: numbers are bytes, and all bytes are numbers.
-    unsafe { std::slice::from_raw_parts_mut(block.as_mut_ptr().cast(), size_of_val(block)) }
-}
-
-fn header_of(bytes: &[u8]) -> SliceHeader {
-    assert_eq!(bytes.len(), size_of::<SliceHeader>());
-    // SAFETY: a header is `repr(C)`, numbers only, and as long.
-    unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
-}
-
-fn bytes_of(header: &SliceHeader) -> [u8; size_of::<SliceHeader>()] {
-    // SAFETY: as above; it has no padding.
-    unsafe { std::ptr::read((&raw const *header).cast()) }
 }
 
 /// A dense tensor with other formats.
