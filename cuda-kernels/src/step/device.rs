@@ -99,7 +99,7 @@ const PLACES: usize = 1 << 12;
 /// [`klshampoo::Config::bad_gradient`] says: nothing comes back to the host in time to be an error. So are items whose estimate or update came out
 /// not finite, and all items in a step with a learning rate on the device that is negative or not finite. The step does not count for
 /// the item. Its refreshes still come when they would have come.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct DeviceOptimizer {
     program: Program,
     base: DevicePtr,
