@@ -2,14 +2,30 @@
 
 use std::ffi::CStr;
 
-/// A place in device memory, as a kernel takes it.
+/// A place in device memory, as a kernel takes it. Launching is safe because making one of these is not: see [`Self::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct DevicePtr(pub u64);
+pub struct DevicePtr(pub(crate) u64);
 
 impl DevicePtr {
     /// No memory.
     pub const NULL: Self = Self(0);
+
+    /// The place at an address.
+    ///
+    /// # Safety
+    /// What is launched with it, or with [`Self::offset`]s of it, finds as much memory there as it is described to work on, on the device of its
+    /// queue and until it has run, and nothing else writes that memory meanwhile or reads what it writes.
+    #[must_use]
+    pub const unsafe fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// Its address.
+    #[must_use]
+    pub const fn address(self) -> u64 {
+        self.0
+    }
 
     /// So many elements of `T` further on.
     #[must_use]

@@ -79,8 +79,15 @@ fn program() -> &'static Path {
 fn run_of(program: &Path, test: &str, driver: &str) {
     let folder = work().join(format!("{test}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the test");
-    let output =
-        Command::new(program).arg(test).env("KLS_CUDA_DRIVER", driver).env("KLS_TEST_FOLDER", &folder).output().expect("the program");
+    // Before what cargo looks through, where an older build may lie.
+    let mut search = libraries().into_os_string();
+    if let Some(rest) = std::env::var_os("LD_LIBRARY_PATH") {
+        search.push(":");
+        search.push(rest);
+    }
+    let mut command = Command::new(program);
+    command.arg(test).env("KLS_CUDA_DRIVER", driver).env("KLS_TEST_FOLDER", &folder).env("LD_LIBRARY_PATH", search);
+    let output = command.output().expect("the program");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}: {said}", output.status);
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{test}: ok\n"));

@@ -103,7 +103,7 @@ fn kernels_run() {
     let stream = Owned::new(kernels.context());
     for stream in [Stream::LEGACY, Stream::PER_THREAD, stream.stream()] {
         let (a, b) = (Memory::allocate(kernels.context(), 4 * 1000).unwrap(), Memory::allocate(kernels.context(), 4 * 1000).unwrap());
-        assert_eq!(a.at().0 % ALIGNMENT as u64, 0);
+        assert_eq!(a.at().address() % ALIGNMENT as u64, 0);
         let mut queue = kernels.on(stream).unwrap();
         fill(&mut queue, a.at(), 1000, 7).unwrap();
         fill(&mut queue, a.at().offset::<u32>(10), 5, 9).unwrap();
@@ -429,7 +429,7 @@ fn memory_lent_by_the_caller() {
     let host = Box::new([0_u8; 1024]);
     for address in [host.as_ptr().addr() as u64 / 256 * 256 + 256, 0] {
         // SAFETY: it is refused.
-        let refused = unsafe { Memory::lend(kernels.context(), DevicePtr(address), 256, 256) };
+        let refused = unsafe { Memory::lend(kernels.context(), DevicePtr::new(address), 256, 256) };
         assert_eq!(refused.err(), Some(Error::UnfitMemory(Unfit::OfAnotherDevice)));
     }
 }
@@ -452,7 +452,7 @@ unsafe extern "C" fn deal(user: *mut c_void, bytes: usize, alignment: usize) -> 
     }
     pool.dealt = start + bytes;
     pool.living += 1;
-    core::ptr::with_exposed_provenance_mut((pool.block.at().0 as usize) + start)
+    core::ptr::with_exposed_provenance_mut((pool.block.at().address() as usize) + start)
 }
 
 unsafe extern "C" fn take_back(user: *mut c_void, memory: *mut c_void, _bytes: usize) {

@@ -600,7 +600,8 @@ fn updates_that_are_not_finite_are_not_made() {
 #[test]
 fn wrong_calls_are_errors() {
     let mut both = Both::new(&[Config::<f32>::kl_shampoo()], &[TensorSpec::matrix(4, 6); 2]);
-    let (one, none) = ([DevicePtr(256); 2], [DevicePtr::NULL; 2]);
+    // SAFETY: nothing is launched with it.
+    let (one, none) = ([unsafe { DevicePtr::new(256) }; 2], [DevicePtr::NULL; 2]);
     let mut step = |params: &[DevicePtr], grads: &[DevicePtr], lr: f32, scale: f32| {
         both.device.step(&mut both.queue, params, grads, Scalar::of(lr), Scalar::of(scale)).unwrap_err()
     };

@@ -159,7 +159,7 @@ impl Drop for Graph {
 /// A copy between blocks of the device by the driver itself.
 pub fn driver_copy(queue: &Launcher<'_>, from: DevicePtr, to: DevicePtr, bytes: usize) -> Result<(), Failure> {
     // SAFETY: blocks of the caller's, of this length, on a stream of the context that is current.
-    called(unsafe { sys::cuMemcpyDtoDAsync_v2(to.0, from.0, bytes, queue.stream().as_raw().cast()) }, "cuMemcpyDtoDAsync")
+    called(unsafe { sys::cuMemcpyDtoDAsync_v2(to.address(), from.address(), bytes, queue.stream().as_raw().cast()) }, "cuMemcpyDtoDAsync")
 }
 
 /// The middle of some numbers, of which there is at least one.

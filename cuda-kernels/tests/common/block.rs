@@ -17,12 +17,14 @@ impl Block {
 
     /// Its start, aligned as it has to be.
     pub fn base(&mut self) -> DevicePtr {
-        DevicePtr(super::device(&mut self.memory).0.next_multiple_of(256))
+        let start = super::device(&mut self.memory).address();
+        // SAFETY: a place in this memory, which has room for the step from an aligned one on.
+        unsafe { DevicePtr::new(start.next_multiple_of(256)) }
     }
 
     /// Bytes before that.
     fn skipped(&mut self) -> usize {
-        (self.base().0 - super::device(&mut self.memory).0) as usize
+        (self.base().address() - super::device(&mut self.memory).address()) as usize
     }
 
     /// The device's state and headers.

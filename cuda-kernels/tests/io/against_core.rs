@@ -220,7 +220,10 @@ fn directions_of_any_method_move_the_same() {
         step(&mut twin, &mut directions, true, &grads, call);
         let mut copies = numbers(&core, |_| Format::Native, || -77.0);
         let tables = [&mut directions, &mut copies].map(|table| table.iter_mut().map(Buffer::device).collect::<Vec<_>>());
-        let [from, to] = tables.each_ref().map(|table| DevicePtr(table.as_ptr().expose_provenance() as u64));
+        let [from, to] = tables.each_ref().map(|table| {
+            // SAFETY: a table that is read while it lives.
+            unsafe { DevicePtr::new(table.as_ptr().expose_provenance() as u64) }
+        });
         on_device.each(&core, |_, batch, pieces, theta, storage| {
             let config = core.table[batch.tensor].config(&core.groups);
             let (mut queue, n, items) = (EmulatorQueue::default(), batch.elements(), Items::all(batch.count()));
