@@ -47,7 +47,7 @@ class Training:
 
     def __init__(self, program: Path, folder: Path, steps: int, options: list[str] | None = None):
         folder.mkdir()
-        self.folder, self.model = folder, folder / "run"
+        self.folder, self.model, self.steps = folder, folder / "run", steps
         data = trainer.EXAMPLE / "data"
         self._command = [program, "--data", data, *MODEL, "--steps", steps, "--save", self.model, "--save-every", SAVE_EVERY, "--eval-every",
                          EVAL_EVERY, *(options or [])]
@@ -100,11 +100,12 @@ class Disturbances:
 
 
 def fail_saves(training: Training, process: Process, chance: random.Random, done: Disturbances, until: float) -> None:
-    """Makes saves fail now and then, until a time or the end of the process."""
-    while process.runs() and time.monotonic() < until:
+    """Makes saves fail now and then, until a time or, since the last save must not fail, until some saves before the end of the training."""
+    last = training.steps - 10 * SAVE_EVERY
+    while process.runs() and time.monotonic() < until and training.saved() < last:
         time.sleep(min(chance.expovariate(1 / 1.5), max(0.0, until - time.monotonic())))
         name = chance.choice(list(faults.ALL))
-        if process.runs() and time.monotonic() < until and faults.ALL[name](process, training.folder):
+        if process.runs() and time.monotonic() < until and training.saved() < last and faults.ALL[name](process, training.folder):
             done.failed_saves[name] += 1
 
 
