@@ -2,6 +2,9 @@
 
 use std::ffi::CStr;
 
+/// What the address of an optimizer's block of device memory is a multiple of, in bytes; so are the parts of the block.
+pub const ALIGNMENT: usize = 256;
+
 /// A place in device memory, as a kernel takes it. Launching is safe because making one of these is not: see [`Self::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]

@@ -2,14 +2,9 @@
 #ifndef KLS_TESTS_CHECK_H
 #define KLS_TESTS_CHECK_H
 
+#include "condition.h"
 #include "klshampoo.h"
 
-#define KLS_TEXT_(x) #x
-#define KLS_TEXT(x) KLS_TEXT_(x)
-#define CHECK(condition)                                                                      \
-    do {                                                                                      \
-        if (!(condition)) return __FILE__ ":" KLS_TEXT(__LINE__) ": " #condition;             \
-    } while (0)
 #define EXPECT(status, call) CHECK((call) == (status))
 
 #ifdef __cplusplus

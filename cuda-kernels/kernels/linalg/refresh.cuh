@@ -1,6 +1,7 @@
 // What a refresh does besides products and factorisations. See core/src/refresh.rs and core/src/cholesky_qr.rs.
 #pragma once
 #include "../batch.h"
+#include "../rank.cuh"
 #include "bits.cuh"
 #include "sum.cuh"
 
@@ -50,11 +51,7 @@ KLS_FLAT_KERNEL(kls_descending_order, kls_descending_order_params, 256) {
     const uint32_t j = blockIdx.x * 256 + threadIdx.x;
     if (j >= p.d) return;
     for (uint32_t item = blockIdx.y; item < p.items.count; item += gridDim.y) {
-        if (!kls_takes_part(p.items, item)) continue;
-        const float *key = p.key.of(item), x = key[j];
-        uint32_t place = 0;
-        for (uint32_t i = 0; i < p.d; i++) place += key[i] > x || (i < j && key[i] == x);
-        p.order.of(item)[place] = j;
+        if (kls_takes_part(p.items, item)) p.order.of(item)[kls_rank(p.key.of(item), p.d, j)] = j;
     }
 }
 

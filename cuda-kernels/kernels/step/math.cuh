@@ -1,5 +1,6 @@
 // The arithmetic of single numbers, each as the core has it.
 #pragma once
+#include "../rank.cuh"
 #include "params.cuh"
 
 // Lower bound of every denominator.
@@ -56,14 +57,6 @@ __device__ __forceinline__ float kls_graft_direction(const kls_step_params &p, c
 __device__ __forceinline__ void kls_count(uint32_t *counter, uint32_t n) {
     const uint32_t sum = *counter + n;
     *counter = sum < n ? 0xffffffffu : sum;
-}
-
-// The place of element j when the elements are put in descending order; equal ones keep their order.
-__device__ __forceinline__ uint32_t kls_rank(const float *values, uint32_t d, uint32_t j) {
-    const float x = values[j];
-    uint32_t place = 0;
-    for (uint32_t i = 0; i < d; i++) place += values[i] > x || (i < j && values[i] == x);
-    return place;
 }
 
 // The product of the tables of the modes but the last, and that one's number; those that `modes` has no bit of count as ones.

@@ -49,10 +49,7 @@ pub unsafe extern "C" fn kls_cuda_save(optimizer: *mut kls_cuda, buffer: *mut c_
     unsafe {
         with_handle(optimizer, "kls_cuda_save", |optimizer| {
             let mut buffer = slice_mut(buffer.cast::<u8>(), len).of_field("buffer")?;
-            if (len as u64) < HostCopy::new(&optimizer.table)?.view()?.save_len() {
-                return Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("len");
-            }
-            save(optimizer, Stream::from_raw(stream), |copy, _| Ok(copy.view()?.save(&mut buffer).map_err(from_checkpoint)?))
+            save(optimizer, Stream::from_raw(stream), len as u64, |copy, _| Ok(copy.view()?.save(&mut buffer).map_err(from_checkpoint)?))
         })
     }
 }
@@ -90,7 +87,7 @@ pub unsafe extern "C" fn kls_cuda_save_file(optimizer: *mut kls_cuda, path: *con
     unsafe {
         with_handle(optimizer, "kls_cuda_save_file", |optimizer| {
             let path = file::path_from_c(path)?;
-            save(optimizer, Stream::from_raw(stream), |copy, table| {
+            save(optimizer, Stream::from_raw(stream), u64::MAX, |copy, table| {
                 file::save(&copy.view()?, &file::names(table.tensors().len(), |tensor| table.name(tensor)), path)
             })
         })
@@ -117,8 +114,12 @@ pub unsafe extern "C" fn kls_cuda_load_file(optimizer: *mut kls_cuda, path: *con
 
 /// Hands a copy on. The optimizer then goes on from the headers in it, as one that loads them: what the host counts and what the device counts
 /// part where a slice is skipped.
-fn save(optimizer: &mut kls_cuda, stream: Stream, write: impl FnOnce(&mut HostCopy<'_>, &Table) -> Outcome) -> Outcome {
+fn save(optimizer: &mut kls_cuda, stream: Stream, room: u64, write: impl FnOnce(&mut HostCopy<'_>, &Table) -> Outcome) -> Outcome {
     let mut copy = HostCopy::new(&optimizer.table)?;
+    // Before anything is copied.
+    if copy.view()?.save_len() > room {
+        return Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("len");
+    }
     download_all(optimizer, stream, &mut copy)?;
     write(&mut copy, &optimizer.table)?;
     optimizer.optimizer.loaded(copy.headers());

@@ -81,6 +81,16 @@ pub unsafe extern "C" fn kls_cuda_copy_norm(optimizer: *mut kls_cuda, norm: *mut
     }
 }
 
+/// Headers that were copied.
+///
+/// # Safety
+/// `headers` points to `len` readable bytes that stay during `'a`.
+unsafe fn copied<'a>(optimizer: &kls_cuda, headers: *const c_void, len: usize) -> Result<&'a [u8], Failure> {
+    // SAFETY: by the caller's word; the function checks the pointer.
+    let headers = unsafe { slice(headers.cast::<u8>(), len) }.of_field("headers")?;
+    if len < optimizer.headers.range.len() { Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("len") } else { Ok(headers) }
+}
+
 /// The copied header of a slice.
 fn find(optimizer: &kls_cuda, headers: &[u8], tensor: usize, slice: usize) -> Result<SliceHeader, Failure> {
     let entry = optimizer.table.tensors().get(tensor).ok_or(KLS_ERROR_INDEX).of_tensor(tensor)?;
@@ -114,10 +124,7 @@ pub unsafe extern "C" fn kls_cuda_counters(
         with_handle(optimizer, "kls_cuda_counters", |optimizer| {
             check_pointer(counters).of_field("counters")?;
             check_struct_size::<kls_counters>(struct_size).of_field("counters")?;
-            let headers = slice(headers.cast::<u8>(), len).of_field("headers")?;
-            if len < optimizer.headers.range.len() {
-                return Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("len");
-            }
+            let headers = copied(optimizer, headers, len)?;
             let found = find(optimizer, headers, tensor, slice_index)?;
             write_struct(counters, struct_size, kls_counters::of(&found))
         })
@@ -136,10 +143,7 @@ pub unsafe extern "C" fn kls_cuda_skipped(optimizer: *mut kls_cuda, headers: *co
     // SAFETY: the caller vouches for the handle, the headers and the number.
     unsafe {
         with_handle(optimizer, "kls_cuda_skipped", |optimizer| {
-            let headers = slice(headers.cast::<u8>(), len).of_field("headers")?;
-            if len < optimizer.headers.range.len() {
-                return Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("len");
-            }
+            let headers = copied(optimizer, headers, len)?;
             let sum = optimizer.headers.all(headers).map(|header| u64::from(header.skipped)).sum();
             put(skipped, sum).of_field("skipped")
         })

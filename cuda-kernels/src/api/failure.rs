@@ -7,8 +7,6 @@ use crate::driver::{Error, Unfit};
 use crate::queue::DeviceError;
 use crate::step::{Reason, Refused, StepError, TooManySteps};
 
-/// The driver's code for memory that cannot be had.
-const OUT_OF_MEMORY: u32 = 2;
 /// The driver's codes for kernels that are newer than it knows.
 const UNSUPPORTED_KERNELS: [u32; 2] = [222, 209];
 
@@ -20,7 +18,7 @@ pub(super) fn from_device(error: Error) -> Failure {
         Error::NoSuchDevice { .. } => at("device", KLS_ERROR_CUDA_NO_DEVICE),
         Error::DeviceTooOld { .. } => {
             let why = "The device is older than the kernels, which need compute capability 8.0.";
-            Err::<(), _>(Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, why)).of_field("device").expect_err("a failure")
+            at("device", Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, why))
         }
         Error::OutOfMemory { .. } => KLS_ERROR_CUDA_OUT_OF_MEMORY.into(),
         Error::UnfitMemory(Unfit::Misaligned) => at("memory", KLS_ERROR_MISALIGNED),
@@ -31,7 +29,7 @@ pub(super) fn from_device(error: Error) -> Failure {
             Failure::of_driver(KLS_ERROR_CUDA_DRIVER_TOO_OLD, fault.call, fault.code, fault.text())
         }
         Error::Driver(fault) | Error::ModuleRefused { fault, .. } => {
-            let status = if fault.code == OUT_OF_MEMORY { KLS_ERROR_CUDA_OUT_OF_MEMORY } else { KLS_ERROR_CUDA };
+            let status = if fault.is_out_of_memory() { KLS_ERROR_CUDA_OUT_OF_MEMORY } else { KLS_ERROR_CUDA };
             Failure::of_driver(status, fault.call, fault.code, fault.text())
         }
         _ => KLS_ERROR_CUDA.into(),
@@ -58,7 +56,7 @@ pub(super) fn from_refused(refused: Refused) -> Failure {
         }
         Reason::Geometry(_) => unsupported("The GPU's optimizer cannot address the tensor's elements in their buffer."),
     };
-    Err::<(), _>(failure).of_tensor(refused.tensor).expect_err("a failure")
+    of_tensor(refused.tensor, failure)
 }
 
 /// Of replayed steps.
@@ -70,13 +68,17 @@ pub(super) fn from_replayed(_: TooManySteps) -> Failure {
 pub(super) fn from_step(error: StepError) -> Failure {
     match error {
         StepError::TensorCount => KLS_ERROR_TENSOR_COUNT.into(),
-        StepError::ParameterMissing { tensor } => Err::<(), _>(KLS_ERROR_NULL).of_tensor(tensor).expect_err("a failure"),
+        StepError::ParameterMissing { tensor } => of_tensor(tensor, KLS_ERROR_NULL),
         StepError::LearningRate => KLS_ERROR_LEARNING_RATE.into(),
         StepError::GradScale => KLS_ERROR_GRAD_SCALE.into(),
         StepError::Device(error) => from_launch(error),
     }
 }
 
-fn at(field: &'static str, status: kls_status) -> Failure {
-    Err::<(), _>(status).of_field(field).expect_err("a status of an error")
+fn at(field: &'static str, failure: impl Into<Failure>) -> Failure {
+    Err::<(), Failure>(failure.into()).of_field(field).expect_err("a failure")
+}
+
+fn of_tensor(tensor: usize, failure: impl Into<Failure>) -> Failure {
+    Err::<(), Failure>(failure.into()).of_tensor(tensor).expect_err("a failure")
 }

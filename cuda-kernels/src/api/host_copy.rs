@@ -36,13 +36,10 @@ impl<'a> HostCopy<'a> {
 
     /// What a transfer moves.
     pub(super) fn bytes(&mut self, transfer: &Transfer) -> &mut [u8] {
-        let (memory, each) = match transfer.what {
-            Transferred::State => (&self.state, size_of::<f32>()),
-            Transferred::Headers => (&self.headers, size_of::<SliceHeader>()),
-        };
-        let len = match transfer.what {
-            Transferred::State => self.table.totals().state_len,
-            Transferred::Headers => self.table.totals().slices,
+        let totals = self.table.totals();
+        let (memory, len, each) = match transfer.what {
+            Transferred::State => (&self.state, totals.state_len, size_of::<f32>()),
+            Transferred::Headers => (&self.headers, totals.slices, size_of::<SliceHeader>()),
         };
         // SAFETY: as many elements as the block was made for, all of whose bytes are initialised and may be any. The result borrows the copy.
         let all = unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), len * each) };

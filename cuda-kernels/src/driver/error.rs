@@ -27,6 +27,12 @@ impl Fault {
         shim::error_name(self.code)
     }
 
+    /// Whether it is that memory could not be had.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        self.code == shim::OUT_OF_MEMORY
+    }
+
     /// What the driver says of it.
     #[must_use]
     pub fn text(&self) -> &'static str {
@@ -125,6 +131,15 @@ impl Error {
         match Fault::last(call) {
             Fault { code: shim::NO_DRIVER, .. } => Self::NoDriver,
             fault => Self::Driver(fault),
+        }
+    }
+
+    /// Of one that was to allocate so many bytes.
+    #[must_use]
+    pub(super) fn last_of_allocation(call: &'static str, bytes: usize) -> Self {
+        match Self::last(call) {
+            Self::Driver(fault) if fault.is_out_of_memory() => Self::OutOfMemory { bytes },
+            other => other,
         }
     }
 }

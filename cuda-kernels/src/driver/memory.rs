@@ -1,15 +1,12 @@
 //! Memory of a device: allocated by the driver or by the caller, or lent by the caller.
 
 use super::context::{Context, Entered};
-use super::error::{Error, Fault, Unfit};
+use super::error::{Error, Unfit};
 use super::shim::{self, succeeded};
 use super::stream::Stream;
-use crate::queue::DevicePtr;
+use crate::queue::{ALIGNMENT, DevicePtr};
 use core::ffi::c_void;
 use cust::sys;
-
-/// What the address of a block of memory is a multiple of.
-pub const ALIGNMENT: usize = 256;
 
 /// The caller's allocator of device memory, as frameworks have pools. Its functions are called while the device's context is current.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +49,7 @@ impl Memory {
         // The driver allocates no empty blocks.
         // SAFETY: it is told where to write.
         if !succeeded(unsafe { sys::cuMemAlloc_v2(&mut at, bytes.max(1)) }) {
-            return Err(match Error::last("cuMemAlloc") {
-                Error::Driver(Fault { code: shim::OUT_OF_MEMORY, .. }) => Error::OutOfMemory { bytes },
-                other => other,
-            });
+            return Err(Error::last_of_allocation("cuMemAlloc", bytes));
         }
         let memory = Self { context: context.clone(), at: DevicePtr(at), bytes, owner: Owner::Driver };
         memory.fits(bytes)?;
@@ -190,18 +184,17 @@ impl Memory {
     /// # Errors
     /// [`Error::Capturing`], or the driver's: also of work that was given to the device before.
     pub fn wait(&self, stream: Stream) -> Result<(), Error> {
+        stream.synchronize(&self.enter_for(stream)?)
+    }
+
+    /// Makes the context current, for work on a stream that is waited for.
+    fn enter_for(&self, stream: Stream) -> Result<Entered<'_>, Error> {
         let entered = self.context.enter()?;
-        if stream.is_capturing(&entered)? {
-            return Err(Error::Capturing);
-        }
-        stream.synchronize(&entered)
+        if stream.is_capturing(&entered)? { Err(Error::Capturing) } else { Ok(entered) }
     }
 
     fn copy(&self, stream: Stream, call: &'static str, copy: impl FnOnce(sys::CUstream) -> sys::CUresult) -> Result<(), Error> {
-        let entered = self.context.enter()?;
-        if stream.is_capturing(&entered)? {
-            return Err(Error::Capturing);
-        }
+        let entered = self.enter_for(stream)?;
         if !succeeded(copy(stream.as_raw().cast())) {
             return Err(Error::last(call));
         }

@@ -36,6 +36,8 @@ pub use error::{Error, Fault, Unfit, Version};
 pub use event::Event;
 pub use image::{Image, NEEDED_CAPABILITY, NEEDED_DRIVER};
 pub use kernels::{Kernels, Launcher};
-pub use memory::{ALIGNMENT, Allocator, Memory};
+pub use memory::{Allocator, Memory};
 pub use readback::Readback;
 pub use stream::Stream;
+
+pub use crate::queue::ALIGNMENT;

@@ -1,7 +1,7 @@
 //! Small copies to the host that nobody waits for.
 
 use super::context::Context;
-use super::error::{Error, Fault};
+use super::error::Error;
 use super::kernels::Launcher;
 use super::memory::Relaxed;
 use super::shim::{self, succeeded};
@@ -34,10 +34,7 @@ impl Readback {
         let mut host = null_mut();
         // SAFETY: it is told where to write.
         if !succeeded(unsafe { sys::cuMemAllocHost_v2(&mut host, bytes.max(1)) }) {
-            return Err(match Error::last("cuMemAllocHost") {
-                Error::Driver(Fault { code: shim::OUT_OF_MEMORY, .. }) => Error::OutOfMemory { bytes },
-                other => other,
-            });
+            return Err(Error::last_of_allocation("cuMemAllocHost", bytes));
         }
         readback.host = host.cast();
         // SAFETY: allocated with this length.

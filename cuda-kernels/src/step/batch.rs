@@ -38,6 +38,11 @@ impl Batch {
         self.items.iter().any(f)
     }
 
+    /// Whether its items have something to set before their first step.
+    pub fn starts(&self) -> bool {
+        self.layout.shape().preconditioned_modes() > 0
+    }
+
     /// Whether a basis turns its tensors.
     pub fn is_turned(&self) -> bool {
         self.layout.shape().full_modes() > 0

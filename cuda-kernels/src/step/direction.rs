@@ -4,6 +4,7 @@ use klshampoo::Graft as Grafted;
 
 use super::params::{Divide, Dot, Graft, Judge, Measured, Numerator, Params, Roots, flag};
 use super::pass::{Part, Pass};
+use crate::batch::Array;
 use crate::io;
 use crate::queue::{DeviceError, Queue};
 
@@ -60,7 +61,7 @@ impl<Q: Queue> Pass<'_, Q> {
         self.rotate(part.without(flag::DUE), (basis, false), None, [update, product])?;
         for run in runs.iter().filter(|run| run.refreshes()) {
             let due = self.part(part.with(flag::DUE), run);
-            let bases = core::array::from_fn(|k| if basis[k].base.0 == 0 { basis[k] } else { new_basis[k] });
+            let bases = core::array::from_fn(|k| if basis[k] == Array::NULL { basis[k] } else { new_basis[k] });
             self.rotate(due, (bases, false), None, [update, product])?;
         }
         Ok(())

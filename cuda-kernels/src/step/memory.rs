@@ -7,7 +7,7 @@ use super::params::{MODES, SCALARS};
 use crate::batch::Array;
 use crate::io::{Measure, Place};
 use crate::linalg::work_len;
-use crate::queue::DevicePtr;
+use crate::queue::{ALIGNMENT, DevicePtr};
 
 /// Bytes of device memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,9 +23,6 @@ pub struct Memory {
     /// All of it.
     pub total: usize,
 }
-
-/// Every part begins at a multiple of so many bytes, as the block does.
-const ALIGNMENT: usize = 256;
 
 /// A part of the block: bytes from its beginning, and elements between neighbouring items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

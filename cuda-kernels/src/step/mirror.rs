@@ -103,7 +103,7 @@ impl Mirror {
 
     /// What is due in the next step of the items that have a gradient; the others have no flags.
     pub fn plan(&mut self, batch: &Batch, has_gradient: impl Fn(&Item) -> bool) {
-        let starts = batch.layout.shape().preconditioned_modes() > 0;
+        let starts = batch.starts();
         for (_, counts) in batch.items.iter().zip(&mut self.items).filter(|(item, counts)| !counts.stepped && has_gradient(item)) {
             counts.stepped = true;
             self.begun &= counts.started || !starts;
@@ -164,7 +164,7 @@ impl Mirror {
 
     /// What the items' headers said at some time.
     pub fn observe(&mut self, batch: &Batch, headers: &[SliceHeader]) {
-        let starts = batch.layout.shape().preconditioned_modes() > 0;
+        let starts = batch.starts();
         self.begun = true;
         for (item, counts) in batch.items.iter().zip(&mut self.items) {
             counts.started |= headers.get(item.header).is_some_and(|header| header.started != 0);

@@ -136,13 +136,13 @@ impl<'a, Q: Queue> Pass<'a, Q> {
     pub fn run(&mut self) -> Result<(), DeviceError> {
         let turned = self.batch.is_turned();
         self.admit()?;
-        if self.may_start && self.batch.layout.shape().preconditioned_modes() > 0 {
+        if self.may_start && self.batch.starts() {
             self.start()?;
         }
         if turned {
             self.project()?;
         }
-        if self.batch.layout.shape().preconditioned_modes() > 0 {
+        if self.batch.starts() {
             self.estimate()?;
         }
         if self.applies_first() {
@@ -310,7 +310,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
                 self.copy(part, from, to, d * d)?;
             }
         }
-        if self.may_start && self.batch.layout.shape().preconditioned_modes() > 0 {
+        if self.may_start && self.batch.starts() {
             let failed = self.all().with(flag::STARTING).with(flag::FAILED);
             self.each_element::<Undo>(failed, self.p.averages_len as usize, 0, 0)?;
         }

@@ -2,17 +2,12 @@
 #ifndef KLS_CUDA_TESTS_CHECK_H
 #define KLS_CUDA_TESTS_CHECK_H
 
+#include "../../../tests/c/condition.h"
 #include "klshampoo_cuda.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define KLS_TEXT_(x) #x
-#define KLS_TEXT(x) KLS_TEXT_(x)
-#define CHECK(condition)                                                                      \
-    do {                                                                                      \
-        if (!(condition)) return __FILE__ ":" KLS_TEXT(__LINE__) ": " #condition;             \
-    } while (0)
 /* On another status it prints what the call says of itself. */
 #define EXPECT_OF(optimizer, status, call)                                                    \
     do {                                                                                      \
