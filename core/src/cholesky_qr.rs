@@ -15,7 +15,6 @@
 use crate::Scalar;
 use crate::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Pass};
 use crate::rows::dot;
-use crate::triangular::upper_times;
 
 /// `Qhat` into `square`, which comes in with both triangles of `S`, and the lower triangle of `Qhat^T S Qhat` into `turned`, row-major,
 /// of which the rest is left. `square` and the two others, which are overwritten, are column-major; all are `d x d`, `probe` has `2 d`
@@ -39,7 +38,7 @@ pub(crate) fn cholesky_qr<T: Scalar, L: LinAlg<T>>(
     let (scale, unscale) = (T::exp2i(-largest.exponent()), T::exp2i(largest.exponent()));
     square.iter_mut().for_each(|x| *x *= scale);
     linalg.cholesky(columns_mut(square, d))?;
-    upper_times(linalg, columns(square, d).t(), columns(square, d), &mut columns_mut(factor, d))?;
+    linalg.upper_times(columns_mut(factor, d), columns(square, d).t(), columns(square, d))?;
     orthogonalise(linalg, d, square, factor)?;
     if !is_orthogonal(linalg, d, square, probe) {
         linalg.matmul_lower(columns_mut(second, d), false, T::ONE, columns(square, d).t(), columns(square, d))?;
@@ -53,7 +52,7 @@ pub(crate) fn cholesky_qr<T: Scalar, L: LinAlg<T>>(
             column[j..].iter_mut().zip(turned[j * d + j..].iter().step_by(d)).for_each(|(to, &x)| *to = x);
         }
     }
-    upper_times(linalg, columns(factor, d).t(), columns(factor, d), &mut MatMut::row_major(turned, d, d))?;
+    linalg.upper_times(MatMut::row_major(turned, d, d), columns(factor, d).t(), columns(factor, d))?;
     for (i, row) in turned.chunks_exact_mut(d).enumerate() {
         row[..=i].iter_mut().for_each(|x| *x *= unscale);
     }
@@ -182,7 +181,7 @@ mod tests {
         let s = factor(6, 2e-3, |i| 1.2f32.powi(i as i32 - D as i32));
         let (mut q, mut gram) = (s, [0.0; D * D]);
         Portable.cholesky(columns_mut(&mut q, D)).unwrap();
-        upper_times(&mut Portable, columns(&q, D).t(), columns(&q, D), &mut columns_mut(&mut gram, D)).unwrap();
+        Portable.upper_times(columns_mut(&mut gram, D), columns(&q, D).t(), columns(&q, D)).unwrap();
         orthogonalise(&mut Portable, D, &mut q, &mut gram).unwrap();
         let first = orthogonality(&q);
         assert!(!is_orthogonal(&Portable, D, &q, &mut [0.0; 2 * D]), "one pass leaves {first:e}");

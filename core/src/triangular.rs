@@ -8,28 +8,22 @@ const fn block(d: usize) -> usize {
     if d >= 512 { 128 } else { 32 }
 }
 
-/// The lower triangle of `C = U B`, which is symmetric or of which only that is wanted. `U` is upper triangular, with zeros below its
-/// diagonal; all are d x d. The strict upper triangle of `C` is left as it was.
+/// See [`LinAlg::upper_times`].
 pub(crate) fn upper_times<T: Scalar, L: LinAlg<T>>(
     linalg: &mut L,
+    c: MatMut<'_, T>,
     u: MatRef<'_, T>,
     b: MatRef<'_, T>,
-    c: &mut MatMut<'_, T>,
 ) -> Result<(), LinAlgError> {
     let d = u.rows();
     if d <= block(d) {
-        return linalg.matmul_lower(c.reborrow(), false, T::ONE, u, b);
+        return linalg.matmul_lower(c, false, T::ONE, u, b);
     }
-    by_blocks(linalg, u, b, c)
+    by_blocks(linalg, c, u, b)
 }
 
 #[inline(never)]
-fn by_blocks<T: Scalar, L: LinAlg<T>>(
-    linalg: &mut L,
-    u: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-    c: &mut MatMut<'_, T>,
-) -> Result<(), LinAlgError> {
+fn by_blocks<T: Scalar, L: LinAlg<T>>(linalg: &mut L, mut c: MatMut<'_, T>, u: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
     let d = u.rows();
     for start in (0..d).step_by(block(d)) {
         let rows = block(d).min(d - start);

@@ -232,6 +232,35 @@ fn lower_products<T: Element, L: LinAlg<T>>(linalg: &mut L) {
     }
 }
 
+/// `U B`, with a `B` that makes it symmetric and with any other. Nothing is read below the diagonal of `U` but zeros.
+fn upper_products<T: Element, L: LinAlg<T>>(linalg: &mut L) {
+    let mut noise = Noise(12);
+    for d in SIZES.into_iter().chain([255, 520, 800]) {
+        let dense = noise.matrix::<T>(d, d);
+        let u: Dense<T> = Dense::from_fn(d, d, |i, j| if j >= i { dense.at(i, j) } else { 0.0 });
+        for b in [u.t(), noise.matrix::<T>(d, d)] {
+            let (exact, old) = (u.times(&b), noise.matrix::<T>(d, d));
+            let storages = if d < 300 { &STORAGES[..] } else { &STORAGES[..2] };
+            for (&sa, &sc) in storages.iter().flat_map(|sa| storages.iter().map(move |sc| (sa, sc))) {
+                let (u_stored, b_stored, mut c) = (u.stored(sa), b.stored(sc), old.stored(sc));
+                linalg.upper_times(old.view_mut(&mut c), u.view(&u_stored), b.view(&b_stored)).unwrap();
+                let c = old.load(&c);
+                for i in 0..d {
+                    for j in 0..d {
+                        if j > i {
+                            assert_eq!(c.at(i, j), old.at(i, j), "wrote above the diagonal");
+                            continue;
+                        }
+                        let error = (c.at(i, j) - exact.at(i, j)).abs();
+                        let bound = (d - i + 2) as f64 * eps::<T>() * exact.at(i, j).abs().max(1.0);
+                        assert!(error <= bound, "{d} {sa:?} {sc:?} ({i}, {j}): {error:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// The square matrices that factorisations must bear.
 fn square<T: Element>(kind: &str, d: usize, noise: &mut Noise) -> Dense<T> {
     // The widest grading whose square still is a number of the type's range.
@@ -387,7 +416,7 @@ fn factors_of_full_rank<T: Element, L: LinAlg<T>>(linalg: &mut L) {
 /// `A = L L^T` and `X L^T = B`, without a look at the strict upper triangle.
 fn cholesky<T: Element, L: LinAlg<T>>(linalg: &mut L) {
     let mut noise = Noise(9);
-    for d in SIZES.into_iter().chain([300, 600]) {
+    for d in SIZES.into_iter().chain([200, 300, 600]) {
         for grade in [0.0, 9.0] {
             let w: Dense<T> = noise.matrix(d, 2 * d);
             let gram = w.times(&w.t());
@@ -615,6 +644,10 @@ macro_rules! backend {
                 super::lower_products::<$t, _>(&mut $linalg);
             }
             #[test]
+            fn upper_products() {
+                super::upper_products::<$t, _>(&mut $linalg);
+            }
+            #[test]
             fn factors() {
                 super::factors::<$t, _>(&mut $linalg);
             }
@@ -648,5 +681,5 @@ macro_rules! backend {
 
 backend!(portable_f32, f32, Portable);
 backend!(portable_f64, f64, Portable);
-backend!(faer_f32, f32, Faer::new(600).unwrap());
-backend!(faer_f64, f64, Faer::sized_for::<f64>(600).unwrap());
+backend!(faer_f32, f32, Faer::new(800).unwrap());
+backend!(faer_f64, f64, Faer::sized_for::<f64>(800).unwrap());

@@ -8,6 +8,7 @@ pub use portable::Portable;
 pub(crate) use portable::{Reflections, VECTORS, matmul};
 
 use crate::Scalar;
+use crate::triangular::upper_times;
 
 /// Why a linear-algebra call gave no result. Its outputs then hold unspecified values; its inputs are as documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,19 @@ pub trait LinAlg<T: Scalar> {
         b: MatRef<'_, T>,
     ) -> Result<(), LinAlgError> {
         self.matmul_lower(c, accumulate, alpha, a, b)
+    }
+
+    /// The lower triangle of `C <- U B`, which is symmetric or of which only that is wanted: `U` is upper triangular, with zeros below its
+    /// diagonal, and all are d x d. Elements above the diagonal of `C` are left as they were. By default it is made of products of blocks,
+    /// which leave out the zeros.
+    ///
+    /// # Errors
+    /// As [`Self::matmul`].
+    fn upper_times(&mut self, c: MatMut<'_, T>, u: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError>
+    where
+        Self: Sized,
+    {
+        upper_times(self, c, u, b)
     }
 
     /// The orthogonal factor of `A = Q R` with `diag R >= 0`. `A` is d x d and is destroyed; `Q` is d x d.

@@ -118,6 +118,10 @@ impl LinAlg<f32> for Backend {
         each!(self, linalg => linalg.matmul_lower_rounding(c, accumulate, alpha, a, b))
     }
 
+    fn upper_times(&mut self, c: MatMut<'_, f32>, u: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Result<(), LinAlgError> {
+        each!(self, linalg => linalg.upper_times(c, u, b))
+    }
+
     fn qr(&mut self, a: MatMut<'_, f32>, q: MatMut<'_, f32>, work: &mut [f32]) -> Result<(), LinAlgError> {
         each!(self, linalg => linalg.qr(a, q, work))
     }

@@ -12,6 +12,7 @@ mod factor;
 pub(super) mod product;
 pub(super) mod registers;
 pub(super) mod tiles;
+mod upper;
 
 use ::faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use ::faer::traits::RealField;
@@ -223,6 +224,11 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
         product::matmul_lower(c, accumulate, alpha, a, b, team, stack)
     }
 
+    fn upper_times(&mut self, c: MatMut<'_, T>, u: MatRef<'_, T>, b: MatRef<'_, T>) -> Result<(), LinAlgError> {
+        let _clear = ClearRegisters;
+        upper::upper_times(c, u, b, self.threads())
+    }
+
     fn qr(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, work: &mut [T]) -> Result<(), LinAlgError> {
         let d = a.rows();
         let stack = MemStack::new(&mut self.scratch);
@@ -242,7 +248,8 @@ impl<T: Scalar + RealField> LinAlg<T> for Faer {
 
     fn solve_lower(&mut self, x: MatMut<'_, T>, l: MatRef<'_, T>) -> Result<(), LinAlgError> {
         let _clear = ClearRegisters;
-        cholesky::solve_lower(x, l, self.team().0)
+        let (team, stack) = self.team();
+        cholesky::solve_lower(x, l, team, stack)
     }
 
     fn eigh(&mut self, a: MatMut<'_, T>, q: MatMut<'_, T>, values: &mut [T], work: &mut [T]) -> Result<(), LinAlgError> {

@@ -19,10 +19,10 @@ use super::tiles::{self, Shared, Team};
 const SMALL_LOWER: usize = 11 * 11 * 11;
 
 /// Summed elements of a transposed copy.
-const DEPTH: usize = 512;
+pub(super) const DEPTH: usize = 512;
 
 /// Added to the leading dimension of a copy, so that its rows do not all fall into the same lines of a cache.
-const PADDING: usize = 16;
+pub(super) const PADDING: usize = 16;
 
 /// The copy takes time in proportion to `m k`, and gains a share of `m n k`: columns of the result from which it pays.
 const COPY_COLUMNS: usize = 256;
@@ -118,57 +118,69 @@ fn each_block<T: Scalar + RealField>(
     mut f: impl FnMut(usize, Option<::faer::MatRef<'_, T>>),
 ) {
     let (m, depth) = (a.rows(), a.cols());
-    if a.col_stride() == 1 || columns < COPY_COLUMNS || depth < PADDING || !stack.can_hold(scratch::<T>(m)) {
+    let contiguous = a.col_stride() == 1;
+    if contiguous || columns < COPY_COLUMNS || depth < PADDING || !stack.can_hold(scratch::<T>(m)) {
         return f(0, None);
     }
+    let Some(a) = view(a) else { return f(0, None) };
     let ld = DEPTH.min(depth) + PADDING;
     let (mut buffer, _) = stack.make_with(m * ld, |_| T::ZERO);
     for k in (0..depth).step_by(DEPTH) {
         let width = DEPTH.min(depth - k);
-        let from = &a.data()[k * a.col_stride()..];
-        let to = Shared::new(::faer::MatMut::from_column_major_slice_mut(&mut buffer, ld, m));
-        team.run(tiles::pieces(m), |strip| {
-            let rows = tiles::piece(m, strip);
-            // SAFETY: strips are disjoint, and each is copied once. A column of `to` is a row of the copy.
-            let to = unsafe { to.part(0..ld, rows.clone()) };
-            // SAFETY: such columns follow one another.
-            let to = unsafe { std::slice::from_raw_parts_mut(to.as_ptr_mut(), ld * rows.len()) };
-            transpose(to, ld, &from[rows.start..], a.col_stride(), rows.len(), width);
-        });
+        copy_rows(&mut buffer, ld, a.subcols(k, width), team);
         f(k, Some(::faer::MatRef::from_row_major_slice_with_stride(&buffer, m, width, ld)));
     }
 }
 
+/// The rows of a matrix whose columns are contiguous, each to its `ld` elements of `to`.
+pub(super) fn copy_rows<T: Scalar>(to: &mut [T], ld: usize, from: ::faer::MatRef<'_, T>, team: Team<'_>) {
+    let m = from.nrows();
+    let to = Shared::new(::faer::MatMut::from_column_major_slice_mut(&mut to[..m * ld], ld, m));
+    team.run(m.div_ceil(COPIED), |strip| {
+        let rows = strip * COPIED..m.min((strip + 1) * COPIED);
+        // SAFETY: strips are disjoint, and each is copied once. A column of `to` is a row of the copy.
+        let to = unsafe { to.part(0..ld, rows.clone()) };
+        // SAFETY: such columns follow one another.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.as_ptr_mut(), ld * rows.len()) };
+        transpose(to, ld, from.subrows(rows.start, rows.len()));
+    });
+}
+
+/// Rows that are copied by one thread.
+const COPIED: usize = 64;
+
 /// Side of the tiles of a transposition: of `f32`, a line of the cache.
 const TILE: usize = 16;
 
-/// `to[i][k] <- from[k][i]`, tile by tile: lines of the cache are read, and written, whole.
-fn transpose<T: Scalar>(to: &mut [T], to_ld: usize, from: &[T], from_ld: usize, m: usize, width: usize) {
+/// Row `i` of `from`, whose columns are contiguous, to `to[i * ld..]`, tile by tile: lines of the cache are read, and written, whole.
+fn transpose<T: Scalar>(to: &mut [T], ld: usize, from: ::faer::MatRef<'_, T>) {
+    let (m, width) = (from.nrows(), from.ncols());
     for i in (0..m).step_by(TILE) {
         for k in (0..width).step_by(TILE) {
-            let (to, from) = (&mut to[i * to_ld + k..], &from[k * from_ld + i..]);
             let (rows, run) = (TILE.min(m - i), TILE.min(width - k));
+            let (to, from) = (&mut to[i * ld + k..], from.submatrix(i, k, rows, run));
             if rows == TILE && run == TILE {
                 // With the sides known the tile stays in registers.
-                transpose_tile(to, to_ld, from, from_ld, TILE, TILE);
+                transpose_tile(to, ld, from, TILE, TILE);
             } else {
-                transpose_tile(to, to_ld, from, from_ld, rows, run);
+                transpose_tile(to, ld, from, rows, run);
             }
         }
     }
 }
 
 #[inline(always)]
-fn transpose_tile<T: Scalar>(to: &mut [T], to_ld: usize, from: &[T], from_ld: usize, rows: usize, run: usize) {
+fn transpose_tile<T: Scalar>(to: &mut [T], ld: usize, from: ::faer::MatRef<'_, T>, rows: usize, run: usize) {
     let mut tile = [[T::ZERO; TILE]; TILE];
     for k in 0..run {
-        let line = &from[k * from_ld..][..rows];
+        let Some(line) = from.col(k).try_as_col_major() else { return };
+        let line = &line.as_slice()[..rows];
         for i in 0..rows {
             tile[i][k] = line[i];
         }
     }
     for (i, line) in tile[..rows].iter().enumerate() {
-        to[i * to_ld..][..run].copy_from_slice(&line[..run]);
+        to[i * ld..][..run].copy_from_slice(&line[..run]);
     }
 }
 
