@@ -7,6 +7,7 @@ mod cholesky;
 mod eigenvectors;
 mod householder;
 mod kernel;
+mod precision;
 mod product;
 mod refresh;
 mod squares;
@@ -14,6 +15,7 @@ mod squares;
 pub use cholesky::{cholesky, solve_lower};
 pub use eigenvectors::{eigh, polish, refine};
 pub use householder::qr;
+pub use precision::Precision;
 pub use product::{Matrix, Product, Strides, View, mode_product, unfolded_product};
 pub use refresh::{Refresh, RefreshBuffers, descending_order, refresh_mode, work_len};
 
