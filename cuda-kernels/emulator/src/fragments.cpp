@@ -5,14 +5,14 @@
 namespace {
 constexpr uint32_t M = 4, N = 4;
 
-struct params {
+struct kls_test_fragments_params {
     // M 16 and N 8 lines of 16 words.
     const uint32_t *a, *b;
     // 16 M x 8 N: by fragments, and by words.
     float *by_fragments, *by_words;
 };
 
-template <class Numbers> void steps(const params &p) {
+template <class Numbers> void steps(const kls_test_fragments_params &p) {
     static uint32_t a[M * 16 * KLS_LINE_WORDS], b[N * 8 * KLS_LINE_WORDS];
     const uint32_t lane = threadIdx.x;
     auto fill = [&](uint32_t *tile, const uint32_t *lines, uint32_t count) {
@@ -36,7 +36,7 @@ template <class Numbers> void steps(const params &p) {
             }
 }
 
-KLS_KERNEL(kls_test_fragments_tf32, params, 32) { steps<kls_tf32>(p); }
-KLS_KERNEL(kls_test_fragments_tf32x3, params, 32) { steps<kls_tf32x3>(p); }
-KLS_KERNEL(kls_test_fragments_bf16, params, 32) { steps<kls_bf16>(p); }
+KLS_KERNEL(kls_test_fragments_tf32, kls_test_fragments_params, 32) { steps<kls_tf32>(p); }
+KLS_KERNEL(kls_test_fragments_tf32x3, kls_test_fragments_params, 32) { steps<kls_tf32x3>(p); }
+KLS_KERNEL(kls_test_fragments_bf16, kls_test_fragments_params, 32) { steps<kls_bf16>(p); }
 } // namespace
