@@ -208,7 +208,9 @@ fn check(shape: Shape, storages: &[Storage], many: bool, change: impl Fn(&mut Ca
 
 #[test]
 fn products_of_all_shapes() {
-    for (rows, depth, columns) in [(1, 1, 1), (1, 7, 1), (3, 17, 5), (16, 8, 8), (17, 16, 9), (64, 32, 64), (65, 33, 63), (5, 68, 130), (130, 3, 2)] {
+    for (rows, depth, columns) in
+        [(1, 1, 1), (1, 7, 1), (3, 17, 5), (16, 8, 8), (17, 16, 9), (64, 32, 64), (65, 33, 63), (5, 68, 130), (130, 3, 2)]
+    {
         check(plain(rows, depth, columns), &STORAGES, false, |_| {});
     }
 }
@@ -316,12 +318,8 @@ fn fragments_are_those_of_the_tiles() {
         let words = |x: &[f32]| x.chunks_exact(depth / WORDS).map(word).collect::<Vec<u32>>();
         let (a_words, b_words) = (words(&a), words(&b));
         let (mut by_fragments, mut by_words) = (vec![0.0f32; ROWS * COLUMNS], vec![0.0f32; ROWS * COLUMNS]);
-        let steps = Steps {
-            a: a_words.as_ptr(),
-            b: b_words.as_ptr(),
-            by_fragments: by_fragments.as_mut_ptr(),
-            by_words: by_words.as_mut_ptr(),
-        };
+        let steps =
+            Steps { a: a_words.as_ptr(), b: b_words.as_ptr(), by_fragments: by_fragments.as_mut_ptr(), by_words: by_words.as_mut_ptr() };
         // SAFETY: four pointers.
         let bytes = unsafe { std::slice::from_raw_parts((&raw const steps).cast::<u8>(), size_of::<Steps>()) };
         // SAFETY: the kernel's parameters, and as much memory as it takes.
