@@ -8,7 +8,7 @@ use klshampoo_bench::noise;
 use klshampoo_cuda::batch::{Array, Items};
 use klshampoo_cuda::driver::{Blas, Error, Factor, Gemm, Input, Memory, Precision};
 use klshampoo_cuda::io::{self, Decay, Geometry, Pieces, Place, Scalar, Source, Theta, Transform, Update};
-use klshampoo_cuda::linalg::{self, View};
+use klshampoo_cuda::linalg::{View, mode_product, unfolded_product};
 
 const LAUNCHES: u32 = 10;
 
@@ -73,22 +73,11 @@ pub fn products(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(),
         let view = View { left: 1, d, right: d };
         let flops = 2.0 * (count * d * d * d) as f64;
         let mut add = |who: &str, flops: f64, seconds: f64| rows.add("products", &of, who, "rate", flops / seconds * 1e-9, "GFLOP/s");
-        for precision in linalg::Precision::ALL {
-            let who = match precision {
-                linalg::Precision::Fp32 => "klshampoo f32",
-                linalg::Precision::Tf32x3 => "klshampoo 3xTF32",
-                linalg::Precision::Tf32 => "klshampoo TF32",
-                linalg::Precision::Bf16 => "klshampoo f32 as bf16",
-            };
-            // A triangle is half of the last.
-            for (name, product, flops) in [
-                (who, view.mode_product(left, false, right, out), flops),
-                (&format!("{who} of a symmetric product"), view.unfolded_product(left, left, out), flops / 2.0),
-            ] {
-                let launch = |q: &mut Launcher<'_>| Ok(product.launch_at(precision, q, items).map_err(Error::from)?);
-                add(name, flops, gpu.median(options.rounds, 3, launch)?)?;
-            }
-        }
+        let seconds = gpu.median(options.rounds, 3, |q| Ok(mode_product(q, items, view, left, false, right, out).map_err(Error::from)?))?;
+        add("klshampoo f32", flops, seconds)?;
+        let seconds = gpu.median(options.rounds, 3, |q| Ok(unfolded_product(q, items, view, left, left, out).map_err(Error::from)?))?;
+        // A triangle is half of it.
+        add("klshampoo f32 of a symmetric product", flops / 2.0, seconds)?;
         let Some(blas) = &mut blas else { continue };
         // Two numbers in a word, both the upper half of one.
         let halves = |seed: u64| {
