@@ -115,7 +115,7 @@ export KLS_TEST_FOLDER=$logs/files
 mkdir -p "$KLS_TEST_FOLDER"
 
 if wants tests; then
-    suites="on_driver training linalg_products linalg_factorisations linalg_refresh io step"
+    suites="on_driver training linalg_products linalg_tensor linalg_factorisations linalg_refresh io step"
     for suite in $suites; do step "tests: $suite" 900 "$here/bin/$suite"; done
 fi
 if wants c; then
@@ -140,6 +140,7 @@ if wants sanitizer; then
             done
             [ $tool = initcheck ] && continue # managed memory is written by the host
             step "$tool: products" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/linalg_products"
+            step "$tool: products on tensor cores" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/linalg_tensor"
             step "$tool: steps" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/step" kl_shampoo_of_a_matrix
         done
     fi
