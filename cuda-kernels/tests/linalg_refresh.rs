@@ -8,7 +8,7 @@ use common::{EmulatorQueue, array, device};
 use klshampoo::Refresh as Rule;
 use klshampoo::linalg::{LinAlg, MatMut, Portable};
 use klshampoo_cuda::batch::Items;
-use klshampoo_cuda::linalg::{FAILED, REFLECTED, Refresh, RefreshBuffers, SECOND_PASS, refresh_mode, work_len};
+use klshampoo_cuda::linalg::{FAILED, Precision, REFLECTED, Refresh, RefreshBuffers, SECOND_PASS, refresh_mode, work_len};
 use numbers::{Random, Square};
 
 const TAKES_PART: u32 = 1;
@@ -180,11 +180,11 @@ fn kinds(d: usize, random: &mut Random) -> Vec<(&'static str, Square, Option<u32
 }
 
 const WAYS: [Refresh; 5] = [
-    Refresh { rule: Rule::Qr, sorts: false },
-    Refresh { rule: Rule::Qr, sorts: true },
-    Refresh { rule: Rule::HouseholderQr, sorts: false },
-    Refresh { rule: Rule::HouseholderQr, sorts: true },
-    Refresh { rule: Rule::Eigendecomposition, sorts: true },
+    Refresh { rule: Rule::Qr, sorts: false, precision: Precision::Fp32 },
+    Refresh { rule: Rule::Qr, sorts: true, precision: Precision::Fp32 },
+    Refresh { rule: Rule::HouseholderQr, sorts: false, precision: Precision::Fp32 },
+    Refresh { rule: Rule::HouseholderQr, sorts: true, precision: Precision::Fp32 },
+    Refresh { rule: Rule::Eigendecomposition, sorts: true, precision: Precision::Fp32 },
 ];
 
 #[test]
@@ -209,7 +209,7 @@ fn by_cholesky_factors_it_is_the_cores_rotation() {
         let mut random = Random::new(d as u64);
         let s = Square::factor(d, 6, 20.0, &mut random, |_| 1.0);
         for sorts in [false, true] {
-            let refresh = Refresh { rule: Rule::Qr, sorts };
+            let refresh = Refresh { rule: Rule::Qr, sorts, precision: Precision::Fp32 };
             let mode = Mode::refreshed(&[s.clone(), s.clone()], refresh, &mut random);
             mode.check_turned(1, refresh, Some(0), "well conditioned");
             let order = order(&Square::of(d, &mode.before), sorts);
@@ -229,7 +229,7 @@ fn a_second_pass_mends_what_the_first_one_lost() {
     for (d, shift) in [(24, 2e-3), (24, 1e-3), (70, 4e-3), (70, 2e-3)] {
         let mut random = Random::new(5);
         let s = Square::factor(d, d / 4, shift, &mut random, |i| 1.2f64.powi((i as i32 - d as i32).max(-40)));
-        let refresh = Refresh { rule: Rule::Qr, sorts: false };
+        let refresh = Refresh { rule: Rule::Qr, sorts: false, precision: Precision::Fp32 };
         let mode = Mode::refreshed(&[s.clone(), s], refresh, &mut random);
         mode.check_turned(1, refresh, None, &format!("{d} {shift}"));
         seen += usize::from(mode.flags[1] & (SECOND_PASS | REFLECTED) == SECOND_PASS);

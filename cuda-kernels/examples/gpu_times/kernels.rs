@@ -86,10 +86,10 @@ pub fn products(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(),
         };
         let (a_halves, b_halves) = (halves(5)?, halves(6)?);
         for (name, input, precision) in [
-            ("cuBLAS f32", Input::F32, Precision::Full),
+            ("cuBLAS f32", Input::F32, Precision::Fp32),
             ("cuBLAS TF32", Input::F32, Precision::Tf32),
             ("cuBLAS f32 as bf16", Input::F32, Precision::Bf16),
-            ("cuBLAS bf16", Input::Bf16, Precision::Full),
+            ("cuBLAS bf16", Input::Bf16, Precision::Fp32),
         ] {
             let factor = |memory: &Memory| Factor { at: memory.at(), leading: d, stride: d * d, transposed: false };
             let (a, b) = if input == Input::Bf16 { (&a_halves, &b_halves) } else { (&a, &b) };
