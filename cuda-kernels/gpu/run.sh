@@ -115,7 +115,7 @@ export KLS_TEST_FOLDER=$logs/files
 mkdir -p "$KLS_TEST_FOLDER"
 
 if wants tests; then
-    suites="on_driver training linalg_products linalg_factorisations linalg_refresh io step"
+    suites="on_driver training linalg_products linalg_tensor linalg_factorisations linalg_refresh io step"
     for suite in $suites; do step "tests: $suite" 900 "$here/bin/$suite"; done
 fi
 if wants c; then

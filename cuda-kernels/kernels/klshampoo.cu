@@ -12,4 +12,5 @@
 #include "linalg/product.cuh"
 #include "linalg/refresh.cuh"
 #include "linalg/squares.cuh"
+#include "linalg/tensor_product.cuh"
 #include "step/step.cuh"

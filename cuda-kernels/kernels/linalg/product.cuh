@@ -39,6 +39,23 @@ __device__ __forceinline__ uint64_t kls_two_levels(uint32_t i, uint32_t count, u
     return o * outer + (i - o * inner_count) * inner;
 }
 
+// Where the tile of this block begins, of tiles of `tile` x `tile`.
+__device__ __forceinline__ void kls_product_place(const kls_product_params &p, uint32_t tile, uint32_t &row0, uint32_t &column0) {
+    uint32_t row_tile, column_tile;
+    if (p.options & KLS_PRODUCT_LOWER) {
+        // Tiles on and below the diagonal, one row of them after another.
+        row_tile = (uint32_t)((sqrtf(8.0f * (float)blockIdx.x + 1.0f) - 1.0f) * 0.5f);
+        while ((uint64_t)row_tile * (row_tile + 1) / 2 > blockIdx.x) row_tile--;
+        while ((uint64_t)(row_tile + 1) * (row_tile + 2) / 2 <= blockIdx.x) row_tile++;
+        column_tile = blockIdx.x - (uint32_t)((uint64_t)row_tile * (row_tile + 1) / 2);
+    } else {
+        const uint32_t tiles = (p.columns + tile - 1) / tile;
+        row_tile = blockIdx.x / tiles;
+        column_tile = blockIdx.x - row_tile * tiles;
+    }
+    row0 = row_tile * tile, column0 = column_tile * tile;
+}
+
 // Which of the elements of a tile a thread loads: neighbours in memory to neighbouring threads, whichever index is contiguous.
 struct kls_product_part {
     uint32_t line, depth, next_line, next_depth;
@@ -57,19 +74,8 @@ KLS_KERNEL(kls_product, kls_product_params, 256) {
     alignas(16) __shared__ float a_tile[2][KLS_PRODUCT_DEPTH][KLS_PRODUCT_TILE + 4];
     alignas(16) __shared__ float b_tile[2][KLS_PRODUCT_DEPTH][KLS_PRODUCT_TILE + 4];
     const bool lower = p.options & KLS_PRODUCT_LOWER;
-    uint32_t row_tile, column_tile;
-    if (lower) {
-        // Tiles on and below the diagonal, one row of them after another.
-        row_tile = (uint32_t)((sqrtf(8.0f * (float)blockIdx.x + 1.0f) - 1.0f) * 0.5f);
-        while ((uint64_t)row_tile * (row_tile + 1) / 2 > blockIdx.x) row_tile--;
-        while ((uint64_t)(row_tile + 1) * (row_tile + 2) / 2 <= blockIdx.x) row_tile++;
-        column_tile = blockIdx.x - (uint32_t)((uint64_t)row_tile * (row_tile + 1) / 2);
-    } else {
-        const uint32_t tiles = (p.columns + KLS_PRODUCT_TILE - 1) / KLS_PRODUCT_TILE;
-        row_tile = blockIdx.x / tiles;
-        column_tile = blockIdx.x - row_tile * tiles;
-    }
-    const uint32_t row0 = row_tile * KLS_PRODUCT_TILE, column0 = column_tile * KLS_PRODUCT_TILE;
+    uint32_t row0, column0;
+    kls_product_place(p, KLS_PRODUCT_TILE, row0, column0);
     const uint32_t first = p.options & KLS_PRODUCT_UPPER_A ? row0 : 0;
 
     const kls_product_part a_part(p.a_inner == 1), b_part(p.b_inner == 1);

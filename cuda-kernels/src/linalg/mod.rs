@@ -11,6 +11,7 @@ mod precision;
 mod product;
 mod refresh;
 mod squares;
+mod tensor_product;
 
 pub use cholesky::{cholesky, solve_lower};
 pub use eigenvectors::{eigh, polish, refine};
@@ -28,7 +29,7 @@ pub const SECOND_PASS: u32 = 1 << 18;
 
 #[cfg(test)]
 mod tests {
-    use super::{cholesky, eigenvectors, householder, product, refresh, squares};
+    use super::{cholesky, eigenvectors, householder, product, refresh, squares, tensor_product};
     use crate::queue::Kernel;
     use klshampoo_cuda_emulator as emulator;
 
@@ -40,6 +41,12 @@ mod tests {
     #[test]
     fn kernels_are_spelled_alike_in_both_languages() {
         check::<product::ProductKernel>();
+        check::<tensor_product::Tf32Large>();
+        check::<tensor_product::Tf32Small>();
+        check::<tensor_product::Tf32x3Large>();
+        check::<tensor_product::Tf32x3Small>();
+        check::<tensor_product::Bf16Large>();
+        check::<tensor_product::Bf16Small>();
         check::<cholesky::CholeskyBlock>();
         check::<cholesky::SolveBlock>();
         check::<householder::Householder>();

@@ -3,7 +3,7 @@
 /// In what numbers a product's factors are multiplied. Sums are `f32` at every precision.
 ///
 /// With `S = sum |a_ik| |b_kj|` over the depth `k` of an element of the product, the rounding of its inputs puts it off by at most the second column
-/// times `S`; adding up puts it off by at most `depth 2^-23 S` more (tensor cores cut off where the other units round), and usually by far less.
+/// times `S`; adding up puts it off by at most `depth 2^-22 S` more (tensor cores cut off where the other units round), and usually by far less.
 ///
 /// | precision | inputs | significant bits of an input | instructions |
 /// |---|---|---|---|
