@@ -137,7 +137,11 @@ unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, sourc
         Some((at, bytes)) => {
             // SAFETY: a part of the optimizer's own block that is nobody else's; the handle ends before the block does.
             let workspace = unsafe { Memory::lend(&context, memory.at().offset::<u8>(at), bytes, bytes) }.map_err(from_device)?;
-            Blas::open(&context, workspace).map_err(from_device)?.map(|blas| blas.taking_from(options.blas_from))
+            let mut blas = Blas::open(&context, workspace).map_err(from_device)?;
+            if let Some(blas) = &mut blas {
+                blas.take_from(options.blas_from);
+            }
+            blas
         }
         None => None,
     };

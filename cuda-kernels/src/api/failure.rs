@@ -42,7 +42,7 @@ pub(super) fn from_device(error: Error) -> Failure {
 
 /// cuBLAS is demanded, and there is none.
 pub(super) fn no_blas() -> Failure {
-    at("blas", Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, "KLS_CUDA_BLAS_REQUIRED: there is no libcublas.so.13 or .12 on this machine."))
+    at("blas", Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, "There is no cuBLAS (libcublas.so.13 or .12), which is required."))
 }
 
 /// Of a launch.

@@ -134,7 +134,7 @@ pub struct Launcher<'a> {
 }
 
 impl<'a> Launcher<'a> {
-    /// The same queue with a library of products, of the same context; [`Blas::taking_from`] says which are left to it. It works in one workspace: two queues
+    /// The same queue with a library of products, of the same context; [`Blas::take_from`] says which are left to it. It works in one workspace: two queues
     /// whose streams may run at the same time must not have the same one.
     #[must_use]
     pub fn with_blas(self, blas: Option<&'a mut Blas>) -> Self {

@@ -1,6 +1,6 @@
-//! Products: every one is described by [`Product`]; it is made by the kernel here, by the one for tensor cores, or by a library that the queue has.
+//! Products: every one is described by [`Product`], and made by a kernel for its precision or by a library that the queue has.
 
-use super::kernel::{INVALID, dimension, kernel, over};
+use super::kernel::{INVALID, kernel};
 use super::{Precision, tensor_product};
 use crate::batch::{Array, Items};
 use crate::gemm::{Factor, Gemm, Input};
@@ -34,12 +34,6 @@ kernel! {
         unused: u32,
     }
 }
-
-const LOWER: u32 = 1;
-const ACCUMULATE: u32 = 2;
-const UPPER_A: u32 = 4;
-/// Rows and columns of a block.
-const TILE: u32 = 64;
 
 /// A matrix of each item; element `(i, j)` is `i * row + j * column` elements after the first.
 #[derive(Clone, Copy, Debug)]
@@ -207,10 +201,7 @@ impl Product {
         if self.scratch && self.launch_on_library(q, items)? {
             return Ok(());
         }
-        match self.precision {
-            Precision::Fp32 => self.launch_fp32(q, items),
-            precision => tensor_product::launch(self, precision, q, items),
-        }
+        tensor_product::launch(self, self.precision, q, items)
     }
 
     /// Leaves it to the queue's library, if that is to make such products and can make this one.
@@ -269,45 +260,6 @@ impl Product {
             c_stride: c.stride,
             precision: self.precision,
         })
-    }
-
-    /// Launches the kernel here.
-    fn launch_fp32<Q: Queue>(&self, q: &mut Q, items: Items) -> Result<(), DeviceError> {
-        let (rows, columns) = (dimension(self.rows)?, dimension(self.columns)?);
-        let (down, across) = (u64::from(rows.div_ceil(TILE)), u64::from(columns.div_ceil(TILE)));
-        let tiles = if self.lower { down * (down + 1) / 2 } else { down * across };
-        let tiles = u32::try_from(tiles).ok().filter(|&tiles| tiles < 1 << 31).ok_or(INVALID)?;
-        // An empty sum is zero, which the kernel makes; an index of no steps has none to be divided into.
-        let inner = |count: usize| dimension(count.max(1));
-        let option = |set: bool, bit: u32| if set { bit } else { 0 };
-        q.launch(
-            [tiles, over(items), 1],
-            ProductKernel {
-                a: self.a,
-                b: self.b,
-                c: self.c,
-                scale: self.scale,
-                items,
-                a_row: self.a_row,
-                a_outer: self.a_depth.outer,
-                a_inner: self.a_depth.inner,
-                b_outer: self.b_depth.outer,
-                b_inner: self.b_depth.inner,
-                b_column_outer: self.b_column.outer,
-                b_column_inner: self.b_column.inner,
-                c_row: self.c_row,
-                c_column_outer: self.c_column.outer,
-                c_column_inner: self.c_column.inner,
-                rows,
-                columns,
-                depth: dimension(self.depth)?,
-                inner_columns: inner(self.inner_columns)?,
-                inner_depth: inner(self.inner_depth)?,
-                options: option(self.lower, LOWER) | option(self.accumulate, ACCUMULATE) | option(self.upper_a, UPPER_A),
-                alpha: self.alpha,
-                unused: 0,
-            },
-        )
     }
 }
 

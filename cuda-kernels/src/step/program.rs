@@ -44,6 +44,9 @@ pub struct Precisions {
 }
 
 impl Precisions {
+    /// See the table of errors in the crate's README.
+    pub const DEFAULT: Self = Self::all(Precision::Fp32);
+
     /// The same for all.
     #[must_use]
     pub const fn all(precision: Precision) -> Self {
@@ -52,9 +55,8 @@ impl Precisions {
 }
 
 impl Default for Precisions {
-    /// See the table of errors in the crate's README.
     fn default() -> Self {
-        Self::all(Precision::Fp32)
+        Self::DEFAULT
     }
 }
 

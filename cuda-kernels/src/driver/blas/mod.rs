@@ -54,10 +54,9 @@ impl Blas {
         Functions::open().is_some()
     }
 
-    /// The same, but a queue leaves it only products of at least so many multiplications for each item; at first it is all.
-    #[must_use]
-    pub fn taking_from(self, multiplications: u64) -> Self {
-        Self { from: multiplications, ..self }
+    /// From now on a queue leaves it only products of at least so many multiplications for each item; at first it is all.
+    pub fn take_from(&mut self, multiplications: u64) {
+        self.from = multiplications;
     }
 
     /// The version: 130000 is 13.0.0.
