@@ -73,12 +73,9 @@ fn errors_at(precision: Precisions, wanted: Option<(Collection, &str)>) -> Worst
 /// One group at every precision: as far from double precision as its inputs are rounded, and no farther.
 #[test]
 fn precisions_are_what_they_say() {
-    for (precision, least, most) in [
-        (Precision::Fp32, 0.0, 1e-4),
-        (Precision::Tf32x3, 0.0, 1e-4),
-        (Precision::Tf32, 1e-4, 3e-2),
-        (Precision::Bf16, 1e-3, 3e-1),
-    ] {
+    for (precision, least, most) in
+        [(Precision::Fp32, 0.0, 1e-4), (Precision::Tf32x3, 0.0, 1e-4), (Precision::Tf32, 1e-4, 3e-2), (Precision::Bf16, 1e-3, 3e-1)]
+    {
         let worst = errors_at(Precisions::all(precision), Some((Collection::Family, "klshampoo")));
         worst.report(&format!("{precision:?}"));
         assert!(worst.runs > 0 && worst.parameter >= least && worst.parameter <= most, "{precision:?}: {worst:?}");

@@ -16,7 +16,10 @@ fn run(driver: &str, arguments: &[&str]) -> Output {
 fn every_number_is_there() {
     let csv = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gpu_times-{}.csv", std::process::id()));
     let arguments = ["--sets", "trial", "--methods", "kl_shampoo,soap,adamw", "--period", "2", "--rounds", "1", "--elements", "3000"];
-    let output = run(mock::LIBRARY, &[&arguments[..], &["--sizes", "5,8", "--precisions", "--blas-from", "1", "--csv", csv.to_str().unwrap()]].concat());
+    let output = run(
+        mock::LIBRARY,
+        &[&arguments[..], &["--sizes", "5,8", "--precisions", "--blas-from", "1", "--csv", csv.to_str().unwrap()]].concat(),
+    );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(&csv).unwrap();
     std::fs::remove_file(&csv).unwrap();

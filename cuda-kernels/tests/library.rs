@@ -119,7 +119,8 @@ fn whom_nobody_asked_for_does_no_harm() {
     ];
     for (name, preset) in presets {
         for convention in [Convention::Figure13, Convention::ReferenceKl, Convention::ReferenceSoap, Convention::ReferenceMeta] {
-            let config = Config { refresh_period: 3, staleness: if name == "soap" { 0.3 } else { 0.0 }, ..preset.in_convention(convention) };
+            let config =
+                Config { refresh_period: 3, staleness: if name == "soap" { 0.3 } else { 0.0 }, ..preset.in_convention(convention) };
             if config.validate().is_err() {
                 continue;
             }

@@ -116,7 +116,10 @@ fn a_bad_pivot_sets_the_bit_and_stops_its_item() {
     // What fails at once is not touched: the strict upper triangle of the first blocks is not cleared.
     assert_eq!(batch.matrix(1), batch.before(1));
     assert_eq!(batch.matrix(3)[4..], batch.before(3)[4..]);
-    assert!(cholesky(&mut EmulatorQueue::default(), Items::all(1), d, a, FAILED, Precision::Fp32).is_err(), "there is no place for the bit");
+    assert!(
+        cholesky(&mut EmulatorQueue::default(), Items::all(1), d, a, FAILED, Precision::Fp32).is_err(),
+        "there is no place for the bit"
+    );
 
     // Items that have failed before take no part.
     let mut batch = Batch::of(d, &[good.clone(), good]);

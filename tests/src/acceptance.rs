@@ -79,7 +79,8 @@ pub fn golden<T: Number, D: Driver<T>>(collection: Collection, algorithm: &str) 
 /// # Panics
 /// If the manifest does not have the expected number of cases.
 pub fn errors<T: Number, D: Driver<T>>(wanted: Option<(Collection, &str)>) -> Worst {
-    let wanted = |group: &&Group| wanted.is_none_or(|(collection, algorithm)| group.collection == collection && group.algorithm == algorithm);
+    let wanted =
+        |group: &&Group| wanted.is_none_or(|(collection, algorithm)| group.collection == collection && group.algorithm == algorithm);
     let runs = GROUPS.iter().filter(wanted).flat_map(|group| errors_of_group::<T, D>(group, false));
     runs.fold(Worst::default(), |all, (_, worst)| Worst {
         runs: all.runs + worst.runs,

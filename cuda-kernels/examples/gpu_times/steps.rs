@@ -8,8 +8,8 @@ use klshampoo::{Config, Estimator, SliceHeader, Tensor, TensorSpec, Totals};
 use klshampoo_bench::{LEARNING_RATE, POOL, Set, WEIGHT_DECAY, noise};
 use klshampoo_cuda::driver::{Launcher, Memory};
 use klshampoo_cuda::io::Scalar;
-use klshampoo_cuda::queue::DevicePtr;
 use klshampoo_cuda::linalg::Precision;
+use klshampoo_cuda::queue::DevicePtr;
 use klshampoo_cuda::step::{self, DeviceOptimizer, Precisions, Program, Transferred};
 
 /// Beyond what is stepped.

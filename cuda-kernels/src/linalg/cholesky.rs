@@ -47,14 +47,7 @@ const fn columns(array: Array, d: usize, row: usize, column: usize) -> Matrix {
 ///
 /// # Errors
 /// The driver's; "invalid value" of items without flags or a matrix that is too large.
-pub fn cholesky<Q: Queue>(
-    q: &mut Q,
-    items: Items,
-    d: usize,
-    a: Array,
-    failed: u32,
-    precision: Precision,
-) -> Result<(), DeviceError> {
+pub fn cholesky<Q: Queue>(q: &mut Q, items: Items, d: usize, a: Array, failed: u32, precision: Precision) -> Result<(), DeviceError> {
     if items.flags == DevicePtr::NULL {
         return Err(INVALID);
     }

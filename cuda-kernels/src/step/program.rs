@@ -83,7 +83,8 @@ impl Library {
     /// Whether a step of the batch has such a product: in a mode that a library can see as a matrix, or in a refresh.
     fn is_used_by(&self, batch: &Batch) -> bool {
         let shape = batch.layout.shape();
-        let large = |[rows, columns, depth]: [usize; 3]| (rows as u64).saturating_mul(columns as u64).saturating_mul(depth as u64) >= self.from;
+        let large =
+            |[rows, columns, depth]: [usize; 3]| (rows as u64).saturating_mul(columns as u64).saturating_mul(depth as u64) >= self.from;
         batch.full_modes().any(|k| {
             let (d, (left, right)) = (shape.dim(k), shape.around(k));
             large([d; 3]) || (left == 1 || right == 1) && large([d, d, left * right])
