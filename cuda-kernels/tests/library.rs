@@ -2,6 +2,7 @@
 //! makes what the kernels make.
 
 mod common;
+#[allow(dead_code, reason = "the core's side of it")]
 #[path = "step/harness.rs"]
 mod harness;
 #[path = "common/numbers.rs"]

@@ -64,7 +64,6 @@ impl<Q: Queue> Pass<'_, Q> {
 
     /// `Delta~_k` of a full mode, or `diag(Delta~_k)` of a diagonal one, but for `c_k`.
     fn form(&mut self, k: usize) -> Result<(), DeviceError> {
-        let running = self.running();
         let full = self.batch.layout.shape().is_full(k);
         if self.p.axes.by_factors != 0 && self.batch.full_modes().any(|j| j != k) {
             self.form_by_factors(k)
