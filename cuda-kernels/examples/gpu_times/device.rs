@@ -138,7 +138,7 @@ impl Gpu {
             sys::cuGraphDestroy(graph);
             called(made, "cuGraphInstantiate")?;
         }
-        Ok(Graph { context: self.context().clone(), executable })
+        Ok(Graph { context: self.kernels.context().clone(), executable })
     }
 }
 
