@@ -277,3 +277,31 @@ fn items_without_flags_are_refused() {
     let buffers = RefreshBuffers { factor: a, diagonal: a, old_basis: a, basis: a, rotation: a, square: a, values: a, work: a };
     assert!(refresh_mode(&mut EmulatorQueue::default(), Items::all(1), 1, &WAYS[0], &buffers, TURNED).is_err());
 }
+
+/// Whatever is said of its precision, a refresh leaves a rotation that is orthogonal, by Cholesky factors where those of `f32` do; the factor is off by
+/// the rounding.
+#[test]
+fn a_lower_precision_keeps_bases_orthogonal() {
+    for d in [17, 130] {
+        let mut random = Random::new(d as u64);
+        let factor = |random: &mut Random| Square::factor(d, 6, 20.0, random, |i| 0.98f64.powi((i * 7 % d) as i32));
+        let factors = [factor(&mut random), factor(&mut random)];
+        for rule in [Rule::Qr, Rule::Eigendecomposition] {
+            for (precision, tolerance) in [(Precision::Tf32x3, 4e-6), (Precision::Tf32, 4e-3), (Precision::Bf16, 3e-2)] {
+                let refresh = Refresh { rule, sorts: true, precision };
+                assert_eq!(refresh.orthogonal(), Precision::Tf32x3);
+                let mode = Mode::refreshed(&factors, refresh, &mut random);
+                let (what, flags) = (format!("{rule:?} of {d} at {precision:?}"), mode.flags[1]);
+                assert_eq!(flags & (TURNED | REFLECTED | FAILED), TURNED, "{what}");
+                let (q, s) = (mode.square(&mode.rotation, 1), mode.square(&mode.before, 1));
+                assert!(q.orthogonality_error() < 2e-6, "{what}: {:e}", q.orthogonality_error());
+                let basis = mode.square(&mode.basis, 1);
+                assert!(basis.orthogonality_error() < 4e-6, "{what}: {:e}", basis.orthogonality_error());
+                let turned = Square::symmetric(d, &mode.factor[d * d..]);
+                let error = turned.distance(&q.t().times(&s).times(&q)) / (s.largest() * (d as f64).sqrt());
+                assert!(error < tolerance, "{what}: {error:e}");
+                assert!(precision == Precision::Tf32x3 || error > 1e-2 * tolerance, "{what}: {error:e}");
+            }
+        }
+    }
+}
