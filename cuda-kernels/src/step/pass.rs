@@ -21,6 +21,8 @@ pub(super) struct Given {
     /// A further factor on the gradients, on the device, or [`DevicePtr::NULL`].
     pub clip: DevicePtr,
     pub precision: Precisions,
+    /// Whether all tensors of the table have a gradient.
+    pub whole: bool,
 }
 
 /// How a chain of products is made.
@@ -34,6 +36,7 @@ pub(super) struct Chain {
 /// Arrays that the linear algebra works in; the step's kernels do not see them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rooms {
+    pub gathered: Array,
     pub rotation: Array,
     pub square: Array,
     pub work: Array,
@@ -133,6 +136,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             launch: Launch::default(),
         };
         let rooms = Rooms {
+            gathered: grad,
             rotation: w.rotation.array(base),
             square: w.square.array(base),
             work: w.work.array(base),
@@ -301,7 +305,9 @@ impl<'a, Q: Queue> Pass<'a, Q> {
     /// `G~ = G x_k Q_k^T`
     fn project(&mut self) -> Result<(), DeviceError> {
         let Params { basis, grad, gradient, product, .. } = self.p;
-        let chain = Chain { precision: self.precision().project, scratch: true };
+        // A library reads what all items have: of those without a gradient only what is in the workspace is there at all.
+        let scratch = self.given.whole || grad == self.rooms.gathered;
+        let chain = Chain { precision: self.precision().project, scratch };
         self.rotate(self.running(), (basis, true), Some(grad), [gradient, product], chain)
     }
 
