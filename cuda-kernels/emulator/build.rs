@@ -32,6 +32,7 @@ fn main() {
         .warnings_into_errors(true)
         .file("src/emulator.cpp")
         .file("src/kernels.cpp")
+        .file("src/fragments.cpp")
         // Kernels announce themselves when they are loaded; nothing names them.
         .link_lib_modifier("+whole-archive")
         .compile("kls_emulator");

@@ -140,6 +140,7 @@ if wants sanitizer; then
             done
             [ $tool = initcheck ] && continue # managed memory is written by the host
             step "$tool: products" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/linalg_products"
+            step "$tool: products on tensor cores" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/linalg_tensor"
             step "$tool: steps" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/step" kl_shampoo_of_a_matrix
         done
     fi

@@ -7,6 +7,7 @@ mod numbers;
 use common::{EmulatorQueue, array, device};
 use klshampoo_cuda::batch::{Array, Items};
 use klshampoo_cuda::linalg::{Matrix, Precision, Product, Strides};
+use klshampoo_cuda_emulator as emulator;
 use numbers::Random;
 
 /// Memory is there for these; the one in the middle takes no part.
@@ -207,7 +208,9 @@ fn check(shape: Shape, storages: &[Storage], many: bool, change: impl Fn(&mut Ca
 
 #[test]
 fn products_of_all_shapes() {
-    for (rows, depth, columns) in [(1, 1, 1), (1, 7, 1), (3, 17, 5), (16, 8, 8), (17, 16, 9), (64, 32, 64), (65, 33, 63), (5, 68, 130), (130, 3, 2)] {
+    for (rows, depth, columns) in
+        [(1, 1, 1), (1, 7, 1), (3, 17, 5), (16, 8, 8), (17, 16, 9), (64, 32, 64), (65, 33, 63), (5, 68, 130), (130, 3, 2)]
+    {
         check(plain(rows, depth, columns), &STORAGES, false, |_| {});
     }
 }
@@ -282,6 +285,52 @@ fn one_times(precision: Precision, numbers: &[f32]) -> Vec<f32> {
     let product = Product::of(column(&mut c), column(&mut a), column(&mut b), [numbers.len(), 1, 1]);
     product.launch_at(precision, &mut EmulatorQueue::default(), Items::all(1)).unwrap();
     c
+}
+
+/// What a warp of the device does, lane by lane, is what the emulator's threads compute without it, and is the product.
+#[test]
+fn fragments_are_those_of_the_tiles() {
+    #[repr(C)]
+    struct Steps {
+        a: *const u32,
+        b: *const u32,
+        by_fragments: *mut f32,
+        by_words: *mut f32,
+    }
+    const ROWS: usize = 64;
+    const COLUMNS: usize = 32;
+    const WORDS: usize = 16;
+    let mut random = Random::new(10);
+    let kernels = [
+        (Precision::Tf32, c"kls_test_fragments_tf32"),
+        (Precision::Tf32x3, c"kls_test_fragments_tf32x3"),
+        (Precision::Bf16, c"kls_test_fragments_bf16"),
+    ];
+    for (precision, kernel) in kernels {
+        let depth = if precision == Precision::Bf16 { 2 * WORDS } else { WORDS };
+        let (a, b) = (random.floats(ROWS * depth), random.floats(COLUMNS * depth));
+        let word = |x: &[f32]| match *x {
+            [low, high] => bf16(low).to_bits() >> 16 | bf16(high).to_bits(),
+            [x] if precision == Precision::Tf32 => tf32(x).to_bits(),
+            [x] => x.to_bits(),
+            _ => unreachable!("one or two numbers make a word"),
+        };
+        let words = |x: &[f32]| x.chunks_exact(depth / WORDS).map(word).collect::<Vec<u32>>();
+        let (a_words, b_words) = (words(&a), words(&b));
+        let (mut by_fragments, mut by_words) = (vec![0.0f32; ROWS * COLUMNS], vec![0.0f32; ROWS * COLUMNS]);
+        let steps =
+            Steps { a: a_words.as_ptr(), b: b_words.as_ptr(), by_fragments: by_fragments.as_mut_ptr(), by_words: by_words.as_mut_ptr() };
+        // SAFETY: four pointers.
+        let bytes = unsafe { std::slice::from_raw_parts((&raw const steps).cast::<u8>(), size_of::<Steps>()) };
+        // SAFETY: the kernel's parameters, and as much memory as it takes.
+        unsafe { emulator::launch(kernel, [1; 3], 32, bytes) };
+        for (at, (x, y)) in by_fragments.iter().zip(&by_words).enumerate() {
+            let (i, j) = (at / COLUMNS, at % COLUMNS);
+            assert_eq!(x.to_bits(), y.to_bits(), "{precision:?}: ({i}, {j})");
+            let exact: f64 = (0..depth).map(|k| multiplied(precision, a[i * depth + k], b[j * depth + k])).sum();
+            assert!((f64::from(*x) - exact).abs() < 1e-5, "{precision:?}: ({i}, {j}) is {x}, not {exact}");
+        }
+    }
 }
 
 #[test]

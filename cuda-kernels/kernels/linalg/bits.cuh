@@ -4,8 +4,10 @@
 
 #ifdef KLS_EMULATE
 #define KLS_UNROLL
+#define KLS_NO_UNROLL
 #else
 #define KLS_UNROLL _Pragma("unroll")
+#define KLS_NO_UNROLL _Pragma("unroll 1")
 #endif
 
 // x y + z, for sums whose bits are nobody's business: fused where the machine has an instruction for it, though the module as a whole is compiled

@@ -13,7 +13,8 @@
 // and ldmatrix.x4 fetches four blocks of 8 lines of 4 words, which is what a register of A or of B is over the warp: lane l says where line l % 8 of
 // block l / 8 is, and receives word t of line g of block i in register i. The functions below are these words, and checked against each other.
 //
-// The emulator knows no fragments: its threads compute their registers of C from the tiles.
+// The emulator has no warps: its threads compute their registers of C from the tiles (kls_mma_step). What the device does is also there, for blocks of
+// one warp that meets at every instruction, so that a test can compare the two: emulator/src/fragments.cpp.
 #pragma once
 #include "bits.cuh"
 
@@ -109,14 +110,37 @@ __device__ __forceinline__ uint32_t kls_to_bf16_pair(float first, float second) 
 }
 
 #ifdef KLS_EMULATE
-// What a thread's register of C gets from a step: each number type adds to `sum` the products of the eight words.
-struct kls_step_words {
-    const uint32_t *a, *b;
-    uint32_t a_line, b_line, quad;
+inline void kls_ldmatrix(uint32_t (&x)[4], const uint32_t *at) {
+    static const uint32_t *pointed[32];
+    const uint32_t lane = threadIdx.x;
+    pointed[lane] = at;
+    __syncthreads();
+    for (uint32_t i = 0; i < 4; i++) x[i] = pointed[i * 8 + lane / 4][lane % 4];
+    __syncthreads();
+}
 
-    uint32_t a_word(uint32_t w) const { return a[kls_quad_at(a_line, quad + w / 4) + w % 4]; }
-    uint32_t b_word(uint32_t w) const { return b[kls_quad_at(b_line, quad + w / 4) + w % 4]; }
-};
+// `times` adds the product of two words. Which lane has an element of A or B is said from the other side here: by row, column and word.
+template <class Times> inline void kls_mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Times times) {
+    static uint32_t all_a[32][4], all_b[32][2];
+    const uint32_t lane = threadIdx.x;
+    for (uint32_t i = 0; i < 4; i++) all_a[lane][i] = a[i];
+    for (uint32_t i = 0; i < 2; i++) all_b[lane][i] = b[i];
+    __syncthreads();
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t row = lane / 4 + (i < 2 ? 0 : 8), column = lane % 4 * 2 + (i & 1);
+        for (uint32_t word = 0; word < 8; word++)
+            times(c[i], all_a[row % 8 * 4 + word % 4][(row < 8 ? 0 : 1) + (word < 4 ? 0 : 2)], all_b[column * 4 + word % 4][word < 4 ? 0 : 1]);
+    }
+    __syncthreads();
+}
+// The lowest 13 bits are not looked at.
+inline void kls_times_tf32(float &sum, uint32_t a, uint32_t b) { sum += __uint_as_float(a & 0xffffe000) * __uint_as_float(b & 0xffffe000); }
+inline void kls_times_bf16(float &sum, uint32_t a, uint32_t b) {
+    sum += __uint_as_float(a << 16) * __uint_as_float(b << 16);
+    sum += __uint_as_float(a & 0xffff0000) * __uint_as_float(b & 0xffff0000);
+}
+inline void kls_mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { kls_mma(c, a, b, kls_times_tf32); }
+inline void kls_mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { kls_mma(c, a, b, kls_times_bf16); }
 #else
 __device__ __forceinline__ void kls_ldmatrix(uint32_t (&x)[4], const uint32_t *at) {
     const uint32_t address = (uint32_t)__cvta_generic_to_shared(at);
@@ -128,25 +152,30 @@ __device__ __forceinline__ void kls_ldmatrix(uint32_t (&x)[4], const uint32_t *a
 
 #define KLS_MMA(instruction, c, a, b)                                                                                        \
     asm volatile(instruction " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                              \
-                 : "+f"((c)[0]), "+f"((c)[1]), "+f"((c)[2]), "+f"((c)[3])                                                    \
-                 : "r"((a)[0]), "r"((a)[1]), "r"((a)[2]), "r"((a)[3]), "r"((b)[0]), "r"((b)[1]))
-#define KLS_MMA_TF32(c, a, b) KLS_MMA("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", c, a, b)
-#define KLS_MMA_BF16(c, a, b) KLS_MMA("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", c, a, b)
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                            \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+__device__ __forceinline__ void kls_mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    KLS_MMA("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", c, a, b);
+}
+__device__ __forceinline__ void kls_mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    KLS_MMA("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", c, a, b);
+}
+#undef KLS_MMA
 #endif
 
-// What is multiplied. IN_WORD numbers make a word of shared memory, which `pack` makes of them; `split` makes of a word the PARTS that are multiplied.
+// What is multiplied. IN_WORD numbers make a word of shared memory, which `pack` makes of them; `split` makes of a word the PARTS that are multiplied;
+// `add` adds the products of a step's fragments, and in the emulator `add_words` those of eight words of two lines.
 struct kls_tf32 {
     static constexpr uint32_t IN_WORD = 1, PARTS = 1;
 
     static __device__ __forceinline__ uint32_t pack(const float *x) { return kls_to_tf32(x[0]); }
-#ifdef KLS_EMULATE
-    static void add(float &sum, const kls_step_words &at) {
-        for (uint32_t w = 0; w < 8; w++) sum += __uint_as_float(at.a_word(w)) * __uint_as_float(at.b_word(w));
-    }
-#else
     static __device__ __forceinline__ void split(uint32_t word, uint32_t (&part)[1]) { part[0] = word; }
     static __device__ __forceinline__ void add(float (&sum)[4], const uint32_t (&a)[1][4], const uint32_t (&b)[1][2]) {
-        KLS_MMA_TF32(sum, a[0], b[0]);
+        kls_mma_tf32(sum, a[0], b[0]);
+    }
+#ifdef KLS_EMULATE
+    static void add_words(float &sum, const uint32_t (&a)[8], const uint32_t (&b)[8]) {
+        for (uint32_t w = 0; w < 8; w++) kls_times_tf32(sum, a[w], b[w]);
     }
 #endif
 };
@@ -155,18 +184,13 @@ struct kls_bf16 {
     static constexpr uint32_t IN_WORD = 2, PARTS = 1;
 
     static __device__ __forceinline__ uint32_t pack(const float *x) { return kls_to_bf16_pair(x[0], x[1]); }
-#ifdef KLS_EMULATE
-    static void add(float &sum, const kls_step_words &at) {
-        for (uint32_t w = 0; w < 8; w++) {
-            const uint32_t a = at.a_word(w), b = at.b_word(w);
-            sum += __uint_as_float(a << 16) * __uint_as_float(b << 16);
-            sum += __uint_as_float(a & 0xffff0000) * __uint_as_float(b & 0xffff0000);
-        }
-    }
-#else
     static __device__ __forceinline__ void split(uint32_t word, uint32_t (&part)[1]) { part[0] = word; }
     static __device__ __forceinline__ void add(float (&sum)[4], const uint32_t (&a)[1][4], const uint32_t (&b)[1][2]) {
-        KLS_MMA_BF16(sum, a[0], b[0]);
+        kls_mma_bf16(sum, a[0], b[0]);
+    }
+#ifdef KLS_EMULATE
+    static void add_words(float &sum, const uint32_t (&a)[8], const uint32_t (&b)[8]) {
+        for (uint32_t w = 0; w < 8; w++) kls_times_bf16(sum, a[w], b[w]);
     }
 #endif
 };
@@ -187,29 +211,23 @@ struct kls_tf32x3 {
         part[0] = kls_to_tf32(x) & 0xffffe000;
         part[1] = kls_to_tf32(x - __uint_as_float(part[0]));
     }
-#ifdef KLS_EMULATE
-    static void add(float &sum, const kls_step_words &at) {
-        float a[8][2], b[8][2], step = 0;
-        for (uint32_t w = 0; w < 8; w++) {
-            uint32_t part[2];
-            split(at.a_word(w), part);
-            for (uint32_t i = 0; i < 2; i++) a[w][i] = __uint_as_float(part[i]);
-            split(at.b_word(w), part);
-            for (uint32_t i = 0; i < 2; i++) b[w][i] = __uint_as_float(part[i]);
-        }
-        for (uint32_t w = 0; w < 8; w++) step += a[w][1] * b[w][0];
-        for (uint32_t w = 0; w < 8; w++) step += a[w][0] * b[w][1];
-        for (uint32_t w = 0; w < 8; w++) step += a[w][0] * b[w][0];
-        sum += step;
-    }
-#else
     static __device__ __forceinline__ void add(float (&sum)[4], const uint32_t (&a)[2][4], const uint32_t (&b)[2][2]) {
         float step[4] = {0, 0, 0, 0};
-        KLS_MMA_TF32(step, a[1], b[0]);
-        KLS_MMA_TF32(step, a[0], b[1]);
-        KLS_MMA_TF32(step, a[0], b[0]);
+        kls_mma_tf32(step, a[1], b[0]);
+        kls_mma_tf32(step, a[0], b[1]);
+        kls_mma_tf32(step, a[0], b[0]);
 KLS_UNROLL
         for (uint32_t i = 0; i < 4; i++) sum[i] += step[i];
+    }
+#ifdef KLS_EMULATE
+    static void add_words(float &sum, const uint32_t (&a)[8], const uint32_t (&b)[8]) {
+        uint32_t a_part[8][2], b_part[8][2];
+        float step = 0;
+        for (uint32_t w = 0; w < 8; w++) split(a[w], a_part[w]), split(b[w], b_part[w]);
+        for (uint32_t w = 0; w < 8; w++) kls_times_tf32(step, a_part[w][1], b_part[w][0]);
+        for (uint32_t w = 0; w < 8; w++) kls_times_tf32(step, a_part[w][0], b_part[w][1]);
+        for (uint32_t w = 0; w < 8; w++) kls_times_tf32(step, a_part[w][0], b_part[w][0]);
+        sum += step;
     }
 #endif
 };
@@ -217,16 +235,10 @@ KLS_UNROLL
 // A warp's step: 16 M lines of A by 8 N of B, which begin at `a` and `b` in shared memory, at lines that are multiples of 8; of each line the eight
 // words from the quad on, which is 0 or 2. All lanes of the warp are there.
 template <class Numbers, uint32_t M, uint32_t N>
-__device__ __forceinline__ void kls_mma_step(float (&sum)[M][N][4], const uint32_t *a, const uint32_t *b, uint32_t quad) {
+__device__ __forceinline__ void kls_mma_step_of_fragments(float (&sum)[M][N][4], const uint32_t *a, const uint32_t *b, uint32_t quad) {
     static_assert(N % 2 == 0, "B comes in pairs");
-    const uint32_t lane = threadIdx.x % 32;
-#ifdef KLS_EMULATE
-    for (uint32_t i = 0; i < M; i++)
-        for (uint32_t j = 0; j < N; j++)
-            for (uint32_t r = 0; r < 4; r++)
-                Numbers::add(sum[i][j][r], {a, b, i * 16 + kls_mma_c_row(lane, r), j * 8 + kls_mma_c_column(lane, r), quad});
-#else
     constexpr uint32_t PARTS = Numbers::PARTS;
+    const uint32_t lane = threadIdx.x % 32;
     const uint32_t *a_at = a + kls_quad_at(kls_ldmatrix_a_line(lane), quad + kls_ldmatrix_a_quad(lane));
     const uint32_t *b_at = b + kls_quad_at(kls_ldmatrix_b_line(lane), quad + kls_ldmatrix_b_quad(lane));
     uint32_t b_parts[N][PARTS][2];
@@ -256,5 +268,26 @@ KLS_UNROLL
 KLS_UNROLL
         for (uint32_t j = 0; j < N; j++) Numbers::add(sum[i][j], a_parts, b_parts[j]);
     }
+}
+
+template <class Numbers, uint32_t M, uint32_t N>
+__device__ __forceinline__ void kls_mma_step(float (&sum)[M][N][4], const uint32_t *a, const uint32_t *b, uint32_t quad) {
+#ifdef KLS_EMULATE
+    const uint32_t lane = threadIdx.x % 32;
+    auto fetch = [&](uint32_t (&words)[8], const uint32_t *from, uint32_t line) {
+        for (uint32_t w = 0; w < 8; w++) words[w] = from[kls_quad_at(line, quad + w / 4) + w % 4];
+    };
+    // The columns of B that the lane has to do with.
+    uint32_t b_words[N][2][8], a_words[8];
+    for (uint32_t j = 0; j < N; j++)
+        for (uint32_t r = 0; r < 2; r++) fetch(b_words[j][r], b, j * 8 + kls_mma_c_column(lane, r));
+    for (uint32_t i = 0; i < M; i++)
+        for (uint32_t h = 0; h < 4; h += 2) {
+            fetch(a_words, a, i * 16 + kls_mma_c_row(lane, h));
+            for (uint32_t j = 0; j < N; j++)
+                for (uint32_t r = 0; r < 2; r++) Numbers::add_words(sum[i][j][h + r], a_words, b_words[j][r]);
+        }
+#else
+    kls_mma_step_of_fragments<Numbers>(sum, a, b, quad);
 #endif
 }

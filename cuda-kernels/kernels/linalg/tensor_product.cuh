@@ -5,6 +5,14 @@
 #include "mma.cuh"
 #include "product.cuh"
 
+// Tells the compiler that what follows from a number cannot be known before this line: the places of an item's results, which are those of the next
+// one's, would else be kept in registers that its products need.
+#ifdef KLS_EMULATE
+#define KLS_COMPUTED_HERE(x)
+#else
+#define KLS_COMPUTED_HERE(x) asm volatile("" : "+r"(x))
+#endif
+
 // Where an operand's elements are: lines (rows of A, columns of B) by depth.
 struct kls_lines {
     uint32_t lines, depth, inner_depth;
@@ -150,8 +158,9 @@ KLS_UNROLL
             }
             if (works) {
                 const uint32_t *a_tile = tiles[buffer][0] + down * KLS_LINE_WORDS, *b_tile = tiles[buffer][1] + across * KLS_LINE_WORDS;
-                kls_mma_step<Numbers>(sum, a_tile, b_tile, 0);
-                kls_mma_step<Numbers>(sum, a_tile, b_tile, 2);
+                // One step's fragments in registers at a time.
+KLS_NO_UNROLL
+                for (uint32_t quad = 0; quad < KLS_LINE_QUADS; quad += 2) kls_mma_step<Numbers>(sum, a_tile, b_tile, quad);
             }
             if (more) {
                 a_share.store(tiles[buffer ^ 1][0]);
@@ -161,6 +170,9 @@ KLS_UNROLL
         }
         if (!works) continue;
 
+        uint32_t first_row = warp_row + kls_mma_c_row(lane, 0), first_column = warp_column + kls_mma_c_column(lane, 0);
+        KLS_COMPUTED_HERE(first_row);
+        KLS_COMPUTED_HERE(first_column);
         const float alpha = p.scale.base ? p.alpha * p.scale.of(item)[0] : p.alpha;
         const bool accumulate = p.options & KLS_PRODUCT_ACCUMULATE;
         const bool c_twos = c_in_twos && (reinterpret_cast<uintptr_t>(c) & 7) == 0;
@@ -169,7 +181,7 @@ KLS_UNROLL
         };
 KLS_UNROLL
         for (uint32_t j = 0; j < N; j++) {
-            const uint32_t column = warp_column + j * 8 + kls_mma_c_column(lane, 0);
+            const uint32_t column = first_column + j * 8;
             if (column >= p.columns) break;
             float *at = c + column_place(column, p.c_column_outer, p.c_column_inner);
             const bool has_next = column + 1 < p.columns;
@@ -178,7 +190,7 @@ KLS_UNROLL
             for (uint32_t i = 0; i < M; i++)
 KLS_UNROLL
                 for (uint32_t r = 0; r < 4; r += 2) {
-                    const uint32_t row = warp_row + i * 16 + kls_mma_c_row(lane, r);
+                    const uint32_t row = first_row + i * 16 + r / 2 * 8;
                     if (row >= p.rows || (lower && row < column)) continue;
                     const float x = alpha * sum[i][j][r], next = alpha * sum[i][j][r + 1];
                     const uint64_t down_to = row * p.c_row;
