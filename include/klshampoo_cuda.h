@@ -4,7 +4,8 @@
  * What klshampoo.h says about statuses, structs, ownership, panics and the ABI goes for this header too. Besides:
  *   Library     libklshampoo_cuda has everything that libklshampoo has, and is linked in its place, never beside it. It links no CUDA library: the
  *               driver (libcuda.so.1) is opened by the first kls_cuda_create. So it builds, links and loads where there is none, and
- *               that call then returns KLS_ERROR_CUDA_NO_DRIVER. Neither nvcc nor the CUDA runtime is needed.
+ *               that call then returns KLS_ERROR_CUDA_NO_DRIVER. Neither nvcc nor the CUDA runtime is needed. cuBLAS is opened in the same way
+ *               for large products, and done without where there is none: kls_cuda_options.blas.
  *   Pointers    Parameters, gradients, device_lr, device_grad_scale and lent memory are addresses of device memory (a CUdeviceptr, or what
  *               cudaMalloc gives) in the C type of a pointer. The library never reads them on the host. Structs, arrays of pointers,
  *               buffers of checkpoints and of counters are in host memory.
@@ -20,8 +21,8 @@
  *   Gradients   A gradient that is not finite or too large is found on the device, whatever the group's bad_gradient says: its slice is
  *               left alone in this step and counted (kls_counters.skipped); the others are stepped. So is a slice whose update is not finite.
  *   Graphs      A step can be captured into a CUDA graph and replayed: kls_cuda_replayed.
- *   Results     The same calls give the same bits on the same device model and library.
- *   Errors      Of the driver: KLS_ERROR_CUDA, and kls_cuda_last_error has its number and words; KLS_ERROR_CUDA_OUT_OF_MEMORY where it says
+ *   Results     The same calls give the same bits on the same device model, library and cuBLAS.
+ *   Errors      Of the driver or of cuBLAS: KLS_ERROR_CUDA, and kls_cuda_last_error has its number and words; KLS_ERROR_CUDA_OUT_OF_MEMORY where it says
  *               that the device's memory is not enough, which any call that gives it work may return. Work that fails on the device
  *               after a call has returned is an error of a later call, as is usual with CUDA.
  */
@@ -32,6 +33,27 @@
 /* Generated from the crate klshampoo-cuda by cbindgen; do not edit. `cargo test -p klshampoo-tests --test header` compares. */
 
 #include "klshampoo.h"
+
+// Products of f32, without tensor cores.
+#define KLS_CUDA_PRECISION_F32 0
+
+// On tensor cores, each input as the sum of two numbers in TF32: nearly as exact as KLS_CUDA_PRECISION_F32.
+#define KLS_CUDA_PRECISION_TF32X3 1
+
+// On tensor cores, inputs rounded to TF32: 11 significant bits.
+#define KLS_CUDA_PRECISION_TF32 2
+
+// On tensor cores, inputs rounded to bf16: 8 significant bits.
+#define KLS_CUDA_PRECISION_BF16 3
+
+// cuBLAS makes the large products that it can, where there is one.
+#define KLS_CUDA_BLAS_AUTO 0
+
+// This library makes all products.
+#define KLS_CUDA_BLAS_NEVER 1
+
+// As KLS_CUDA_BLAS_AUTO; without cuBLAS no optimizer is made.
+#define KLS_CUDA_BLAS_REQUIRED 2
 
 // An optimizer on a GPU. Opaque.
 typedef struct kls_cuda kls_cuda;
@@ -44,7 +66,7 @@ typedef void *(*kls_cuda_alloc)(void *user, size_t bytes, size_t alignment);
 // of work that streams have still to do.
 typedef void (*kls_cuda_free)(void *user, void *memory, size_t bytes);
 
-// Where an optimizer lies. Fill it with kls_cuda_options_init, then change what you want.
+// Where an optimizer lies, and how its products are made. Fill it with kls_cuda_options_init, then change what you want.
 typedef struct kls_cuda_options {
   // sizeof(kls_cuda_options), set by kls_cuda_options_init.
   uint32_t struct_size;
@@ -66,6 +88,22 @@ typedef struct kls_cuda_options {
   // Bytes of workspace that tensors of one shape may take together. Beyond it they are stepped in several batches, one after another, which takes
   // less memory and more time; a single tensor may need more. Default 2^30.
   uint64_t workspace_limit;
+  // KLS_CUDA_PRECISION_*: of the products that take a gradient into the eigenbasis and the direction back out of it, and that move momentum along
+  // with a basis that turns. Sums are f32 at every precision; a slice's first step, which sets its bases, is f32 in all. Default
+  // KLS_CUDA_PRECISION_F32. What each precision costs in error is in the README of the GPU's crate.
+  int32_t precision_project;
+  // The same of what the Kronecker factors see of a gradient: symmetric products. Eigenvalues below the rounding of the largest one are lost.
+  int32_t precision_factor;
+  // The same of the products with which a refresh turns the factors. Those on which the orthogonality of a basis rests are made at no less than
+  // KLS_CUDA_PRECISION_TF32X3, whatever is said here.
+  int32_t precision_refresh;
+  // KLS_CUDA_BLAS_*: whether large products are left to cuBLAS (libcublas.so.13 or .12, opened by kls_cuda_create; the environment variable
+  // KLS_CUDA_BLAS names another file). It makes those of plain matrices at every precision but KLS_CUDA_PRECISION_TF32X3. Its
+  // workspace of 32 MiB is a part of the optimizer's block, counted by kls_cuda_query whether it is there or not, if the table has a product
+  // that is large enough; what cublasCreate itself allocates is not. Default KLS_CUDA_BLAS_AUTO.
+  int32_t blas;
+  // How large: the least number of multiplications (rows x columns x depth) in a product of one tensor. Default 2^24: 256 x 256 x 256.
+  uint64_t blas_from;
 } kls_cuda_options;
 
 // Bytes of device memory that an optimizer holds, all in one block, from its making to its end.
@@ -80,7 +118,7 @@ typedef struct kls_cuda_memory {
   uint64_t header_bytes;
   // What the kernels know of the tensors.
   uint64_t table_bytes;
-  // Gradients, products and updates on their way through a step.
+  // Gradients, products and updates on their way through a step, and what cuBLAS works in.
   uint64_t workspace_bytes;
   // The block: all of these, and the gaps between them.
   uint64_t total_bytes;
@@ -125,11 +163,10 @@ extern "C" {
 // `options` points to `struct_size` writable bytes.
 kls_status kls_cuda_options_init(struct kls_cuda_options *options, size_t struct_size);
 
-// Says how much device memory kls_cuda_create takes for these groups and tensors. Of the options, which may be NULL for the defaults, only
-// `workspace_limit` matters. Needs neither a device nor a driver. `struct_size` is
-// sizeof(kls_cuda_memory).
+// Says how much device memory kls_cuda_create takes for these groups and tensors with these options, which may be NULL for the defaults. Needs neither
+// a device nor a driver. `struct_size` is sizeof(kls_cuda_memory).
 //
-// Errors: those of kls_optimizer_query, KLS_ERROR_CUDA_UNSUPPORTED for what the GPU's optimizer does not do (kls_cuda_last_error says what), also
+// Errors: those of kls_optimizer_query, KLS_ERROR_UNKNOWN_VALUE for an option's, KLS_ERROR_CUDA_UNSUPPORTED for what the GPU's optimizer does not do (kls_cuda_last_error says what), also
 // for tables with more than 2^24 slices and pieces of slices,
 // KLS_ERROR_OUT_OF_MEMORY of the host, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE; `memory` is then untouched.
 //
@@ -149,9 +186,9 @@ kls_status kls_cuda_query(const kls_config *groups,
 // captured: that is KLS_ERROR_CUDA, and nothing is recorded.
 //
 // Errors: those of kls_cuda_query and of the options (KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNSUPPORTED,
-// KLS_ERROR_MEMORY_TOO_SHORT), then KLS_ERROR_CUDA_NO_DRIVER, KLS_ERROR_CUDA_DRIVER_TOO_OLD, KLS_ERROR_CUDA_NO_DEVICE,
-// KLS_ERROR_CUDA_UNSUPPORTED for a device that is too old, KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA: also for lent memory, or memory from
-// the allocator, that is another device's or none.
+// KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_UNKNOWN_VALUE), then KLS_ERROR_CUDA_NO_DRIVER, KLS_ERROR_CUDA_DRIVER_TOO_OLD, KLS_ERROR_CUDA_NO_DEVICE,
+// KLS_ERROR_CUDA_UNSUPPORTED for a device that is too old, and where cuBLAS is required and there is none; KLS_ERROR_CUDA_OUT_OF_MEMORY,
+// KLS_ERROR_CUDA: also for lent memory, or memory from the allocator, that is another device's or none, and for a cuBLAS that is there and fails.
 //
 // # Safety
 // As for kls_cuda_query; `optimizer` is writable; `options` is NULL or readable, and what it points to is as it says.
@@ -199,7 +236,7 @@ kls_status kls_cuda_request_init(struct kls_cuda_request *request, size_t struct
 //
 // Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE (of `grad_scale` and `max_norm`),
 // KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA, and
-// KLS_ERROR_CUDA_OUT_OF_MEMORY if that is what the driver says: of this step, or of work that the device was given before; parameters and
+// KLS_ERROR_CUDA_OUT_OF_MEMORY if that is what the driver or cuBLAS says: of this step, or of work that the device was given before; parameters and
 // state are then not to be trusted, and the device's context is as a rule lost.
 //
 // # Safety

@@ -21,7 +21,7 @@ esac
 cd "$root"
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib"
-tests="io step linalg_products linalg_tensor linalg_factorisations linalg_refresh on_driver training"
+tests="io step linalg_products linalg_tensor linalg_factorisations linalg_refresh library on_driver training"
 messages=$out/cargo.json
 # shellcheck disable=SC2046,SC2086
 cargo test -p klshampoo-cuda $profile ${JOBS:+-j$JOBS} --no-run --message-format=json-render-diagnostics \

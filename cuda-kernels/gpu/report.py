@@ -12,6 +12,7 @@ TITLES = {
     "refresh": "Refreshes alone, milliseconds",
     "elementwise": "Kernels that move memory",
     "products": "Products",
+    "shapes": "Products of the sets' shapes, by precision",
     "memory": "Memory, bytes",
 }
 

@@ -115,7 +115,7 @@ export KLS_TEST_FOLDER=$logs/files
 mkdir -p "$KLS_TEST_FOLDER"
 
 if wants tests; then
-    suites="on_driver training linalg_products linalg_tensor linalg_factorisations linalg_refresh io step"
+    suites="on_driver training linalg_products linalg_tensor linalg_factorisations linalg_refresh library io step"
     for suite in $suites; do step "tests: $suite" 900 "$here/bin/$suite"; done
 fi
 if wants c; then
@@ -148,10 +148,10 @@ fi
 if wants benchmark; then
     # The largest last: each set has a limit of its own.
     sets=${SETS:-c1000 a c d e f b gpt2} small=()
-    [ $trial = 0 ] || sets=trial small=(--period 3 --rounds 1 --elements 5000 --sizes 8)
+    [ $trial = 0 ] || sets=trial small=(--period 3 --rounds 1 --elements 5000 --sizes 8 --blas-from 1)
     on_gpu "benchmark: kernels" 300 "$here/bin/gpu_times" --sets none --csv "$logs/table-kernels.csv" ${small[@]+"${small[@]}"}
     for set in $sets; do
-        on_gpu "benchmark: $set" 600 "$here/bin/gpu_times" --steps-only --sets "$set" --csv "$logs/table-$set.csv" ${small[@]+"${small[@]}"}
+        on_gpu "benchmark: $set" 900 "$here/bin/gpu_times" --steps-only --precisions --sets "$set" --csv "$logs/table-$set.csv" ${small[@]+"${small[@]}"}
     done
 fi
 

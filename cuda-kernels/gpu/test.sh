@@ -37,6 +37,8 @@ expect trial "$report" '^\| racecheck: steps \| test result: ok\. 1 passed'
 expect trial "$report" '^\| initcheck: C: graphs \| ok '
 expect trial "$report" '^## Steps, milliseconds'
 expect trial "$report" '^\| trial \| klshampoo kl_shampoo \|'
+expect trial "$report" '^\| trial \| klshampoo kl_shampoo TF32 cuBLAS \|'
+expect trial "$report" '^\| 2 of 6x4 mode 1 \| cuBLAS bf16 \|'
 expect trial "$report" '^Nothing failed; 0 skipped'
 
 # Without a driver everything says so.

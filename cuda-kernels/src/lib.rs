@@ -4,6 +4,7 @@
 pub mod api;
 pub mod batch;
 pub mod driver;
+pub mod gemm;
 pub mod io;
 pub mod linalg;
 pub mod queue;

@@ -2,6 +2,9 @@
 
 use std::ffi::CStr;
 
+use crate::gemm::Gemm;
+use crate::linalg::Precision;
+
 /// What the address of an optimizer's block of device memory is a multiple of, in bytes; so are the parts of the block.
 pub const ALIGNMENT: usize = 256;
 
@@ -48,15 +51,38 @@ pub unsafe trait Kernel: Copy {
     const THREADS: u32;
 }
 
-/// A failed call of the driver.
+/// A failed call of the driver, by its code, or of a library of products: see [`crate::driver::Error`], which tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceError(pub u32);
 
+impl DeviceError {
+    /// What a queue that has no library says when it is asked to multiply: the driver's "not supported".
+    pub const NO_LIBRARY: Self = Self(801);
+}
+
 /// A queue of launches, worked off in order.
+///
+/// A queue may have a library that makes products of plain matrices faster than this crate's kernels do. It knows nothing of flags: it makes the
+/// products of all items, so it is asked only where a result that nobody wants does no harm.
 pub trait Queue {
     /// Launches a kernel over a grid of blocks. An empty grid is nothing to do.
     ///
     /// # Errors
     /// The driver's.
     fn launch<K: Kernel>(&mut self, grid: [u32; 3], kernel: K) -> Result<(), DeviceError>;
+
+    /// Whether products of so many multiplications each, at such a precision, are to be left to the queue's library: [`Self::multiply`].
+    fn multiplies(&self, multiplications: u64, precision: Precision) -> bool {
+        let _ = (multiplications, precision);
+        false
+    }
+
+    /// Makes a product by the queue's library, in its place among the launches.
+    ///
+    /// # Errors
+    /// The library's; [`DeviceError::NO_LIBRARY`].
+    fn multiply(&mut self, gemm: &Gemm) -> Result<(), DeviceError> {
+        let _ = gemm;
+        Err(DeviceError::NO_LIBRARY)
+    }
 }

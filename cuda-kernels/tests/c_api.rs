@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use klshampoo_cuda_mock as mock;
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "main",
     "device",
     "fixture",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 15] = [
     "checkpoints",
     "state",
     "graphs",
+    "precision",
     "failures",
     "llmc",
     "header_c11",
@@ -87,6 +88,10 @@ fn run_of(program: &Path, test: &str, driver: &str) {
     }
     let mut command = Command::new(program);
     command.arg(test).env("KLS_CUDA_DRIVER", driver).env("KLS_TEST_FOLDER", &folder).env("LD_LIBRARY_PATH", search);
+    // What stands in for the driver stands in for cuBLAS too.
+    if driver == mock::LIBRARY {
+        command.env("KLS_CUDA_BLAS", driver);
+    }
     let output = command.output().expect("the program");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}: {said}", output.status);
@@ -122,8 +127,8 @@ macro_rules! tests {
     };
 }
 
-tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, no_device, llmc, llmc_bf16);
-tests!(run_mocked: failures, old_driver, nothing_hidden);
+tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, no_device, llmc, llmc_bf16, precisions, blas);
+tests!(run_mocked: failures, old_driver, nothing_hidden, blas_failures);
 tests!(run_without: query, options, no_driver);
 
 #[test]

@@ -200,7 +200,7 @@ fn square(from: DevicePtr, to: DevicePtr) -> Gemm {
         c: to,
         c_leading: 4,
         c_stride: 0,
-        precision: Precision::Full,
+        precision: Precision::Fp32,
     }
 }
 
@@ -679,7 +679,7 @@ fn products() {
             c: c_memory.at(),
             c_leading,
             c_stride,
-            precision: Precision::Full,
+            precision: Precision::Fp32,
         };
         mock::reset_counters();
         for stream in [owned.stream(), Stream::LEGACY] {
@@ -749,11 +749,11 @@ fn precisions_and_formats() {
     };
     let x = 1.0 + 1.0 / 64.0 + 1.0 / 512.0 + 1.0 / 65536.0_f32;
     let squared = |x: f32| x * x;
-    assert_eq!(product(bytes_of(&[x]), Input::F32, Precision::Full), squared(x));
+    assert_eq!(product(bytes_of(&[x]), Input::F32, Precision::Fp32), squared(x));
     assert_eq!(product(bytes_of(&[x]), Input::F32, Precision::Tf32), squared(1.0 + 1.0 / 64.0 + 1.0 / 512.0));
     assert_eq!(product(bytes_of(&[x]), Input::F32, Precision::Bf16), squared(1.0 + 1.0 / 64.0));
-    assert_eq!(product(bytes_of(&[0x3fc0_u16]), Input::Bf16, Precision::Full), 2.25);
-    assert_eq!(product(bytes_of(&[0x3e00_u16]), Input::F16, Precision::Full), 2.25);
+    assert_eq!(product(bytes_of(&[0x3fc0_u16]), Input::Bf16, Precision::Fp32), 2.25);
+    assert_eq!(product(bytes_of(&[0x3e00_u16]), Input::F16, Precision::Fp32), 2.25);
 }
 
 /// Products are recorded too, and allocate nothing on a stream that they were not used on before.

@@ -53,7 +53,7 @@ fn nothing_is_allocated_on_the_way() {
         c: at(128).base,
         c_leading: 8,
         c_stride: 64,
-        precision: Precision::Full,
+        precision: Precision::Fp32,
     };
     mock::reset_counters();
     let before = ALLOCATIONS.get();

@@ -16,7 +16,10 @@ fn run(driver: &str, arguments: &[&str]) -> Output {
 fn every_number_is_there() {
     let csv = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gpu_times-{}.csv", std::process::id()));
     let arguments = ["--sets", "trial", "--methods", "kl_shampoo,soap,adamw", "--period", "2", "--rounds", "1", "--elements", "3000"];
-    let output = run(mock::LIBRARY, &[&arguments[..], &["--sizes", "5,8", "--csv", csv.to_str().unwrap()]].concat());
+    let output = run(
+        mock::LIBRARY,
+        &[&arguments[..], &["--sizes", "5,8", "--precisions", "--blas-from", "1", "--csv", csv.to_str().unwrap()]].concat(),
+    );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(&csv).unwrap();
     std::fs::remove_file(&csv).unwrap();
@@ -36,6 +39,13 @@ fn every_number_is_there() {
         assert_eq!(count("products", who), 2, "{who}");
     }
     assert_eq!(count("products", "klshampoo kl_shampoo"), 1);
+    // Two shapes of two modes, turned and times themselves; a step without refreshes, and an amortised one.
+    for who in ["klshampoo f32", "klshampoo 3xTF32", "klshampoo TF32", "klshampoo bf16", "cuBLAS f32", "cuBLAS TF32", "cuBLAS bf16"] {
+        assert_eq!(count("shapes", who), 8, "{who}");
+    }
+    for who in ["f32 cuBLAS", "3xTF32", "TF32", "TF32 cuBLAS", "bf16", "bf16 cuBLAS"] {
+        assert_eq!(count("steps", &format!("klshampoo soap {who}")), 2, "{who}");
+    }
     assert_eq!(count("elementwise", "the driver's copy"), 1);
 }
 

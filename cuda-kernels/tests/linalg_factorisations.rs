@@ -7,7 +7,7 @@ mod numbers;
 use common::{EmulatorQueue, array, device};
 use klshampoo::linalg::{LinAlg, MatMut, MatRef, Portable};
 use klshampoo_cuda::batch::{Array, Items};
-use klshampoo_cuda::linalg::{cholesky, eigh, polish, qr, refine, solve_lower, work_len};
+use klshampoo_cuda::linalg::{Precision, cholesky, eigh, polish, qr, refine, solve_lower, work_len};
 use numbers::{Random, Square};
 
 const FAILED: u32 = 1 << 20;
@@ -65,7 +65,7 @@ fn cholesky_factors_are_the_cores() {
         let scales = [1.0, 1.0, 1e-30, 1e30];
         let mut batch = Batch::of(d, &scales.map(|scale| positive(d, &mut random, scale)));
         let (items, a) = (batch.items(), batch.array());
-        cholesky(&mut EmulatorQueue::default(), items, d, a, FAILED).unwrap();
+        cholesky(&mut EmulatorQueue::default(), items, d, a, FAILED, Precision::Fp32).unwrap();
         batch.check(&[false; 3]);
         for item in 1..4 {
             let mut expected = batch.before(item).to_vec();
@@ -111,18 +111,21 @@ fn a_bad_pivot_sets_the_bit_and_stops_its_item() {
     ];
     let mut batch = Batch::of(d, &matrices);
     let (items, a) = (batch.items(), batch.array());
-    cholesky(&mut EmulatorQueue::default(), items, d, a, FAILED).unwrap();
+    cholesky(&mut EmulatorQueue::default(), items, d, a, FAILED, Precision::Fp32).unwrap();
     batch.check(&[true, true, true, true, true, true, false]);
     // What fails at once is not touched: the strict upper triangle of the first blocks is not cleared.
     assert_eq!(batch.matrix(1), batch.before(1));
     assert_eq!(batch.matrix(3)[4..], batch.before(3)[4..]);
-    assert!(cholesky(&mut EmulatorQueue::default(), Items::all(1), d, a, FAILED).is_err(), "there is no place for the bit");
+    assert!(
+        cholesky(&mut EmulatorQueue::default(), Items::all(1), d, a, FAILED, Precision::Fp32).is_err(),
+        "there is no place for the bit"
+    );
 
     // Items that have failed before take no part.
     let mut batch = Batch::of(d, &[good.clone(), good]);
     batch.flags[1] |= FAILED;
     let (items, a) = (batch.items(), batch.array());
-    cholesky(&mut EmulatorQueue::default(), items, d, a, FAILED).unwrap();
+    cholesky(&mut EmulatorQueue::default(), items, d, a, FAILED, Precision::Fp32).unwrap();
     assert_eq!(batch.a, batch.before);
 }
 
@@ -135,7 +138,7 @@ fn triangular_systems_are_solved() {
         let mut x = random.floats(3 * rows * d);
         let before = x.clone();
         let (items, l) = (batch.items(), batch.array());
-        solve_lower(&mut EmulatorQueue::default(), items, rows, d, array(&mut x, rows * d), l).unwrap();
+        solve_lower(&mut EmulatorQueue::default(), items, rows, d, array(&mut x, rows * d), l, Precision::Fp32).unwrap();
         batch.check(&[false; 2]);
         assert_eq!(batch.a, batch.before, "L is not written");
         assert_eq!(x[..rows * d], before[..rows * d]);
@@ -276,7 +279,7 @@ fn refinement_turns_towards_the_eigenvectors() {
         let (mut t, mut temporary) = (t.floats(), vec![0.0f32; d * d]);
         let before = off_diagonal(&Square::of(d, &vectors));
         let [v, t, temporary] = [&mut vectors, &mut t, &mut temporary].map(|x| array(x, d * d));
-        refine(&mut EmulatorQueue::default(), Items::all(1), d, v, t, temporary).unwrap();
+        refine(&mut EmulatorQueue::default(), Items::all(1), d, v, t, temporary, Precision::Fp32).unwrap();
         let q = Square::of(d, &vectors);
         assert!(q.orthogonality_error() < 1e-6, "{d}: {:e}", q.orthogonality_error());
         let after: f64 = q.distance(&exact);
@@ -293,7 +296,7 @@ fn polishing_restores_orthogonality() {
         let mut batch = Batch::of(d, &[worn.clone(), worn]);
         let (mut square, mut spare) = (vec![0.0f32; 2 * d * d], vec![0.0f32; 2 * d * d]);
         let (items, a) = (batch.items(), batch.array());
-        polish(&mut EmulatorQueue::default(), items, d, a, array(&mut square, d * d), array(&mut spare, d * d)).unwrap();
+        polish(&mut EmulatorQueue::default(), items, d, a, array(&mut square, d * d), array(&mut spare, d * d), Precision::Fp32).unwrap();
         batch.check(&[false]);
         let (before, after) = (Square::of(d, batch.before(1)), Square::of(d, batch.matrix(1)));
         assert!(after.orthogonality_error() < 1e-6 && before.orthogonality_error() > 1e-5);

@@ -8,7 +8,7 @@ use common::{EmulatorQueue, array, device};
 use klshampoo::Refresh as Rule;
 use klshampoo::linalg::{LinAlg, MatMut, Portable};
 use klshampoo_cuda::batch::Items;
-use klshampoo_cuda::linalg::{FAILED, REFLECTED, Refresh, RefreshBuffers, SECOND_PASS, refresh_mode, work_len};
+use klshampoo_cuda::linalg::{FAILED, Precision, REFLECTED, Refresh, RefreshBuffers, SECOND_PASS, refresh_mode, work_len};
 use numbers::{Random, Square};
 
 const TAKES_PART: u32 = 1;
@@ -180,11 +180,11 @@ fn kinds(d: usize, random: &mut Random) -> Vec<(&'static str, Square, Option<u32
 }
 
 const WAYS: [Refresh; 5] = [
-    Refresh { rule: Rule::Qr, sorts: false },
-    Refresh { rule: Rule::Qr, sorts: true },
-    Refresh { rule: Rule::HouseholderQr, sorts: false },
-    Refresh { rule: Rule::HouseholderQr, sorts: true },
-    Refresh { rule: Rule::Eigendecomposition, sorts: true },
+    Refresh { rule: Rule::Qr, sorts: false, precision: Precision::Fp32 },
+    Refresh { rule: Rule::Qr, sorts: true, precision: Precision::Fp32 },
+    Refresh { rule: Rule::HouseholderQr, sorts: false, precision: Precision::Fp32 },
+    Refresh { rule: Rule::HouseholderQr, sorts: true, precision: Precision::Fp32 },
+    Refresh { rule: Rule::Eigendecomposition, sorts: true, precision: Precision::Fp32 },
 ];
 
 #[test]
@@ -209,7 +209,7 @@ fn by_cholesky_factors_it_is_the_cores_rotation() {
         let mut random = Random::new(d as u64);
         let s = Square::factor(d, 6, 20.0, &mut random, |_| 1.0);
         for sorts in [false, true] {
-            let refresh = Refresh { rule: Rule::Qr, sorts };
+            let refresh = Refresh { rule: Rule::Qr, sorts, precision: Precision::Fp32 };
             let mode = Mode::refreshed(&[s.clone(), s.clone()], refresh, &mut random);
             mode.check_turned(1, refresh, Some(0), "well conditioned");
             let order = order(&Square::of(d, &mode.before), sorts);
@@ -229,7 +229,7 @@ fn a_second_pass_mends_what_the_first_one_lost() {
     for (d, shift) in [(24, 2e-3), (24, 1e-3), (70, 4e-3), (70, 2e-3)] {
         let mut random = Random::new(5);
         let s = Square::factor(d, d / 4, shift, &mut random, |i| 1.2f64.powi((i as i32 - d as i32).max(-40)));
-        let refresh = Refresh { rule: Rule::Qr, sorts: false };
+        let refresh = Refresh { rule: Rule::Qr, sorts: false, precision: Precision::Fp32 };
         let mode = Mode::refreshed(&[s.clone(), s], refresh, &mut random);
         mode.check_turned(1, refresh, None, &format!("{d} {shift}"));
         seen += usize::from(mode.flags[1] & (SECOND_PASS | REFLECTED) == SECOND_PASS);
@@ -276,4 +276,32 @@ fn items_without_flags_are_refused() {
     let a = array(&mut x, 1);
     let buffers = RefreshBuffers { factor: a, diagonal: a, old_basis: a, basis: a, rotation: a, square: a, values: a, work: a };
     assert!(refresh_mode(&mut EmulatorQueue::default(), Items::all(1), 1, &WAYS[0], &buffers, TURNED).is_err());
+}
+
+/// Whatever is said of its precision, a refresh leaves a rotation that is orthogonal, by Cholesky factors where those of `f32` do; the factor is off by
+/// the rounding.
+#[test]
+fn a_lower_precision_keeps_bases_orthogonal() {
+    for d in [17, 130] {
+        let mut random = Random::new(d as u64);
+        let factor = |random: &mut Random| Square::factor(d, 6, 20.0, random, |i| 0.98f64.powi((i * 7 % d) as i32));
+        let factors = [factor(&mut random), factor(&mut random)];
+        for rule in [Rule::Qr, Rule::Eigendecomposition] {
+            for (precision, tolerance) in [(Precision::Tf32x3, 4e-6), (Precision::Tf32, 4e-3), (Precision::Bf16, 3e-2)] {
+                let refresh = Refresh { rule, sorts: true, precision };
+                assert_eq!(refresh.orthogonal(), Precision::Tf32x3);
+                let mode = Mode::refreshed(&factors, refresh, &mut random);
+                let (what, flags) = (format!("{rule:?} of {d} at {precision:?}"), mode.flags[1]);
+                assert_eq!(flags & (TURNED | REFLECTED | FAILED), TURNED, "{what}");
+                let (q, s) = (mode.square(&mode.rotation, 1), mode.square(&mode.before, 1));
+                assert!(q.orthogonality_error() < 2e-6, "{what}: {:e}", q.orthogonality_error());
+                let basis = mode.square(&mode.basis, 1);
+                assert!(basis.orthogonality_error() < 4e-6, "{what}: {:e}", basis.orthogonality_error());
+                let turned = Square::symmetric(d, &mode.factor[d * d..]);
+                let error = turned.distance(&q.t().times(&s).times(&q)) / (s.largest() * (d as f64).sqrt());
+                assert!(error < tolerance, "{what}: {error:e}");
+                assert!(precision == Precision::Tf32x3 || error > 1e-2 * tolerance, "{what}: {error:e}");
+            }
+        }
+    }
 }

@@ -225,7 +225,7 @@ fn products_of_cublas() {
     let (m, n, k, count) = (17, 9, 33, 3);
     let (a, b) = (noise(3, count * m * k), noise(4, count * k * n));
     let (a_memory, b_memory) = (copy_of(stream.get(), &a), copy_of(stream.get(), &b));
-    for (precision, bound) in [(Precision::Full, 1e-5), (Precision::Tf32, 2e-2), (Precision::Bf16, 2e-1)] {
+    for (precision, bound) in [(Precision::Fp32, 1e-5), (Precision::Tf32, 2e-2), (Precision::Bf16, 2e-1)] {
         let c = copy_of(stream.get(), &vec![f32::NAN; count * m * n]);
         let gemm = Gemm {
             m,

@@ -311,7 +311,7 @@ fn a_small_workspace_changes_nothing() {
         (both.device.program().batches(), both.device_params.clone(), both.download())
     };
     let (one, params, state) = run(&Options::default());
-    let (many, other_params, other_state) = run(&Options { workspace_limit: 1 << 12 });
+    let (many, other_params, other_state) = run(&Options { workspace_limit: 1 << 12, ..Options::default() });
     assert!(one == 1 && many > 1);
     assert!(params == other_params && state == other_state);
 }

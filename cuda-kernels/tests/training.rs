@@ -7,7 +7,8 @@ use klshampoo::linalg::Portable;
 use klshampoo::{Config, Optimizer, SliceBuffers, SliceHeader, StepReport, Target, Tensor, TensorSpec, Totals};
 use klshampoo_cuda::driver::Memory;
 use klshampoo_cuda::io::Scalar;
-use klshampoo_cuda::step::{DeviceOptimizer, Options, Program};
+use klshampoo_cuda::linalg::Precision;
+use klshampoo_cuda::step::{DeviceOptimizer, Options, Precisions, Program};
 
 const STEPS: usize = 200;
 const EXAMPLES: usize = 64;
@@ -89,9 +90,9 @@ fn on_the_cpu(groups: &[Config<f32>]) -> Vec<f32> {
     losses
 }
 
-fn on_the_device(groups: &[Config<f32>]) -> Vec<f32> {
+fn on_the_device(groups: &[Config<f32>], precision: Precisions) -> Vec<f32> {
     let (kernels, stream, (table, _)) = (kernels(), Owned::new(), table(groups));
-    let program = Program::new(groups, &table, &Options::default()).unwrap();
+    let program = Program::new(groups, &table, &Options { precision, ..Options::default() }).unwrap();
     let block = Memory::allocate(kernels.context(), program.bytes().total).unwrap();
     let mut optimizer = DeviceOptimizer::new(program, block.at());
     optimizer.prepare(&mut kernels.on(stream.get()).unwrap()).unwrap();
@@ -115,13 +116,49 @@ fn on_the_device(groups: &[Config<f32>]) -> Vec<f32> {
 fn losses_are_the_cpus() {
     for (name, config) in [("KL-Shampoo", Config::<f32>::kl_shampoo()), ("SOAP", Config::<f32>::soap())] {
         let groups = [Config { refresh_period: 10, ..config }];
-        let (cpu, device) = (on_the_cpu(&groups), on_the_device(&groups));
+        let (cpu, device) = (on_the_cpu(&groups), on_the_device(&groups, Precisions::default()));
         for step in (0..STEPS).step_by(20).chain([STEPS - 1]) {
             println!("{name}, step {step}: {:.6} on the CPU, {:.6} on the device", cpu[step], device[step]);
         }
         assert!(cpu[STEPS - 1] < 0.3 * cpu[0], "{name} has learned something");
         for (step, (cpu, device)) in cpu.iter().zip(&device).enumerate() {
             assert!((cpu - device).abs() <= 0.01 * cpu, "{name}, step {step}: {cpu}, {device}");
+        }
+    }
+}
+
+/// Rounded products train as well: the losses of the last lessons are about those of `f32`.
+#[test]
+fn every_precision_trains() {
+    let groups = [Config { refresh_period: 10, ..Config::<f32>::kl_shampoo() }];
+    let last = |losses: &[f32]| losses[STEPS - 20..].iter().sum::<f32>() / 20.0;
+    let f32_loss = last(&on_the_device(&groups, Precisions::all(Precision::Fp32)));
+    for (precision, tolerance) in [(Precision::Tf32x3, 0.01), (Precision::Tf32, 0.05), (Precision::Bf16, 0.3)] {
+        let loss = last(&on_the_device(&groups, Precisions::all(precision)));
+        println!("{precision:?}: {loss:e}, f32 {f32_loss:e}");
+        assert!((loss - f32_loss).abs() <= tolerance * f32_loss, "{precision:?}: {loss:e}, f32 {f32_loss:e}");
+    }
+}
+
+/// The table of the README: `cargo test --release -p klshampoo-cuda --test training -- --ignored --nocapture`.
+#[test]
+#[ignore = "a table for the README"]
+fn table_of_precisions() {
+    const F32: Precisions = Precisions::all(Precision::Fp32);
+    println!("| precision | of | KL-Shampoo | SOAP |\n|---|---|---:|---:|");
+    for precision in Precision::ALL {
+        let classes = [
+            ("all", Precisions::all(precision)),
+            ("project", Precisions { project: precision, ..F32 }),
+            ("factor", Precisions { factor: precision, ..F32 }),
+            ("refresh", Precisions { refresh: precision, ..F32 }),
+        ];
+        for (class, precisions) in &classes[..if precision == Precision::Fp32 { 1 } else { 4 }] {
+            let losses = [Config::<f32>::kl_shampoo(), Config::<f32>::soap()].map(|config| {
+                let losses = on_the_device(&[Config { refresh_period: 10, ..config }], *precisions);
+                losses[STEPS - 20..].iter().sum::<f32>() / 20.0
+            });
+            println!("| {precision:?} | {class} | {:.4e} | {:.4e} |", losses[0], losses[1]);
         }
     }
 }

@@ -39,7 +39,7 @@ impl Failure {
         self
     }
 
-    /// A call of the CUDA driver that failed, with its number and the words for that. `status` is one of KLS_ERROR_CUDA_*.
+    /// A call of the CUDA driver, or of cuBLAS, that failed, with its number and the words for that. `status` is one of KLS_ERROR_CUDA_*.
     #[cfg(feature = "host")]
     #[must_use]
     pub const fn of_driver(status: kls_status, call: &'static str, code: u32, words: &'static str) -> Self {

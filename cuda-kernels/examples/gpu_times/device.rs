@@ -1,7 +1,7 @@
 //! The GPU, its memory and its clock.
 
 use cust::sys;
-use klshampoo_cuda::driver::{Context, Device, Error, Event, Kernels, Launcher, Memory, Stream, driver_version};
+use klshampoo_cuda::driver::{Blas, Context, Device, Error, Event, Kernels, Launcher, Memory, Stream, driver_version};
 use klshampoo_cuda::queue::DevicePtr;
 use std::ptr::null_mut;
 
@@ -19,6 +19,8 @@ pub struct Gpu {
     stream: sys::CUstream,
     from: Event,
     to: Event,
+    blas: Option<Blas>,
+    uses_blas: bool,
 }
 
 impl Gpu {
@@ -33,7 +35,21 @@ impl Gpu {
         // SAFETY: it is told where to write.
         called(unsafe { sys::cuStreamCreate(&mut stream, NON_BLOCKING) }, "cuStreamCreate")?;
         drop(entered);
-        Ok(Self { kernels, stream, from, to })
+        let blas = Blas::open(&context, Memory::allocate(&context, Blas::WORKSPACE)?)?;
+        Ok(Self { kernels, stream, from, to, blas, uses_blas: false })
+    }
+
+    /// Whether there is a cuBLAS.
+    pub fn has_blas(&self) -> bool {
+        self.blas.is_some()
+    }
+
+    /// Whether what is timed or captured from now on may leave its products to cuBLAS, and from which size on.
+    pub fn use_blas(&mut self, from: Option<u64>) {
+        self.uses_blas = from.is_some();
+        if let (Some(blas), Some(from)) = (&mut self.blas, from) {
+            blas.take_from(from);
+        }
     }
 
     /// The device and the driver in words.
@@ -81,7 +97,8 @@ impl Gpu {
 
     /// Seconds that the device needs for what is launched.
     pub fn time(&mut self, work: impl FnOnce(&mut Launcher<'_>) -> Result<(), Failure>) -> Result<f64, Failure> {
-        let mut queue = self.kernels.on(self.stream())?;
+        let stream = self.stream();
+        let mut queue = self.kernels.on(stream)?.with_blas(self.blas.as_mut().filter(|_| self.uses_blas));
         self.from.record(&queue)?;
         work(&mut queue)?;
         self.to.record(&queue)?;
@@ -105,7 +122,8 @@ impl Gpu {
 
     /// What is launched becomes a graph.
     pub fn capture(&mut self, work: impl FnOnce(&mut Launcher<'_>) -> Result<(), Failure>) -> Result<Graph, Failure> {
-        let mut queue = self.kernels.on(self.stream())?;
+        let stream = self.stream();
+        let mut queue = self.kernels.on(stream)?.with_blas(self.blas.as_mut().filter(|_| self.uses_blas));
         let own = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         let (mut graph, mut executable) = (null_mut(), null_mut());
         // SAFETY: the stream lives, and its context is current.
@@ -120,7 +138,7 @@ impl Gpu {
             sys::cuGraphDestroy(graph);
             called(made, "cuGraphInstantiate")?;
         }
-        Ok(Graph { context: self.context().clone(), executable })
+        Ok(Graph { context: self.kernels.context().clone(), executable })
     }
 }
 

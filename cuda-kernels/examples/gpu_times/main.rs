@@ -48,6 +48,12 @@ pub struct Options {
     /// Leave the kernels out that are timed alone.
     #[arg(long)]
     steps_only: bool,
+    /// The sets at every precision too, by the kernels and by cuBLAS: products of their shapes, and steps.
+    #[arg(long)]
+    precisions: bool,
+    /// How many multiplications (rows x columns x depth) a product has at least that a step leaves to cuBLAS.
+    #[arg(long, default_value_t = klshampoo_cuda::step::Library::WORTH_WHILE)]
+    blas_from: u64,
     /// Name the sets and end.
     #[arg(long)]
     list: bool,
@@ -68,8 +74,14 @@ fn run(options: &Options) -> Result<(), Failure> {
         kernels::products(&mut gpu, options, &mut rows)?;
     }
     for set in &sets {
+        if options.precisions {
+            kernels::shapes(&mut gpu, set, options, &mut rows)?;
+        }
         for (name, config) in &methods {
             steps::time(&mut gpu, set, name, *config, options, &mut rows)?;
+            if options.precisions {
+                steps::time_precisions(&mut gpu, set, name, *config, options, &mut rows)?;
+            }
         }
     }
     rows.print();

@@ -2,13 +2,15 @@
 
 use crate::Options;
 use crate::device::{Failure, Gpu, median};
+use crate::kernels;
 use crate::rows::Rows;
 use klshampoo::{Config, Estimator, SliceHeader, Tensor, TensorSpec, Totals};
 use klshampoo_bench::{LEARNING_RATE, POOL, Set, WEIGHT_DECAY, noise};
 use klshampoo_cuda::driver::{Launcher, Memory};
 use klshampoo_cuda::io::Scalar;
+use klshampoo_cuda::linalg::Precision;
 use klshampoo_cuda::queue::DevicePtr;
-use klshampoo_cuda::step::{self, DeviceOptimizer, Program, Transferred};
+use klshampoo_cuda::step::{self, DeviceOptimizer, Precisions, Program, Transferred};
 
 /// Beyond what is stepped.
 const NEVER: u32 = 1 << 30;
@@ -46,7 +48,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(gpu: &Gpu, set: &Set, config: Config<f32>) -> Result<Self, Failure> {
+    fn new(gpu: &Gpu, set: &Set, config: Config<f32>, precision: Precisions) -> Result<Self, Failure> {
         let tensors = set.tensors();
         let mut totals = Totals::default();
         let resolve = |dims: &&[usize]| {
@@ -54,7 +56,7 @@ impl Run {
             Tensor::resolve(&spec, &[config], &mut totals).map_err(|error| format!("{dims:?}: {error:?}"))
         };
         let table = tensors.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
-        let program = Program::new(&[config], &table, &step::Options::default())?;
+        let program = Program::new(&[config], &table, &step::Options { precision, ..step::Options::default() })?;
         let bytes = program.bytes();
         let block = Memory::allocate(gpu.context(), bytes.total)?;
         let mut optimizer = DeviceOptimizer::new(program, block.at());
@@ -129,7 +131,7 @@ impl Run {
 pub fn time(gpu: &mut Gpu, set: &Set, name: &str, config: Config<f32>, options: &Options, rows: &mut Rows) -> Result<(), Failure> {
     let who = format!("klshampoo {name}");
     let plain = Config { refresh_period: NEVER, stagger: false, ..config };
-    let mut run = Run::new(gpu, set, plain)?;
+    let mut run = Run::new(gpu, set, plain, Precisions::default())?;
     for (what, bytes) in [("memory in all", run.bytes.total), ("state", run.bytes.state), ("workspace", run.bytes.workspace)] {
         rows.add("memory", set.name, &who, what, bytes as f64, "bytes")?;
     }
@@ -156,7 +158,7 @@ pub fn time(gpu: &mut Gpu, set: &Set, name: &str, config: Config<f32>, options: 
     rows.add("products", set.name, &who, "rate", 2.5 * products / seconds * 1e-9, "GFLOP/s")?;
 
     let together = Config { refresh_period: options.period, stagger: false, ..config };
-    let mut run = Run::new(gpu, set, together)?;
+    let mut run = Run::new(gpu, set, together, Precisions::default())?;
     run.warm_up(gpu, options.period)?;
     let before = refreshes(&run.headers(gpu)?);
     let mut times = Vec::new();
@@ -178,7 +180,7 @@ pub fn time(gpu: &mut Gpu, set: &Set, name: &str, config: Config<f32>, options: 
     drop(run);
 
     let staggered = Config { refresh_period: options.period, ..config };
-    let mut run = Run::new(gpu, set, staggered)?;
+    let mut run = Run::new(gpu, set, staggered, Precisions::default())?;
     run.warm_up(gpu, options.period.max(WARM_UP))?;
     let period = f64::from(options.period);
     let mut times = Vec::new();
@@ -190,6 +192,38 @@ pub fn time(gpu: &mut Gpu, set: &Set, name: &str, config: Config<f32>, options: 
     let seconds = gpu.median(options.rounds, 1, |queue| graph.launch(queue))? / period;
     rows.add("steps", set.name, &who, "amortised step; graph", seconds * 1e3, "ms")?;
     run.check(gpu)
+}
+
+/// Plain and amortised steps at every precision, with all products made by the kernels, and with the large ones made by cuBLAS.
+pub fn time_precisions(
+    gpu: &mut Gpu,
+    set: &Set,
+    name: &str,
+    config: Config<f32>,
+    options: &Options,
+    rows: &mut Rows,
+) -> Result<(), Failure> {
+    if matches!(config.estimator, Estimator::None) {
+        return Ok(());
+    }
+    for (precision, library) in kernels::ways(gpu).filter(|way| *way != (Precision::Fp32, false)) {
+        let who = format!("klshampoo {name} {}{}", kernels::name(precision), if library { " cuBLAS" } else { "" });
+        gpu.use_blas(library.then_some(options.blas_from));
+        for (what, period) in [("plain step", NEVER), ("amortised step", options.period)] {
+            let own = Config { refresh_period: period, stagger: period != NEVER, ..config };
+            let mut run = Run::new(gpu, set, own, Precisions::all(precision))?;
+            let steps = if period == NEVER { 1 } else { period };
+            run.warm_up(gpu, steps.max(WARM_UP))?;
+            let mut times = Vec::new();
+            for _ in 0..options.rounds {
+                times.push(gpu.time(|queue| (0..steps).try_for_each(|_| run.step(queue)))? / f64::from(steps));
+            }
+            run.check(gpu)?;
+            rows.add("steps", set.name, &who, what, median(times) * 1e3, "ms")?;
+        }
+        gpu.use_blas(None);
+    }
+    Ok(())
 }
 
 /// How many refreshes there have been in all.

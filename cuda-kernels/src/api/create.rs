@@ -9,13 +9,13 @@ use klshampoo_ffi::status::*;
 use klshampoo_ffi::versioned::read_struct;
 use klshampoo_ffi::{kls_config, kls_tensor, table};
 
-use super::failure::{from_device, from_launch, from_refused};
+use super::failure::{from_device, from_launch, from_refused, no_blas};
 use super::handle::kls_cuda;
 use super::observer::Observer;
-use super::options::kls_cuda_options;
-use crate::driver::{ALIGNMENT, Allocator, Context, Device, Error, Kernels, Memory, Stream};
+use super::options::{KLS_CUDA_BLAS_REQUIRED, kls_cuda_options};
+use crate::driver::{ALIGNMENT, Allocator, Blas, Context, Device, Error, Kernels, Memory, Stream};
 use crate::queue::DevicePtr;
-use crate::step::{DeviceOptimizer, Options, Program};
+use crate::step::{DeviceOptimizer, Program};
 
 /// Options of a call, which may be NULL.
 ///
@@ -31,8 +31,7 @@ pub(super) unsafe fn read_options(options: *const kls_cuda_options) -> Result<kl
 
 /// The program of a table.
 pub(super) fn plan(table: &Table, options: &kls_cuda_options) -> Result<Program, Failure> {
-    let workspace_limit = usize::try_from(options.workspace_limit).unwrap_or(usize::MAX);
-    Program::new(table.groups(), table.tensors(), &Options { workspace_limit }).map_err(from_refused)
+    Program::new(table.groups(), table.tensors(), &options.of_program()?).map_err(from_refused)
 }
 
 /// Who gives the memory.
@@ -73,9 +72,9 @@ impl kls_cuda_options {
 /// captured: that is KLS_ERROR_CUDA, and nothing is recorded.
 ///
 /// Errors: those of kls_cuda_query and of the options (KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNSUPPORTED,
-/// KLS_ERROR_MEMORY_TOO_SHORT), then KLS_ERROR_CUDA_NO_DRIVER, KLS_ERROR_CUDA_DRIVER_TOO_OLD, KLS_ERROR_CUDA_NO_DEVICE,
-/// KLS_ERROR_CUDA_UNSUPPORTED for a device that is too old, KLS_ERROR_CUDA_OUT_OF_MEMORY, KLS_ERROR_CUDA: also for lent memory, or memory from
-/// the allocator, that is another device's or none.
+/// KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_UNKNOWN_VALUE), then KLS_ERROR_CUDA_NO_DRIVER, KLS_ERROR_CUDA_DRIVER_TOO_OLD, KLS_ERROR_CUDA_NO_DEVICE,
+/// KLS_ERROR_CUDA_UNSUPPORTED for a device that is too old, and where cuBLAS is required and there is none; KLS_ERROR_CUDA_OUT_OF_MEMORY,
+/// KLS_ERROR_CUDA: also for lent memory, or memory from the allocator, that is another device's or none, and for a cuBLAS that is there and fails.
 ///
 /// # Safety
 /// As for kls_cuda_query; `optimizer` is writable; `options` is NULL or readable, and what it points to is as it says.
@@ -120,6 +119,10 @@ unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, sourc
     if context.enter().and_then(|entered| stream.is_capturing(&entered)).map_err(from_device)? {
         return Err(from_device(Error::Capturing));
     }
+    // Before anything is allocated.
+    if options.blas == KLS_CUDA_BLAS_REQUIRED && !Blas::is_there() {
+        return Err(no_blas());
+    }
     let kernels = Kernels::load(&context).map_err(from_device)?;
     let bytes = program.bytes().total;
     let memory = match source {
@@ -130,11 +133,23 @@ unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, sourc
         Source::Lent { at, bytes: lent } => unsafe { Memory::lend(&context, at, lent, bytes) },
     };
     let memory = memory.map_err(from_device)?;
+    let blas = match program.library_workspace() {
+        Some((at, bytes)) => {
+            // SAFETY: a part of the optimizer's own block that is nobody else's; the handle ends before the block does.
+            let workspace = unsafe { Memory::lend(&context, memory.at().offset::<u8>(at), bytes, bytes) }.map_err(from_device)?;
+            let mut blas = Blas::open(&context, workspace).map_err(from_device)?;
+            if let Some(blas) = &mut blas {
+                blas.take_from(options.blas_from);
+            }
+            blas
+        }
+        None => None,
+    };
     let mut optimizer = DeviceOptimizer::new(program, memory.at());
     optimizer.prepare(&mut kernels.on(stream).map_err(from_device)?).map_err(from_launch)?;
     memory.wait(stream).map_err(from_device)?;
     let observer = Observer::new(&context, &optimizer)?;
-    Ok(kls_cuda::new(table, optimizer, observer, kernels, memory))
+    Ok(kls_cuda::new(table, optimizer, observer, blas, kernels, memory))
 }
 
 /// Ends an optimizer, gives its memory back and sets the caller's handle to NULL. A NULL handle is KLS_OK. Memory of the driver is given back when

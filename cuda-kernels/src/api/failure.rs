@@ -32,8 +32,17 @@ pub(super) fn from_device(error: Error) -> Failure {
             let status = if fault.is_out_of_memory() { KLS_ERROR_CUDA_OUT_OF_MEMORY } else { KLS_ERROR_CUDA };
             Failure::of_driver(status, fault.call, fault.code, fault.text())
         }
+        Error::Blas(fault) => {
+            let status = if fault.is_out_of_memory() { KLS_ERROR_CUDA_OUT_OF_MEMORY } else { KLS_ERROR_CUDA };
+            Failure::of_driver(status, fault.call, fault.status.unsigned_abs(), fault.text)
+        }
         _ => KLS_ERROR_CUDA.into(),
     }
+}
+
+/// cuBLAS is demanded, and there is none.
+pub(super) fn no_blas() -> Failure {
+    at("blas", Failure::because(KLS_ERROR_CUDA_UNSUPPORTED, "There is no cuBLAS (libcublas.so.13 or .12), which is required."))
 }
 
 /// Of a launch.

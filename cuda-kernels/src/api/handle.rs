@@ -11,7 +11,7 @@ use klshampoo_ffi::status::KLS_ERROR_HANDLE;
 
 use super::observer::Observer;
 use super::transfer::Headers;
-use crate::driver::{Kernels, Memory};
+use crate::driver::{Blas, Kernels, Memory};
 use crate::step::DeviceOptimizer;
 
 /// Marks an object that create made.
@@ -30,13 +30,22 @@ pub struct kls_cuda {
     pub(super) observer: Observer,
     /// Whether there was a bound on the norm of the gradients, which was measured then.
     pub(super) has_norm: bool,
+    // It works in the memory below.
+    pub(super) blas: Option<Blas>,
     // The driver's own memory is given back when the device has done its work, and the kernels go after that.
     pub(super) memory: Memory,
     pub(super) kernels: Kernels,
 }
 
 impl kls_cuda {
-    pub(super) fn new(table: Table, optimizer: DeviceOptimizer, observer: Observer, kernels: Kernels, memory: Memory) -> Self {
+    pub(super) fn new(
+        table: Table,
+        optimizer: DeviceOptimizer,
+        observer: Observer,
+        blas: Option<Blas>,
+        kernels: Kernels,
+        memory: Memory,
+    ) -> Self {
         let headers = Headers::new(&optimizer, table.totals().slices);
         Self {
             magic: LIVE,
@@ -47,6 +56,7 @@ impl kls_cuda {
             headers,
             observer,
             has_norm: false,
+            blas,
             memory,
             kernels,
         }

@@ -25,7 +25,7 @@ pub struct kls_cuda_memory {
     pub header_bytes: u64,
     /// What the kernels know of the tensors.
     pub table_bytes: u64,
-    /// Gradients, products and updates on their way through a step.
+    /// Gradients, products and updates on their way through a step, and what cuBLAS works in.
     pub workspace_bytes: u64,
     /// The block: all of these, and the gaps between them.
     pub total_bytes: u64,
@@ -35,11 +35,10 @@ impl Versioned for kls_cuda_memory {
     const SIZES: &'static [usize] = &[size_of::<Self>()];
 }
 
-/// Says how much device memory kls_cuda_create takes for these groups and tensors. Of the options, which may be NULL for the defaults, only
-/// `workspace_limit` matters. Needs neither a device nor a driver. `struct_size` is
-/// sizeof(kls_cuda_memory).
+/// Says how much device memory kls_cuda_create takes for these groups and tensors with these options, which may be NULL for the defaults. Needs neither
+/// a device nor a driver. `struct_size` is sizeof(kls_cuda_memory).
 ///
-/// Errors: those of kls_optimizer_query, KLS_ERROR_CUDA_UNSUPPORTED for what the GPU's optimizer does not do (kls_cuda_last_error says what), also
+/// Errors: those of kls_optimizer_query, KLS_ERROR_UNKNOWN_VALUE for an option's, KLS_ERROR_CUDA_UNSUPPORTED for what the GPU's optimizer does not do (kls_cuda_last_error says what), also
 /// for tables with more than 2^24 slices and pieces of slices,
 /// KLS_ERROR_OUT_OF_MEMORY of the host, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE; `memory` is then untouched.
 ///

@@ -120,7 +120,7 @@ pub unsafe extern "C" fn kls_cuda_request_init(request: *mut kls_cuda_request, s
 ///
 /// Errors: KLS_ERROR_STRUCT_SIZE, KLS_ERROR_TENSOR_COUNT, KLS_ERROR_LEARNING_RATE, KLS_ERROR_GRAD_SCALE (of `grad_scale` and `max_norm`),
 /// KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_OVERLAP and the handle's: nothing is then queued. KLS_ERROR_CUDA, and
-/// KLS_ERROR_CUDA_OUT_OF_MEMORY if that is what the driver says: of this step, or of work that the device was given before; parameters and
+/// KLS_ERROR_CUDA_OUT_OF_MEMORY if that is what the driver or cuBLAS says: of this step, or of work that the device was given before; parameters and
 /// state are then not to be trusted, and the device's context is as a rule lost.
 ///
 /// # Safety
@@ -160,8 +160,8 @@ pub unsafe extern "C" fn kls_cuda_step(optimizer: *mut kls_cuda, request: *const
 }
 
 fn run(optimizer: &mut kls_cuda, params: &[DevicePtr], grads: &[DevicePtr], (lr, grad_scale): (Scalar, Scalar), stream: Stream) -> Outcome {
-    let kls_cuda { optimizer, headers, observer, kernels, memory, .. } = optimizer;
-    let mut queue = kernels.on(stream).map_err(from_device)?;
+    let kls_cuda { optimizer, headers, observer, blas, kernels, memory, .. } = optimizer;
+    let mut queue = kernels.on(stream).map_err(from_device)?.with_blas(blas.as_mut());
     observer.take(&queue, headers, optimizer).map_err(from_device)?;
     optimizer.step(&mut queue, params, grads, lr, grad_scale).map_err(from_step)?;
     observer.ask(&queue, headers, memory, optimizer).map_err(from_device)

@@ -185,9 +185,18 @@ impl From<Fault> for Error {
     }
 }
 
-/// Of a launch.
+impl From<BlasFault> for Error {
+    fn from(fault: BlasFault) -> Self {
+        Self::Blas(fault)
+    }
+}
+
+/// Of a launch, or of a product that was left to cuBLAS.
 impl From<DeviceError> for Error {
     fn from(error: DeviceError) -> Self {
+        if let Some(fault) = BlasFault::of_code(error.0) {
+            return Self::Blas(fault);
+        }
         Self::Driver(Fault { call: "cuLaunchKernel", code: error.0 })
     }
 }

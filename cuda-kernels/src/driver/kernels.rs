@@ -1,10 +1,13 @@
 //! The kernels on a device, and their launches on a stream.
 
+use super::blas::Blas;
 use super::context::{Context, Entered};
 use super::error::{Error, Fault};
 use super::image::Image;
 use super::shim::{self, succeeded};
 use super::stream::Stream;
+use crate::gemm::Gemm;
+use crate::linalg::Precision;
 use crate::queue::{DeviceError, Kernel, Queue};
 use core::ffi::c_void;
 use core::mem::ManuallyDrop;
@@ -76,7 +79,7 @@ impl Kernels {
     /// # Errors
     /// The driver's.
     pub fn on(&self, stream: Stream) -> Result<Launcher<'_>, Error> {
-        Ok(Launcher { kernels: self, stream, entered: self.context.enter()? })
+        Ok(Launcher { kernels: self, stream, entered: self.context.enter()?, blas: None })
     }
 
     fn function(&self, name: &CStr) -> Option<sys::CUfunction> {
@@ -127,9 +130,17 @@ pub struct Launcher<'a> {
     kernels: &'a Kernels,
     stream: Stream,
     entered: Entered<'a>,
+    blas: Option<&'a mut Blas>,
 }
 
 impl<'a> Launcher<'a> {
+    /// The same queue with a library of products, of the same context; [`Blas::take_from`] says which are left to it. It works in one workspace: two queues
+    /// whose streams may run at the same time must not have the same one.
+    #[must_use]
+    pub fn with_blas(self, blas: Option<&'a mut Blas>) -> Self {
+        Self { blas, ..self }
+    }
+
     /// The stream.
     #[must_use]
     pub fn stream(&self) -> Stream {
@@ -176,5 +187,15 @@ impl Queue for Launcher<'_> {
             )
         };
         if succeeded(result) { Ok(()) } else { Err(DeviceError(shim::last_code())) }
+    }
+
+    fn multiplies(&self, multiplications: u64, precision: Precision) -> bool {
+        self.blas.as_ref().is_some_and(|blas| blas.multiplies(multiplications, precision))
+    }
+
+    fn multiply(&mut self, gemm: &Gemm) -> Result<(), DeviceError> {
+        let Some(blas) = &mut self.blas else { return Err(DeviceError::NO_LIBRARY) };
+        // SAFETY: who made the pointers has vouched for what lies there, as for a launch; the queue's context is current.
+        unsafe { blas.multiply(self.stream, gemm) }.map_err(|fault| DeviceError(fault.code()))
     }
 }

@@ -29,7 +29,7 @@ mod readback;
 mod shim;
 mod stream;
 
-pub use blas::{Blas, BlasFault, Factor, Gemm, Input, Precision};
+pub use blas::{Blas, BlasFault};
 pub use context::{Context, Entered};
 pub use device::{Device, device_count, driver_version};
 pub use error::{Error, Fault, Unfit, Version};
@@ -40,4 +40,6 @@ pub use memory::{Allocator, Memory};
 pub use readback::Readback;
 pub use stream::Stream;
 
+pub use crate::gemm::{Factor, Gemm, Input};
+pub use crate::linalg::Precision;
 pub use crate::queue::ALIGNMENT;

@@ -1,5 +1,6 @@
 //! The Cholesky factorisation and the triangular solve that goes with it, by blocks of columns, with nearly all of the work in products.
 
+use super::Precision;
 use super::kernel::{INVALID, dimension, kernel, over};
 use super::product::{Matrix, Product};
 use crate::batch::{Array, Items};
@@ -42,11 +43,11 @@ const fn columns(array: Array, d: usize, row: usize, column: usize) -> Matrix {
 /// is not read, and zero afterwards.
 ///
 /// A pivot that is not a positive finite number sets the bit `failed` of its item, whose matrix is then half done and left alone from there on.
-/// Items that have the bit already are left alone altogether.
+/// Items that have the bit already are left alone altogether. `precision` is that of the products which update what is to the right of a block.
 ///
 /// # Errors
 /// The driver's; "invalid value" of items without flags or a matrix that is too large.
-pub fn cholesky<Q: Queue>(q: &mut Q, items: Items, d: usize, a: Array, failed: u32) -> Result<(), DeviceError> {
+pub fn cholesky<Q: Queue>(q: &mut Q, items: Items, d: usize, a: Array, failed: u32, precision: Precision) -> Result<(), DeviceError> {
     if items.flags == DevicePtr::NULL {
         return Err(INVALID);
     }
@@ -64,17 +65,25 @@ pub fn cholesky<Q: Queue>(q: &mut Q, items: Items, d: usize, a: Array, failed: u
         solve_block(q, items, (below.array, stride, rest), (block, stride), size, mirror)?;
         let trailing = columns(a, d, end, end);
         let update = Product::of(trailing, below, below.t(), [rest, size, rest]);
-        Product { alpha: -1.0, accumulate: true, lower: true, ..update }.launch(q, items)?;
+        Product { alpha: -1.0, accumulate: true, lower: true, precision, ..update }.launch(q, items)?;
     }
     Ok(())
 }
 
 /// `X <- X L^-T`. `x` is `rows x d`, `l` is `d x d` and lower triangular (its strict upper triangle is not read); columns are contiguous. NaN and
-/// infinity propagate.
+/// infinity propagate. `precision` is that of the products which update what is to the right of a block.
 ///
 /// # Errors
 /// The driver's; "invalid value" of matrices that are too large.
-pub fn solve_lower<Q: Queue>(q: &mut Q, items: Items, rows: usize, d: usize, x: Array, l: Array) -> Result<(), DeviceError> {
+pub fn solve_lower<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    rows: usize,
+    d: usize,
+    x: Array,
+    l: Array,
+    precision: Precision,
+) -> Result<(), DeviceError> {
     let (x_stride, l_stride) = (u64::from(dimension(rows)?), u64::from(dimension(d)?));
     for start in (0..d).step_by(BLOCK) {
         let size = BLOCK.min(d - start);
@@ -83,7 +92,7 @@ pub fn solve_lower<Q: Queue>(q: &mut Q, items: Items, rows: usize, d: usize, x: 
         solve_block(q, items, (solved.array, x_stride, rows), (columns(l, d, start, start).array, l_stride), size, 0)?;
         if rest > 0 {
             let update = Product::of(columns(x, rows, 0, end), solved, columns(l, d, end, start).t(), [rows, size, rest]);
-            Product { alpha: -1.0, accumulate: true, ..update }.launch(q, items)?;
+            Product { alpha: -1.0, accumulate: true, precision, ..update }.launch(q, items)?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Eigenvectors: the decomposition, its refinement to the accuracy that the numbers allow, and orthogonality regained. See the module of this
 //! name in the core.
 
+use super::Precision;
 use super::kernel::{INVALID, dimension, kernel};
 use super::product::{Matrix, Product};
 use super::squares::{Order, gather, infinitesimal_rotation, newton_schulz};
@@ -52,11 +53,19 @@ pub fn eigh<Q: Queue>(
 ///
 /// # Errors
 /// As [`Product::launch`].
-pub fn refine<Q: Queue>(q: &mut Q, items: Items, d: usize, vectors: Array, t: Array, temporary: Array) -> Result<(), DeviceError> {
+pub fn refine<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    d: usize,
+    vectors: Array,
+    t: Array,
+    temporary: Array,
+    precision: Precision,
+) -> Result<(), DeviceError> {
     infinitesimal_rotation(q, items, d, t)?;
     let [matrix, by, out] = [vectors, t, temporary].map(|array| Matrix::row_major(array, d));
-    Product::of(out, matrix, by, [d; 3]).launch(q, items)?;
-    newton_schulz_step(q, items, d, temporary, t, vectors)
+    Product::of(out, matrix, by, [d; 3]).at(precision).launch(q, items)?;
+    newton_schulz_step(q, items, d, [temporary, t, vectors], precision)
 }
 
 /// One Newton-Schulz step of a basis towards the nearest orthogonal matrix: `Q <- Q (3 I - Q^T Q) / 2`. `square` and `spare` are overwritten; all
@@ -66,15 +75,29 @@ pub fn refine<Q: Queue>(q: &mut Q, items: Items, d: usize, vectors: Array, t: Ar
 ///
 /// # Errors
 /// As [`Product::launch`].
-pub fn polish<Q: Queue>(q: &mut Q, items: Items, d: usize, basis: Array, square: Array, spare: Array) -> Result<(), DeviceError> {
-    newton_schulz_step(q, items, d, basis, square, spare)?;
+pub fn polish<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    d: usize,
+    basis: Array,
+    square: Array,
+    spare: Array,
+    precision: Precision,
+) -> Result<(), DeviceError> {
+    newton_schulz_step(q, items, d, [basis, square, spare], precision)?;
     gather(q, items, d, spare, basis, Order::OWN, Array::NULL)
 }
 
-/// `out = Q (3 I - Q^T Q) / 2`
-fn newton_schulz_step<Q: Queue>(q: &mut Q, items: Items, d: usize, basis: Array, square: Array, out: Array) -> Result<(), DeviceError> {
+/// `out = Q (3 I - Q^T Q) / 2`, of `Q`, a square that is overwritten, and `out`.
+fn newton_schulz_step<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    d: usize,
+    [basis, square, out]: [Array; 3],
+    precision: Precision,
+) -> Result<(), DeviceError> {
     let [basis, gram, out] = [basis, square, out].map(|array| Matrix::row_major(array, d));
-    Product { lower: true, ..Product::of(gram, basis.t(), basis, [d; 3]) }.launch(q, items)?;
+    Product { lower: true, ..Product::of(gram, basis.t(), basis, [d; 3]) }.at(precision).launch(q, items)?;
     newton_schulz(q, items, d, square)?;
-    Product::of(out, basis, gram, [d; 3]).launch(q, items)
+    Product::of(out, basis, gram, [d; 3]).at(precision).launch(q, items)
 }

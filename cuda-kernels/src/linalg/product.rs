@@ -1,7 +1,9 @@
-//! Products: every one is described by [`Product`], and one kernel makes them all.
+//! Products: every one is described by [`Product`], and made by a kernel for its precision or by a library that the queue has.
 
-use super::kernel::{INVALID, dimension, kernel, over};
+use super::kernel::{INVALID, kernel};
+use super::{Precision, tensor_product};
 use crate::batch::{Array, Items};
+use crate::gemm::{Factor, Gemm, Input};
 use crate::queue::{DeviceError, Queue};
 
 kernel! {
@@ -33,12 +35,6 @@ kernel! {
     }
 }
 
-const LOWER: u32 = 1;
-const ACCUMULATE: u32 = 2;
-const UPPER_A: u32 = 4;
-/// Rows and columns of a block.
-const TILE: u32 = 64;
-
 /// A matrix of each item; element `(i, j)` is `i * row + j * column` elements after the first.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix {
@@ -61,6 +57,20 @@ impl Matrix {
     #[must_use]
     pub const fn t(self) -> Self {
         Self { row: self.column, column: self.row, ..self }
+    }
+
+    /// As a library takes it, if its rows or its columns are contiguous.
+    fn factor(self, rows: usize, columns: usize) -> Option<Factor> {
+        let [row, column] = [self.row, self.column].map(|stride| usize::try_from(stride).ok());
+        let (row, column, stride) = (row?, column?, usize::try_from(self.array.stride).ok()?);
+        let fits = |leading: usize, line: usize| leading >= line && i32::try_from(leading).is_ok();
+        if column == 1 && fits(row, columns) {
+            Some(Factor { at: self.array.base, leading: row, stride, transposed: false })
+        } else if row == 1 && fits(column, rows) {
+            Some(Factor { at: self.array.base, leading: column, stride, transposed: true })
+        } else {
+            None
+        }
     }
 }
 
@@ -125,6 +135,11 @@ pub struct Product {
     pub accumulate: bool,
     /// Whether `A` is square and zero below its diagonal, which is then left out as far as possible.
     pub upper_a: bool,
+    /// How exactly it is made.
+    pub precision: Precision,
+    /// Whether `C` of items that take no part, and with `lower` what is above its diagonal, may be overwritten with anything: then a library that
+    /// the queue has may make the product.
+    pub scratch: bool,
 }
 
 impl Product {
@@ -151,56 +166,107 @@ impl Product {
             lower: false,
             accumulate: false,
             upper_a: false,
+            precision: Precision::Fp32,
+            scratch: false,
         }
+    }
+
+    /// The same with another precision.
+    #[must_use]
+    pub const fn at(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The same where `C` is scratch: see [`Self::scratch`].
+    #[must_use]
+    pub const fn into_scratch(self) -> Self {
+        Self { scratch: true, ..self }
     }
 
     /// Whether all indices have one level, and all elements are wanted.
     #[must_use]
     pub const fn is_plain(&self) -> bool {
-        self.inner_columns >= self.columns && self.inner_depth >= self.depth && !self.lower
+        self.has_one_level() && !self.lower
+    }
+
+    const fn has_one_level(&self) -> bool {
+        self.inner_columns >= self.columns && self.inner_depth >= self.depth
     }
 
     /// Launches it.
     ///
     /// # Errors
-    /// The driver's; "invalid value" of matrices that are too large.
+    /// The driver's, or the library's; "invalid value" of matrices that are too large.
     pub fn launch<Q: Queue>(&self, q: &mut Q, items: Items) -> Result<(), DeviceError> {
-        let (rows, columns) = (dimension(self.rows)?, dimension(self.columns)?);
-        let (down, across) = (u64::from(rows.div_ceil(TILE)), u64::from(columns.div_ceil(TILE)));
-        let tiles = if self.lower { down * (down + 1) / 2 } else { down * across };
-        let tiles = u32::try_from(tiles).ok().filter(|&tiles| tiles < 1 << 31).ok_or(INVALID)?;
-        // An empty sum is zero, which the kernel makes; an index of no steps has none to be divided into.
-        let inner = |count: usize| dimension(count.max(1));
-        let option = |set: bool, bit: u32| if set { bit } else { 0 };
-        q.launch(
-            [tiles, over(items), 1],
-            ProductKernel {
-                a: self.a,
-                b: self.b,
-                c: self.c,
-                scale: self.scale,
-                items,
-                a_row: self.a_row,
-                a_outer: self.a_depth.outer,
-                a_inner: self.a_depth.inner,
-                b_outer: self.b_depth.outer,
-                b_inner: self.b_depth.inner,
-                b_column_outer: self.b_column.outer,
-                b_column_inner: self.b_column.inner,
-                c_row: self.c_row,
-                c_column_outer: self.c_column.outer,
-                c_column_inner: self.c_column.inner,
-                rows,
-                columns,
-                depth: dimension(self.depth)?,
-                inner_columns: inner(self.inner_columns)?,
-                inner_depth: inner(self.inner_depth)?,
-                options: option(self.lower, LOWER) | option(self.accumulate, ACCUMULATE) | option(self.upper_a, UPPER_A),
-                alpha: self.alpha,
-                unused: 0,
-            },
-        )
+        if self.scratch && self.launch_on_library(q, items)? {
+            return Ok(());
+        }
+        tensor_product::launch(self, self.precision, q, items)
     }
+
+    /// Leaves it to the queue's library, if that is to make such products and can make this one.
+    fn launch_on_library<Q: Queue>(&self, q: &mut Q, items: Items) -> Result<bool, DeviceError> {
+        let multiplications = [self.rows, self.columns, self.depth].iter().fold(1u64, |product, &n| product.saturating_mul(n as u64));
+        if items.count == 0 || !q.multiplies(multiplications, self.precision) {
+            return Ok(false);
+        }
+        let Some(whole) = self.gemm(items.count) else { return Ok(false) };
+        if !self.lower {
+            q.multiply(&whole)?;
+            return Ok(true);
+        }
+        for start in (0..self.rows).step_by(strip(self.rows)) {
+            let end = self.rows.min(start + strip(self.rows));
+            let part = Self {
+                a: self.a.offset::<f32>(start * self.a_row as usize),
+                c: self.c.offset::<f32>(start * self.c_row as usize),
+                rows: end - start,
+                columns: end,
+                lower: false,
+                ..*self
+            };
+            q.multiply(&part.gemm(items.count).ok_or(INVALID)?)?;
+        }
+        Ok(true)
+    }
+
+    /// All of `C`, as a library takes it, where it can.
+    fn gemm(&self, count: u32) -> Option<Gemm> {
+        let fits = |n: usize| n > 0 && i32::try_from(n).is_ok();
+        let simple = self.has_one_level() && !self.upper_a && self.scale == Array::NULL;
+        if !simple || ![self.rows, self.columns, self.depth].into_iter().all(fits) {
+            return None;
+        }
+        let a = Matrix { array: self.a, row: self.a_row, column: self.a_depth.inner };
+        let b = Matrix { array: self.b, row: self.b_depth.inner, column: self.b_column.inner };
+        let c = Matrix { array: self.c, row: self.c_row, column: self.c_column.inner };
+        // With contiguous columns, C^T = B^T A^T has contiguous rows.
+        let (m, n, a, b, c) = match c.factor(self.rows, self.columns)? {
+            c @ Factor { transposed: false, .. } => (self.rows, self.columns, a, b, c),
+            c => (self.columns, self.rows, b.t(), a.t(), c),
+        };
+        Some(Gemm {
+            m,
+            n,
+            k: self.depth,
+            count: count as usize,
+            alpha: self.alpha,
+            a: a.factor(m, self.depth)?,
+            b: b.factor(self.depth, n)?,
+            input: Input::F32,
+            beta: if self.accumulate { 1.0 } else { 0.0 },
+            c: c.at,
+            c_leading: c.leading,
+            c_stride: c.stride,
+            precision: self.precision,
+        })
+    }
+}
+
+/// Rows of a strip of a lower triangle, of which a library makes all elements up to the diagonal's last one: in eight strips 9/16 of the square are
+/// made where 1/2 is wanted, but a strip of few rows does not fill a device.
+fn strip(rows: usize) -> usize {
+    rows.div_ceil(8).next_multiple_of(64).max(256)
 }
 
 /// A tensor seen from one of its modes: `(left, d, right)`, row-major.

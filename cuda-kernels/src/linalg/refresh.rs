@@ -9,7 +9,7 @@ use super::householder;
 use super::kernel::{INVALID, dimension, kernel, over};
 use super::product::{Matrix, Product};
 use super::squares::{Order, check, gather, place_rotation, restore_lower, transpose_lower};
-use super::{FAILED, REFLECTED, SECOND_PASS};
+use super::{FAILED, Precision, REFLECTED, SECOND_PASS};
 use crate::batch::{Array, Items};
 use crate::queue::{DeviceError, DevicePtr, Queue};
 
@@ -84,9 +84,26 @@ pub struct Refresh {
     pub rule: Rule,
     /// Whether the columns are taken in descending order of the factor's diagonal. An eigendecomposition sorts anyway.
     pub sorts: bool,
+    /// Of the products that turn the factor. Those on which the basis' orthogonality rests have it too, but never less than
+    /// [`Precision::Tf32x3`]: see [`Self::orthogonal`].
+    pub precision: Precision,
 }
 
-/// The arrays of a refresh. None overlaps another; squares are `d x d` with contiguous rows.
+impl Refresh {
+    /// Of the products on which orthogonality rests: Gram matrices, what is solved with their factors, the product of the old basis and the
+    /// rotation, a Newton-Schulz step. Made of rounded inputs a rotation would fail its check and be made anew by reflections, and a basis would
+    /// lose its orthogonality from refresh to refresh.
+    #[must_use]
+    pub const fn orthogonal(&self) -> Precision {
+        match self.precision {
+            Precision::Fp32 => Precision::Fp32,
+            Precision::Tf32x3 | Precision::Tf32 | Precision::Bf16 => Precision::Tf32x3,
+        }
+    }
+}
+
+/// The arrays of a refresh. None overlaps another; squares are `d x d` with contiguous rows. Of items that take no part, those that are overwritten
+/// and the basis are scratch.
 #[derive(Clone, Copy, Debug)]
 pub struct RefreshBuffers {
     /// In: the factor `S~`, both triangles. Out: the lower triangle of `Qhat^T S~ Qhat`, or of `S~` where the refresh has failed.
@@ -164,17 +181,17 @@ pub fn refresh_mode<Q: Queue>(
     };
     match refresh.rule {
         Rule::Qr => {
-            by_cholesky(q, going, d, b, &work, order)?;
+            by_cholesky(q, going, d, b, refresh, &work, order)?;
             let reflected = going.with(REFLECTED);
             // The last products write the factor, and they may be what failed.
             restore_lower(q, reflected, d, b.factor, b.diagonal)?;
-            by_reflections(q, reflected, d, b, &work, order)?;
+            by_reflections(q, reflected, d, b, refresh, &work, order)?;
         }
-        Rule::HouseholderQr => by_reflections(q, going, d, b, &work, order)?,
-        Rule::Eigendecomposition => by_eigenvectors(q, going, d, b, &work)?,
+        Rule::HouseholderQr => by_reflections(q, going, d, b, refresh, &work, order)?,
+        Rule::Eigendecomposition => by_eigenvectors(q, going, d, b, refresh, &work)?,
     }
     let [basis, old, rotation] = [b.basis, b.old_basis, b.rotation].map(|array| Matrix::row_major(array, d));
-    Product::of(basis, old, rotation, [d; 3]).launch(q, going)?;
+    Product::of(basis, old, rotation, [d; 3]).at(refresh.orthogonal()).into_scratch().launch(q, going)?;
 
     check(q, going, d, b.basis, false, FAILED)?;
     check(q, going, d, b.factor, true, FAILED)?;
@@ -195,28 +212,36 @@ pub fn descending_order<Q: Queue>(q: &mut Q, items: Items, d: usize, key: Array,
 
 /// `Qhat` and `Qhat^T S~ Qhat` from Cholesky factors. Items where that does not work get the bit [`REFLECTED`], and may have lost the lower triangle of
 /// their factor.
-fn by_cholesky<Q: Queue>(q: &mut Q, items: Items, d: usize, b: &RefreshBuffers, work: &Work, order: Array) -> Result<(), DeviceError> {
-    let items = items.without(REFLECTED);
+fn by_cholesky<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    d: usize,
+    b: &RefreshBuffers,
+    refresh: &Refresh,
+    work: &Work,
+    order: Array,
+) -> Result<(), DeviceError> {
+    let (items, exact) = (items.without(REFLECTED), refresh.orthogonal());
     gather(q, items, d, b.factor, b.square, Order { places: order, rows: true }, work.scale)?;
     // The first Gram matrix' factor R^T takes the rotation's place, the second one's that of the basis; columns are contiguous.
     let columns = |array: Array| Matrix::row_major(array, d).t();
     let [square, factor, second] = [b.square, b.rotation, b.basis].map(columns);
     let turned = Matrix::row_major(b.factor, d);
 
-    cholesky(q, items, d, b.square, REFLECTED)?;
-    upper_times(factor, square.t(), square, d).launch(q, items)?;
-    orthogonalise(q, items, d, b.square, b.rotation)?;
+    cholesky(q, items, d, b.square, REFLECTED, exact)?;
+    upper_times(factor, square.t(), square, d).at(exact).launch(q, items)?;
+    orthogonalise(q, items, d, b.square, b.rotation, exact)?;
     probe(q, items, d, b.square, work, SECOND_PASS)?;
 
     let again = items.with(SECOND_PASS);
-    Product { lower: true, ..Product::of(second, square.t(), square, [d; 3]) }.launch(q, again)?;
-    orthogonalise(q, again, d, b.square, b.basis)?;
+    Product { lower: true, ..Product::of(second, square.t(), square, [d; 3]) }.at(exact).launch(q, again)?;
+    orthogonalise(q, again, d, b.square, b.basis, exact)?;
     probe(q, again, d, b.square, work, REFLECTED)?;
     // R <- R2 R, whose transpose is the product of two lower triangles.
-    Product { lower: true, ..Product::of(turned, factor, second, [d; 3]) }.launch(q, again)?;
+    Product { lower: true, ..Product::of(turned, factor, second, [d; 3]) }.at(refresh.precision).launch(q, again)?;
     transpose_lower(q, again, d, b.factor, b.rotation)?;
 
-    Product { scale: work.unscale, ..upper_times(turned, factor.t(), factor, d) }.launch(q, items)?;
+    Product { scale: work.unscale, ..upper_times(turned, factor.t(), factor, d) }.at(refresh.precision).launch(q, items)?;
     place_rotation(q, items, d, b.square, b.rotation, order)
 }
 
@@ -226,9 +251,9 @@ fn upper_times(c: Matrix, u: Matrix, b: Matrix, d: usize) -> Product {
 }
 
 /// `X <- X R^-1` where `X^T X = R^T R`: the lower triangle of this product comes in in `gram` and becomes `R^T`.
-fn orthogonalise<Q: Queue>(q: &mut Q, items: Items, d: usize, x: Array, gram: Array) -> Result<(), DeviceError> {
-    cholesky(q, items, d, gram, REFLECTED)?;
-    solve_lower(q, items, d, d, x, gram)
+fn orthogonalise<Q: Queue>(q: &mut Q, items: Items, d: usize, x: Array, gram: Array, precision: Precision) -> Result<(), DeviceError> {
+    cholesky(q, items, d, gram, REFLECTED, precision)?;
+    solve_lower(q, items, d, d, x, gram, precision)
 }
 
 /// Sets the bit `found` of items where `Q Q^T x` is not `x` to the accuracy of reflections, of two vectors without a pattern.
@@ -242,29 +267,55 @@ fn probe<Q: Queue>(q: &mut Q, items: Items, d: usize, matrix: Array, work: &Work
 }
 
 /// `Qhat` of `S~ P = Qhat R` by reflections, and `Qhat^T S~ Qhat`.
-fn by_reflections<Q: Queue>(q: &mut Q, items: Items, d: usize, b: &RefreshBuffers, work: &Work, order: Array) -> Result<(), DeviceError> {
+fn by_reflections<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    d: usize,
+    b: &RefreshBuffers,
+    refresh: &Refresh,
+    work: &Work,
+    order: Array,
+) -> Result<(), DeviceError> {
     gather(q, items, d, b.factor, b.square, Order { places: order, rows: false }, Array::NULL)?;
     householder::qr(q, items, d, b.square, b.rotation, work.vectors, FAILED)?;
-    rotate_factor(q, items, d, b)
+    rotate_factor(q, items, d, b, refresh)
 }
 
 /// The eigenvectors of `S~`, and `Qhat^T S~ Qhat`.
-fn by_eigenvectors<Q: Queue>(q: &mut Q, items: Items, d: usize, b: &RefreshBuffers, work: &Work) -> Result<(), DeviceError> {
+fn by_eigenvectors<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    d: usize,
+    b: &RefreshBuffers,
+    refresh: &Refresh,
+    work: &Work,
+) -> Result<(), DeviceError> {
     gather(q, items, d, b.factor, b.square, Order::OWN, Array::NULL)?;
     eigh(q, items, d, b.square, b.rotation, b.values, work.vectors, FAILED)?;
-    turn(q, items, d, b, b.basis)?;
-    refine(q, items, d, b.rotation, b.basis, b.square)?;
-    rotate_factor(q, items, d, b)
+    turn(q, items, d, b, b.basis, (refresh, refresh.orthogonal()))?;
+    refine(q, items, d, b.rotation, b.basis, b.square, refresh.orthogonal())?;
+    rotate_factor(q, items, d, b, refresh)
 }
 
 /// `S~ <- Qhat^T S~ Qhat`, with both triangles of `S~` in the factor's place before.
-fn rotate_factor<Q: Queue>(q: &mut Q, items: Items, d: usize, b: &RefreshBuffers) -> Result<(), DeviceError> {
-    turn(q, items, d, b, b.factor)
+fn rotate_factor<Q: Queue>(q: &mut Q, items: Items, d: usize, b: &RefreshBuffers, refresh: &Refresh) -> Result<(), DeviceError> {
+    turn(q, items, d, b, b.factor, (refresh, refresh.precision))
 }
 
 /// The lower triangle of `Qhat^T S~ Qhat`.
-fn turn<Q: Queue>(q: &mut Q, items: Items, d: usize, b: &RefreshBuffers, out: Array) -> Result<(), DeviceError> {
+fn turn<Q: Queue>(
+    q: &mut Q,
+    items: Items,
+    d: usize,
+    b: &RefreshBuffers,
+    out: Array,
+    (refresh, precision): (&Refresh, Precision),
+) -> Result<(), DeviceError> {
     let [s, rotation, square, out] = [b.factor, b.rotation, b.square, out].map(|array| Matrix::row_major(array, d));
-    Product::of(square, s, rotation, [d; 3]).launch(q, items)?;
-    Product { lower: true, ..Product::of(out, rotation.t(), square, [d; 3]) }.launch(q, items)
+    let product = Product::of(square, s, rotation, [d; 3]).at(precision);
+    // Where Cholesky factors are the rule, reflections are for a few items or none: a library would make the product of all.
+    let product = Product { scratch: refresh.rule != Rule::Qr, ..product };
+    product.launch(q, items)?;
+    // A factor's upper triangle, and another item's factor, are not scratch.
+    Product { lower: true, ..Product::of(out, rotation.t(), square, [d; 3]) }.at(precision).launch(q, items)
 }

@@ -180,6 +180,8 @@ impl DeviceOptimizer {
             lr,
             grad_scale,
             clip: DevicePtr::NULL,
+            precision: self.program.options.precision,
+            whole: grads.iter().all(|&grad| grad != DevicePtr::NULL),
         };
         io::set_pointers(queue, given.params, 0, params)?;
         io::set_pointers(queue, given.grads, 0, grads)?;

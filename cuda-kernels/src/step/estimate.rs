@@ -1,9 +1,9 @@
 //! What each mode's factor and eigenvalues see of the gradient. See core/src/estimate.rs.
 
 use super::params::{Eigenvalues, MODES, NormaliseFactor, Params, SumsOfProducts, SumsOfSquares, Unpack, Weigh, Weighted};
-use super::pass::Pass;
+use super::pass::{Chain, Pass};
 use crate::batch::Array;
-use crate::linalg::{self, View};
+use crate::linalg::View;
 use crate::queue::{DeviceError, Queue};
 
 /// All modes, as the kernels' options name them.
@@ -64,18 +64,23 @@ impl<Q: Queue> Pass<'_, Q> {
 
     /// `Delta~_k` of a full mode, or `diag(Delta~_k)` of a diagonal one, but for `c_k`.
     fn form(&mut self, k: usize) -> Result<(), DeviceError> {
-        let running = self.running();
         let full = self.batch.layout.shape().is_full(k);
         if self.p.axes.by_factors != 0 && self.batch.full_modes().any(|j| j != k) {
             self.form_by_factors(k)
         } else if full {
             let x = self.weighted(self.weights() & !(1 << k))?;
-            linalg::unfolded_product(self.queue, running.items, self.view(k), x, x, self.p.delta[k])
+            self.unfolded(k, x, x)
         } else if self.batch.layout.has_lambda(k) {
             self.diagonal(k)
         } else {
             Ok(())
         }
+    }
+
+    /// `mat_k(X) mat_k(Y)^T` into `Delta~_k`, of which only the lower triangle is looked at, and that only in items that run.
+    fn unfolded(&mut self, k: usize, x: Array, y: Array) -> Result<(), DeviceError> {
+        let product = self.view(k).unfolded_product(x, y, self.p.delta[k]).at(self.precision().factor).into_scratch();
+        product.launch(self.queue, self.running().items)
     }
 
     /// `diag(Delta~_k)` alone, as a sum of squares.
@@ -111,11 +116,12 @@ impl<Q: Queue> Pass<'_, Q> {
         let running = self.running();
         let full = self.batch.full_modes().fold(0, |bits, j| bits | 1u32 << j);
         let y = self.weighted(self.weights() & !full & !(1 << k))?;
-        let Params { aside, update, new_basis, delta, .. } = self.p;
+        let Params { aside, update, new_basis, .. } = self.p;
         let factors = core::array::from_fn(|j| if j == k { Array::NULL } else { new_basis[j] });
-        self.rotate(running, (factors, false), Some(y), [aside, update])?;
+        let chain = Chain { precision: self.precision().factor, scratch: true };
+        self.rotate(running, (factors, false), Some(y), [aside, update], chain)?;
         if self.batch.layout.shape().is_full(k) {
-            return linalg::unfolded_product(self.queue, running.items, self.view(k), aside, y, delta[k]);
+            return self.unfolded(k, aside, y);
         }
         let blocks = self.sum_blocks(k);
         self.each_block::<SumsOfProducts>(running, blocks, k, u32::from(y == self.p.product))

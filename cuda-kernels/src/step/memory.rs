@@ -18,7 +18,7 @@ pub struct Memory {
     pub headers: usize,
     /// Places of the items, pointers to the tensors, flags and norms.
     pub tables: usize,
-    /// What a step computes in: the most that one of the batches needs.
+    /// What a step computes in: the most that one of the batches needs, and what a library of products does.
     pub workspace: usize,
     /// All of it.
     pub total: usize,

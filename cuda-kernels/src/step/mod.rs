@@ -29,4 +29,4 @@ mod start;
 
 pub use device::{DeviceOptimizer, StepError, TooManySteps, Transfer, Transferred};
 pub use memory::Memory;
-pub use program::{MOST_ITEMS, Options, Program, Reason, Refused};
+pub use program::{Library, MOST_ITEMS, Options, Precisions, Program, Reason, Refused};

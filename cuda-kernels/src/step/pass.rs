@@ -5,10 +5,10 @@ use klshampoo::{Format, StatePart};
 use super::batch::Batch;
 use super::mirror::Run;
 use super::params::{Admit, Begin, CommitFactor, CommitMoments, Finish, Launch, MODES, Params, StepKernel, Undo, flag};
-use super::program::Placed;
+use super::program::{Placed, Precisions};
 use crate::batch::{Array, Items};
 use crate::io::{self, Decay, Penalty, Pieces, Scalar, Source, Theta, Transform, Update};
-use crate::linalg::View;
+use crate::linalg::{Precision, Product, View};
 use crate::queue::{DeviceError, DevicePtr, Queue};
 
 /// Numbers and tables that a step is given.
@@ -20,11 +20,23 @@ pub(super) struct Given {
     pub grad_scale: Scalar,
     /// A further factor on the gradients, on the device, or [`DevicePtr::NULL`].
     pub clip: DevicePtr,
+    pub precision: Precisions,
+    /// Whether all tensors of the table have a gradient.
+    pub whole: bool,
+}
+
+/// How a chain of products is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain {
+    pub precision: Precision,
+    /// Whether the arrays of the chain are scratch in items that take no part.
+    pub scratch: bool,
 }
 
 /// Arrays that the linear algebra works in; the step's kernels do not see them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rooms {
+    pub gathered: Array,
     pub rotation: Array,
     pub square: Array,
     pub work: Array,
@@ -124,6 +136,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             launch: Launch::default(),
         };
         let rooms = Rooms {
+            gathered: grad,
             rotation: w.rotation.array(base),
             square: w.square.array(base),
             work: w.work.array(base),
@@ -155,6 +168,11 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             self.direct()?;
         }
         self.commit()
+    }
+
+    /// How exactly products are made.
+    pub fn precision(&self) -> Precisions {
+        self.given.precision
     }
 
     pub fn applies_first(&self) -> bool {
@@ -269,14 +287,15 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         (bases, into): ([Array; MODES], bool),
         from: Option<Array>,
         [end, other]: [Array; 2],
+        Chain { precision, scratch }: Chain,
     ) -> Result<(), DeviceError> {
         let batch = self.batch;
         let count = bases.iter().filter(|&&basis| basis != Array::NULL).count();
         let (mut source, mut target) = if count % 2 == 1 { (other, end) } else { (end, other) };
         source = from.unwrap_or(source);
         for k in (0..batch.layout.shape().order()).filter(|&k| bases[k] != Array::NULL) {
-            let view = self.view(k);
-            crate::linalg::mode_product(self.queue, part.items, view, part.of(bases[k]), into, part.of(source), part.of(target))?;
+            let product = self.view(k).mode_product(part.of(bases[k]), into, part.of(source), part.of(target)).at(precision);
+            Product { scratch, ..product }.launch(self.queue, part.items)?;
             source = target;
             target = if target == end { other } else { end };
         }
@@ -286,7 +305,10 @@ impl<'a, Q: Queue> Pass<'a, Q> {
     /// `G~ = G x_k Q_k^T`
     fn project(&mut self) -> Result<(), DeviceError> {
         let Params { basis, grad, gradient, product, .. } = self.p;
-        self.rotate(self.running(), (basis, true), Some(grad), [gradient, product])
+        // A library reads what all items have: of those without a gradient only what is in the workspace is there at all.
+        let scratch = self.given.whole || grad == self.rooms.gathered;
+        let chain = Chain { precision: self.precision().project, scratch };
+        self.rotate(self.running(), (basis, true), Some(grad), [gradient, product], chain)
     }
 
     /// Everything that the step computed becomes what is.

@@ -6,6 +6,7 @@ use super::batch::{Batch, batches, copied, reserve};
 use super::memory::{Carver, Kept, Memory, Slot, Workspace};
 use super::mirror::Mirror;
 use crate::io::{GeometryError, Norm};
+use crate::linalg::Precision;
 use crate::queue::DevicePtr;
 
 /// What can be chosen about a program.
@@ -14,12 +15,80 @@ pub struct Options {
     /// Bytes of workspace that equal tensors may take together. Beyond it they are stepped in several batches, one after another; a single
     /// tensor may need more.
     pub workspace_limit: usize,
+    /// How exactly products are made.
+    pub precision: Precisions,
+    /// Which products are to be left to a library that the queue may have.
+    pub library: Library,
 }
 
 impl Default for Options {
-    /// 1 GiB.
+    /// 1 GiB, the precisions' default, no library.
     fn default() -> Self {
-        Self { workspace_limit: 1 << 30 }
+        Self { workspace_limit: 1 << 30, precision: Precisions::default(), library: Library::NEVER }
+    }
+}
+
+/// How exactly the products of a step are made, by what they are for. The first step of a slice, which sets its bases, is made at
+/// [`Precision::Fp32`], and so is all that is no product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precisions {
+    /// Of the gradient's way into the eigenbasis, the direction's way back, and what moves along when a basis turns: four of five parts of a plain
+    /// step's work. What is rounded here is off in the update by as much, once.
+    pub project: Precision,
+    /// Of what the Kronecker factors see of a gradient: symmetric products, which are averaged. Eigenvalues are sums of squares of rounded
+    /// numbers, whose errors cancel out; those below the rounding of the largest one are lost.
+    pub factor: Precision,
+    /// Of what a refresh turns the factors with. The products on which orthogonality rests are at least [`Precision::Tf32x3`]: see
+    /// [`crate::linalg::Refresh::orthogonal`].
+    pub refresh: Precision,
+}
+
+impl Precisions {
+    /// See the table of errors in the crate's README.
+    pub const DEFAULT: Self = Self::all(Precision::Fp32);
+
+    /// The same for all.
+    #[must_use]
+    pub const fn all(precision: Precision) -> Self {
+        Self { project: precision, factor: precision, refresh: precision }
+    }
+}
+
+impl Default for Precisions {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Which products of a step are left to a library, on a queue that has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Library {
+    /// Those of at least so many multiplications for each item: rows x columns x depth.
+    pub from: u64,
+    /// Bytes of device memory that the library works in; they are part of the program's where a product is large enough.
+    pub workspace: usize,
+    /// Whether that memory is to be there in any case.
+    pub required: bool,
+}
+
+impl Library {
+    /// None.
+    pub const NEVER: Self = Self { from: u64::MAX, workspace: 0, required: false };
+
+    /// From when on a library is expected to be worth while: products of 256 x 256 x 256. A launch of smaller ones is over before it fills a device, and
+    /// is bounded by its latency, which is the same for both; besides, items that take no part cost nothing in this crate's kernels.
+    /// `examples/gpu_times` measures both sides.
+    pub const WORTH_WHILE: u64 = 1 << 24;
+
+    /// Whether a step of the batch has such a product: in a mode that a library can see as a matrix, or in a refresh.
+    fn is_used_by(&self, batch: &Batch) -> bool {
+        let shape = batch.layout.shape();
+        let large =
+            |[rows, columns, depth]: [usize; 3]| (rows as u64).saturating_mul(columns as u64).saturating_mul(depth as u64) >= self.from;
+        batch.full_modes().any(|k| {
+            let (d, (left, right)) = (shape.dim(k), shape.around(k));
+            large([d; 3]) || (left == 1 || right == 1) && large([d, d, left * right])
+        })
     }
 }
 
@@ -115,10 +184,13 @@ pub struct Program {
     pub(super) grads: Slot,
     /// Of all gradients together.
     pub(super) norm: Slot,
+    /// Of the library of products, where one is used.
+    library: Option<Slot>,
     /// Of each batch, before the first step.
     pub(super) mirrors: Vec<Mirror>,
     pub(super) tensors: usize,
     pub(super) headers: usize,
+    pub(super) options: Options,
     memory: Memory,
 }
 
@@ -180,9 +252,25 @@ impl Program {
             total = total.max(carver.end().ok_or(overflow)?);
             placed.push(Placed { batch, kept: kept.moved(state, before_tables), workspace });
         }
+        let used = |placed: &Placed| options.library.is_used_by(&placed.batch);
+        let library = if options.library.required || placed.iter().any(used) {
+            let mut carver = Carver { at: total, ..Carver::default() };
+            let slot = carver.take(1, options.library.workspace);
+            total = carver.end().ok_or(overflow)?;
+            Some(slot)
+        } else {
+            None
+        };
         let memory = Memory { state, headers, tables, workspace: total - fixed, total };
         let slices = placed.iter().map(|placed| placed.batch.items.len()).sum();
-        Ok(Self { batches: placed, mirrors, params, grads, norm, tensors: table.len(), headers: slices, memory })
+        let tensors = table.len();
+        Ok(Self { batches: placed, mirrors, params, grads, norm, library, tensors, headers: slices, options: *options, memory })
+    }
+
+    /// What a library of products works in: the first byte's place in the block, and how many; `None` where no product is left to one.
+    #[must_use]
+    pub fn library_workspace(&self) -> Option<(usize, usize)> {
+        self.library.map(|slot| (slot.at, self.options.library.workspace))
     }
 
     /// How much device memory it takes: one block.

@@ -37,7 +37,8 @@ impl<Q: Queue> Pass<'_, Q> {
             values: due.of(values),
             work: due.of(self.rooms.work),
         };
-        let rule = Refresh { rule: self.batch.config.refresh, sorts: sorts(&self.batch.config) };
+        let config = &self.batch.config;
+        let rule = Refresh { rule: config.refresh, sorts: sorts(config), precision: self.precision().refresh };
         linalg::refresh_mode(self.queue, turning.items, d, &rule, &buffers, flag::TURNED)?;
 
         let turned = turning.with(flag::TURNED);
@@ -55,14 +56,15 @@ impl<Q: Queue> Pass<'_, Q> {
         }
         // The rotation has been used.
         let polished = turned.with(flag::POLISHES);
-        linalg::polish(self.queue, polished.items, d, buffers.basis, buffers.square, buffers.rotation)?;
+        linalg::polish(self.queue, polished.items, d, buffers.basis, buffers.square, buffers.rotation, rule.orthogonal())?;
         self.each_item::<Refreshed>(due, k, 0)
     }
 
     /// `x_k Qhat^T` of what lives in the basis, in its place.
     fn move_along(&mut self, turned: Part, k: usize, tensor: Array) -> Result<(), DeviceError> {
         let (view, rotation, product) = (self.view(k), turned.of(self.rooms.rotation), self.p.product);
-        linalg::mode_product(self.queue, turned.items, view, rotation, true, turned.of(tensor), turned.of(product))?;
+        let turning = view.mode_product(rotation, true, turned.of(tensor), turned.of(product)).at(self.precision().project);
+        turning.into_scratch().launch(self.queue, turned.items)?;
         self.copy(turned, product, tensor, self.n())
     }
 }

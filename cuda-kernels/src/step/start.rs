@@ -4,7 +4,7 @@ use klshampoo::{FirstBasis, FirstStep};
 
 use super::params::{ForgetTurn, Normalised, Params, Start, StartBasis, StartFactor, StartValues, flag};
 use super::pass::Pass;
-use crate::linalg;
+use crate::linalg::{self, Precision};
 use crate::queue::{DeviceError, Queue};
 
 impl<Q: Queue> Pass<'_, Q> {
@@ -40,7 +40,7 @@ impl<Q: Queue> Pass<'_, Q> {
         linalg::mode_product(self.queue, decomposed.items, view, basis, true, product, gradient)?;
         linalg::unfolded_product(self.queue, decomposed.items, view, gradient, gradient, delta)?;
         self.each_element::<StartValues>(decomposed, d, k, 0)?;
-        linalg::refine(self.queue, decomposed.items, d, basis, delta, self.rooms.square)?;
+        linalg::refine(self.queue, decomposed.items, d, basis, delta, self.rooms.square, Precision::Fp32)?;
         self.each_element::<StartBasis>(starting, d * d, k, 0)?;
         if self.batch.config.first_step == FirstStep::FactorsOnly {
             linalg::unfolded_product(self.queue, starting.with(flag::TURNED).items, view, product, product, delta)?;

@@ -44,10 +44,13 @@ const char *test_state(void);
 const char *test_graphs(void);
 const char *test_llmc(void);
 const char *test_llmc_bf16(void);
+const char *test_precisions(void);
+const char *test_blas(void);
 /* Need what stands in for the driver. */
 const char *test_failures(void);
 const char *test_old_driver(void);
 const char *test_nothing_hidden(void);
+const char *test_blas_failures(void);
 /* Need none. */
 const char *test_query(void);
 const char *test_options(void);

@@ -36,7 +36,11 @@ const char *fixture_gpu(fixture *f, void *stream) {
     kls_cuda_options options;
     EXPECT(KLS_OK, kls_cuda_options_init(&options, sizeof options));
     options.stream = stream;
-    EXPECT(KLS_OK, kls_cuda_create(&f->gpu, &f->group, 1, f->tensors, TENSORS, &options));
+    return fixture_gpu_with(f, &options);
+}
+
+const char *fixture_gpu_with(fixture *f, const kls_cuda_options *options) {
+    EXPECT(KLS_OK, kls_cuda_create(&f->gpu, &f->group, 1, f->tensors, TENSORS, options));
     for (int i = 0; i < TENSORS; i++) {
         f->device_params[i] = device_copy_of(f->params[i], lengths[i] * sizeof(float));
         f->device_grads[i] = device_alloc(lengths[i] * sizeof(float));
@@ -46,7 +50,7 @@ const char *fixture_gpu(fixture *f, void *stream) {
     f->request.tensor_count = TENSORS;
     f->request.params = f->device_params;
     f->request.grads = (const void *const *)f->device_grads;
-    f->request.stream = stream;
+    f->request.stream = options->stream;
     return NULL;
 }
 

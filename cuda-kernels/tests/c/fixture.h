@@ -26,6 +26,7 @@ const char *fixture_describe(fixture *f, int32_t method);
 const char *fixture_cpu(fixture *f);
 /* That of the GPU, on `stream`, with its buffers, which are filled from those of the CPU. */
 const char *fixture_gpu(fixture *f, void *stream);
+const char *fixture_gpu_with(fixture *f, const kls_cuda_options *options);
 /* The gradients of a step, in host memory. */
 void fixture_gradients(fixture *f, int step);
 /* A step with these, by either of them. */

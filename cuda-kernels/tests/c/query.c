@@ -59,6 +59,17 @@ const char *test_query(void) {
     CHECK(memory.workspace_bytes < small);
     options.struct_size = 4;
     EXPECT(KLS_ERROR_STRUCT_SIZE, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, &options, &memory, sizeof memory));
+    /* What cuBLAS works in is a part of it where there are products for it, or where it has to be there. */
+    EXPECT(KLS_OK, kls_cuda_options_init(&options, sizeof options));
+    CHECK(options.blas == KLS_CUDA_BLAS_AUTO && options.blas_from == 1 << 24);
+    EXPECT(KLS_OK, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, &options, &memory, sizeof memory));
+    small = memory.total_bytes;
+    options.blas = KLS_CUDA_BLAS_REQUIRED;
+    EXPECT(KLS_OK, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, &options, &memory, sizeof memory));
+    CHECK(memory.total_bytes == small + (32 << 20));
+    options.blas = 3;
+    SAYS(KLS_ERROR_UNKNOWN_VALUE, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, &options, &memory, sizeof memory), NULL,
+         "kls_cuda_query: blas: An option's integer is none of its constants.");
     /* More slices than the host could keep a table of are refused, and memory that it has not is an error. */
     f.tensors[1].slices = (uint64_t)1 << 40;
     SAYS(KLS_ERROR_CUDA_UNSUPPORTED, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, NULL, &memory, sizeof memory), NULL,
@@ -120,6 +131,19 @@ const char *test_options(void) {
     SAYS(KLS_ERROR_STRUCT_SIZE, CREATE, NULL,
          "kls_cuda_create: options: struct_size is not the size of a known version of the struct: call its init function with sizeof.");
     options.struct_size = sizeof options;
+    {
+        int32_t *const values[4] = {&options.precision_project, &options.precision_factor, &options.precision_refresh, &options.blas};
+        static const char *const names[4] = {"precision_project", "precision_factor", "precision_refresh", "blas"};
+        for (int i = 0; i < 4; i++) {
+            const int32_t value = *values[i];
+            *values[i] = i < 3 ? 4 : 3;
+            EXPECT(KLS_ERROR_UNKNOWN_VALUE, CREATE);
+            CHECK(strstr(kls_cuda_last_error(NULL), names[i]) == kls_cuda_last_error(NULL) + strlen("kls_cuda_create: "));
+            *values[i] = -1;
+            EXPECT(KLS_ERROR_UNKNOWN_VALUE, CREATE);
+            *values[i] = value;
+        }
+    }
     options.alloc = never_called;
     options.allocator_user = &called;
     SAYS(KLS_ERROR_NULL, CREATE, NULL, "kls_cuda_create: free: A pointer is NULL.");

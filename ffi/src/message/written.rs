@@ -52,7 +52,8 @@ impl Message {
         let of_driver = (KLS_ERROR_CUDA_NO_DRIVER..=KLS_ERROR_CUDA_UNSUPPORTED).contains(&failure.status);
         #[cfg(feature = "host")]
         if failure.code != 0 && of_driver {
-            text_of.str("CUDA error ").number(failure.code as usize).str(": ");
+            let library = if field.is_some_and(|call| call.starts_with("cublas")) { "cuBLAS" } else { "CUDA" };
+            text_of.str(library).str(" error ").number(failure.code as usize).str(": ");
         }
         match because {
             Some(because) => text_of.str(because),
@@ -163,6 +164,9 @@ mod tests {
                 Failure::of_driver(crate::status::KLS_ERROR_CUDA, "cuLaunchKernel", 700, "an illegal memory access was encountered");
             message.set_failure("call", &failure, &[]);
             assert_eq!(read(&message), "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered.");
+            let failure = Failure::of_driver(crate::status::KLS_ERROR_CUDA, "cublasSetStream", 7, "an unsupported value");
+            message.set_failure("call", &failure, &[]);
+            assert_eq!(read(&message), "call: cublasSetStream: cuBLAS error 7: an unsupported value.");
         }
         message.set_warning("call", "slices skipped", Count { count: 2, first: 7 }, b"w", "So it is.");
         assert_eq!(read(&message), "call: slices skipped: 2, the first in tensor 7 \"w\". So it is.");

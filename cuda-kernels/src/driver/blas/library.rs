@@ -1,11 +1,11 @@
 //! The functions of cuBLAS that are called, with the numbers of its header.
 
-use crate::driver::error::Error;
 use crate::driver::shim::Library;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::fmt;
 use core::mem::transmute;
 use core::ptr::NonNull;
+use std::sync::OnceLock;
 
 /// A call of cuBLAS that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,48 @@ pub struct BlasFault {
     pub status: i32,
     /// What cuBLAS says of it.
     pub text: &'static str,
+}
+
+/// The functions, as faults name them.
+pub const CREATE: &str = "cublasCreate";
+pub const GET_VERSION: &str = "cublasGetVersion";
+pub const SET_STREAM: &str = "cublasSetStream";
+pub const SET_WORKSPACE: &str = "cublasSetWorkspace";
+pub const MULTIPLY: &str = "cublasGemmStridedBatchedEx";
+const CALLS: [&str; 5] = [CREATE, GET_VERSION, SET_STREAM, SET_WORKSPACE, MULTIPLY];
+
+/// Beyond all codes of the driver.
+const FAULTS: u32 = 1 << 24;
+
+/// Of the library that was opened first.
+static TEXTS: OnceLock<StatusString> = OnceLock::new();
+
+impl BlasFault {
+    /// Whether it is that memory could not be had.
+    #[must_use]
+    pub const fn is_out_of_memory(&self) -> bool {
+        self.status == 3
+    }
+
+    /// As one number, which is none of the driver's.
+    pub(in crate::driver) fn code(&self) -> u32 {
+        let call = CALLS.iter().position(|call| *call == self.call).unwrap_or(0) as u32;
+        FAULTS | call << 16 | (self.status as u32).min(0xffff)
+    }
+
+    /// From such a number.
+    pub(in crate::driver) fn of_code(code: u32) -> Option<Self> {
+        let call = code.checked_sub(FAULTS)? >> 16;
+        Some(Self::new(CALLS.get(call as usize)?, Status((code & 0xffff) as c_int)))
+    }
+
+    fn new(call: &'static str, status: Status) -> Self {
+        // SAFETY: any number is answered.
+        let text = TEXTS.get().map(|text| unsafe { text(status) }).filter(|text| !text.is_null());
+        // SAFETY: a string of the library, which stays open.
+        let text = text.map_or("unknown", |text| unsafe { CStr::from_ptr(text) }.to_str().unwrap_or("unreadable"));
+        Self { call, status: status.0, text }
+    }
 }
 
 impl fmt::Display for BlasFault {
@@ -88,7 +130,6 @@ pub struct Functions {
     pub set_stream: SetStream,
     pub set_workspace: SetWorkspace,
     pub gemm_strided_batched: GemmStridedBatched,
-    status_string: StatusString,
 }
 
 const _: () = assert!(size_of::<*const c_void>() == size_of::<u64>());
@@ -100,7 +141,10 @@ impl Functions {
             _ => ["libcublas.so.13", "libcublas.so.12"].into_iter().find_map(Library::open),
         }?;
         let address = |name| library.symbol(name);
-        // SAFETY: cuBLAS's functions of these names have these types since version 12.
+        // SAFETY: cuBLAS's function of this name has this type since version 12.
+        let texts = unsafe { transmute::<Address, StatusString>(address(c"cublasGetStatusString")?) };
+        TEXTS.get_or_init(|| texts);
+        // SAFETY: the same.
         unsafe {
             Some(Self {
                 create: transmute::<Address, Create>(address(c"cublasCreate_v2")?),
@@ -109,24 +153,12 @@ impl Functions {
                 set_stream: transmute::<Address, SetStream>(address(c"cublasSetStream_v2")?),
                 set_workspace: transmute::<Address, SetWorkspace>(address(c"cublasSetWorkspace_v2")?),
                 gemm_strided_batched: transmute::<Address, GemmStridedBatched>(address(c"cublasGemmStridedBatchedEx")?),
-                status_string: transmute::<Address, StatusString>(address(c"cublasGetStatusString")?),
             })
         }
     }
+}
 
-    pub fn fault(&self, call: &'static str, status: Status) -> BlasFault {
-        // SAFETY: any number is answered.
-        let text = unsafe { (self.status_string)(status) };
-        let text = if text.is_null() {
-            "unknown"
-        } else {
-            // SAFETY: a string of the library, which stays open.
-            unsafe { CStr::from_ptr(text) }.to_str().unwrap_or("unreadable")
-        };
-        BlasFault { call, status: status.0, text }
-    }
-
-    pub fn check(&self, call: &'static str, status: Status) -> Result<(), Error> {
-        if status.0 == Status::SUCCESS { Ok(()) } else { Err(Error::Blas(self.fault(call, status))) }
-    }
+/// Whether a call succeeded.
+pub fn check(call: &'static str, status: Status) -> Result<(), BlasFault> {
+    if status.0 == Status::SUCCESS { Ok(()) } else { Err(BlasFault::new(call, status)) }
 }

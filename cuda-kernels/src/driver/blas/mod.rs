@@ -9,78 +9,12 @@ use super::error::Error;
 use super::kernels::Launcher;
 use super::memory::Memory;
 use super::stream::Stream;
-use crate::queue::{ALIGNMENT, DevicePtr};
+use crate::gemm::{Factor, Gemm, Input};
+use crate::linalg::Precision;
+use crate::queue::ALIGNMENT;
 use core::ffi::{c_int, c_void};
 use core::ptr::null_mut;
-use library::{Functions, Status};
-
-/// How products are computed. Sums are of f32 always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Precision {
-    /// Factors as they are.
-    Full,
-    /// f32 factors rounded to TF32 (10 bits of mantissa).
-    Tf32,
-    /// f32 factors rounded to bf16 (7 bits of mantissa).
-    Bf16,
-}
-
-/// Format of the factors in memory. What is computed is f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Input {
-    /// 32 bits; every [`Precision`].
-    F32,
-    /// 16 bits, bf16; [`Precision::Full`].
-    Bf16,
-    /// 16 bits, IEEE; [`Precision::Full`].
-    F16,
-}
-
-/// A factor: matrices of one shape, row-major, one after another.
-#[derive(Clone, Copy, Debug)]
-pub struct Factor {
-    /// The first element of the first.
-    pub at: DevicePtr,
-    /// Elements from row to row, as it lies in memory.
-    pub leading: usize,
-    /// Elements from matrix to matrix; 0: one matrix for all.
-    pub stride: usize,
-    /// Whether its transpose is taken.
-    pub transposed: bool,
-}
-
-/// C = alpha A B + beta C, for `count` matrices: C is m x n, A (as taken) m x k, B k x n, all row-major.
-#[derive(Clone, Copy, Debug)]
-pub struct Gemm {
-    /// Rows of C.
-    pub m: usize,
-    /// Columns of C.
-    pub n: usize,
-    /// Columns of A, rows of B.
-    pub k: usize,
-    /// How many products.
-    pub count: usize,
-    /// Scale of the product.
-    pub alpha: f32,
-    /// A.
-    pub a: Factor,
-    /// B.
-    pub b: Factor,
-    /// Format of A and B.
-    pub input: Input,
-    /// Scale of what was in C before; 0: C may hold anything.
-    pub beta: f32,
-    /// The first element of the first C, f32.
-    pub c: DevicePtr,
-    /// Elements from row to row of C.
-    pub c_leading: usize,
-    /// Elements from C to C.
-    pub c_stride: usize,
-    /// How it is computed.
-    pub precision: Precision,
-}
+use library::{CREATE, Functions, GET_VERSION, MULTIPLY, SET_STREAM, SET_WORKSPACE, Status, check};
 
 /// cuBLAS in a context. It works in memory that is allocated when it is opened; the results depend on no other stream.
 pub struct Blas {
@@ -89,6 +23,7 @@ pub struct Blas {
     handle: *mut c_void,
     workspace: Memory,
     stream: Option<Stream>,
+    from: u64,
 }
 
 // SAFETY: a handle may be used by one thread at a time, whichever.
@@ -109,8 +44,19 @@ impl Blas {
         let _entered = context.enter()?;
         let mut handle = null_mut();
         // SAFETY: it is told where to write; the device's primary context is current, which is what the CUDA runtime below it takes.
-        functions.check("cublasCreate", unsafe { (functions.create)(&mut handle) })?;
-        Ok(Some(Self { context: context.clone(), functions, handle, workspace, stream: None }))
+        check(CREATE, unsafe { (functions.create)(&mut handle) })?;
+        Ok(Some(Self { context: context.clone(), functions, handle, workspace, stream: None, from: 0 }))
+    }
+
+    /// Whether there is a cuBLAS on this machine.
+    #[must_use]
+    pub fn is_there() -> bool {
+        Functions::open().is_some()
+    }
+
+    /// From now on a queue leaves it only products of at least so many multiplications for each item; at first it is all.
+    pub fn take_from(&mut self, multiplications: u64) {
+        self.from = multiplications;
     }
 
     /// The version: 130000 is 13.0.0.
@@ -120,11 +66,20 @@ impl Blas {
     pub fn version(&self) -> Result<u32, Error> {
         let mut version = 0;
         // SAFETY: a handle, and where to write.
-        self.functions.check("cublasGetVersion", unsafe { (self.functions.get_version)(self.handle, &mut version) })?;
+        check(GET_VERSION, unsafe { (self.functions.get_version)(self.handle, &mut version) })?;
         Ok(version.unsigned_abs())
     }
 
+    /// Whether a queue leaves such products to it: see [`crate::queue::Queue::multiplies`].
+    pub(super) fn multiplies(&self, multiplications: u64, precision: Precision) -> bool {
+        // It has no three products of TF32.
+        multiplications >= self.from && precision != Precision::Tf32x3
+    }
+
     /// Multiplies, on the queue's stream. Nothing to do where a size of C or `count` is 0.
+    ///
+    /// [`Precision::Fp32`] is `CUBLAS_COMPUTE_32F` in the handle's default mode, which takes no tensor cores for it. It is not the "pedantic" variant of
+    /// that, which is for real numbers the same arithmetic with fewer kernels to choose from.
     ///
     /// # Safety
     /// The factors and C lie in memory of the queue's context as the [`Gemm`] says, and no C is a factor or another C.
@@ -132,26 +87,34 @@ impl Blas {
     /// # Errors
     /// cuBLAS's: sizes and strides must be below 2^31, leading dimensions at least a row, `k` at least 1.
     pub unsafe fn gemm_strided_batched(&mut self, queue: &Launcher<'_>, gemm: &Gemm) -> Result<(), Error> {
+        // SAFETY: the caller's word.
+        Ok(unsafe { self.multiply(queue.stream(), gemm) }?)
+    }
+
+    /// The same on a stream of the context, which is current.
+    ///
+    /// # Safety
+    /// As above.
+    pub(super) unsafe fn multiply(&mut self, stream: Stream, gemm: &Gemm) -> Result<(), BlasFault> {
         if gemm.m == 0 || gemm.n == 0 || gemm.count == 0 {
             return Ok(());
         }
-        const CALL: &str = "cublasGemmStridedBatchedEx";
-        let invalid = || Error::Blas(self.functions.fault(CALL, Status::INVALID_VALUE));
+        let invalid = || check(MULTIPLY, Status::INVALID_VALUE).expect_err("a fault");
         let int = |x: usize| c_int::try_from(x).map_err(|_| invalid());
         let long = |x: usize| i64::try_from(x).map_err(|_| invalid());
         let (m, n, k, count) = (int(gemm.m)?, int(gemm.n)?, int(gemm.k)?, int(gemm.count)?);
         let (format, compute) = match (gemm.input, gemm.precision) {
-            (Input::F32, Precision::Full) => (library::R_32F, library::COMPUTE_32F),
+            (Input::F32, Precision::Fp32) => (library::R_32F, library::COMPUTE_32F),
             (Input::F32, Precision::Tf32) => (library::R_32F, library::COMPUTE_32F_FAST_TF32),
             (Input::F32, Precision::Bf16) => (library::R_32F, library::COMPUTE_32F_FAST_16BF),
-            (Input::Bf16, Precision::Full) => (library::R_16BF, library::COMPUTE_32F),
-            (Input::F16, Precision::Full) => (library::R_16F, library::COMPUTE_32F),
+            (Input::Bf16, Precision::Fp32) => (library::R_16BF, library::COMPUTE_32F),
+            (Input::F16, Precision::Fp32) => (library::R_16F, library::COMPUTE_32F),
             _ => return Err(invalid()),
         };
         let operation = |factor: &Factor| if factor.transposed { library::OP_T } else { library::OP_N };
         let (a_leading, b_leading, c_leading) = (int(gemm.a.leading)?, int(gemm.b.leading)?, int(gemm.c_leading)?);
         let (a_stride, b_stride, c_stride) = (long(gemm.a.stride)?, long(gemm.b.stride)?, long(gemm.c_stride)?);
-        self.set_stream(queue.stream())?;
+        self.set_stream(stream)?;
         // cuBLAS is column-major, where these matrices are their transposes: C^T = B^T A^T.
         // SAFETY: the caller's word for what lies in memory; the scales are the host's, as the handle's default is.
         let status = unsafe {
@@ -181,20 +144,20 @@ impl Blas {
                 library::GEMM_DEFAULT,
             )
         };
-        self.functions.check(CALL, status)
+        check(MULTIPLY, status)
     }
 
-    fn set_stream(&mut self, stream: Stream) -> Result<(), Error> {
+    fn set_stream(&mut self, stream: Stream) -> Result<(), BlasFault> {
         if self.stream == Some(stream) {
             return Ok(());
         }
         self.stream = None;
         // SAFETY: a handle and a stream of its context.
-        self.functions.check("cublasSetStream", unsafe { (self.functions.set_stream)(self.handle, stream.as_raw()) })?;
+        check(SET_STREAM, unsafe { (self.functions.set_stream)(self.handle, stream.as_raw()) })?;
         // A new stream takes the workspace away.
         let (at, bytes) = (self.workspace.at().0, self.workspace.bytes());
         // SAFETY: memory of its context that lives as long as the handle.
-        self.functions.check("cublasSetWorkspace", unsafe { (self.functions.set_workspace)(self.handle, at, bytes) })?;
+        check(SET_WORKSPACE, unsafe { (self.functions.set_workspace)(self.handle, at, bytes) })?;
         self.stream = Some(stream);
         Ok(())
     }
