@@ -12,6 +12,7 @@ TITLES = {
     "refresh": "Refreshes alone, milliseconds",
     "elementwise": "Kernels that move memory",
     "products": "Products",
+    "decompositions": "Decompositions of one matrix",
     "memory": "Memory, bytes",
 }
 

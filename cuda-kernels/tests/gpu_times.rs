@@ -36,6 +36,7 @@ fn every_number_is_there() {
         assert_eq!(count("products", who), 2, "{who}");
     }
     assert_eq!(count("products", "klshampoo kl_shampoo"), 1);
+    assert_eq!((count("decompositions", "eigenvectors"), count("decompositions", "reflections")), (2, 2));
     assert_eq!(count("elementwise", "the driver's copy"), 1);
 }
 

@@ -12,8 +12,8 @@ mod refresh;
 mod squares;
 
 pub use cholesky::{cholesky, solve_lower};
-pub use eigenvectors::{eigh, polish, refine};
-pub use householder::qr;
+pub use eigenvectors::{JacobiPanels, eigh, eigh_in_panels, polish, refine};
+pub use householder::{qr, qr_in_panels, qr_panels_work_len};
 pub use product::{Matrix, Product, Strides, View, mode_product, unfolded_product};
 pub use refresh::{Refresh, RefreshBuffers, descending_order, refresh_mode, work_len};
 
@@ -41,7 +41,18 @@ mod tests {
         check::<cholesky::CholeskyBlock>();
         check::<cholesky::SolveBlock>();
         check::<householder::Householder>();
+        check::<householder::QrScale>();
+        check::<householder::QrPanel>();
+        check::<householder::QrIdentity>();
+        check::<householder::QrReflect>();
         check::<eigenvectors::Eigh>();
+        check::<eigenvectors::EighBegin>();
+        check::<eigenvectors::EighMeasure>();
+        check::<eigenvectors::EighPrepare>();
+        check::<eigenvectors::EighSolve>();
+        check::<eigenvectors::EighApply>();
+        check::<eigenvectors::EighDiagonal>();
+        check::<eigenvectors::EighEnd>();
         check::<squares::GatherSquare>();
         check::<squares::PlaceRotation>();
         check::<squares::TransposeLower>();
