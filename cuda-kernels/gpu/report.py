@@ -13,6 +13,7 @@ TITLES = {
     "elementwise": "Kernels that move memory",
     "products": "Products",
     "shapes": "Products of the sets' shapes, by precision",
+    "decompositions": "Decompositions of one matrix",
     "memory": "Memory, bytes",
 }
 

@@ -46,6 +46,7 @@ fn every_number_is_there() {
     for who in ["f32 cuBLAS", "3xTF32", "TF32", "TF32 cuBLAS", "bf16", "bf16 cuBLAS"] {
         assert_eq!(count("steps", &format!("klshampoo soap {who}")), 2, "{who}");
     }
+    assert_eq!((count("decompositions", "eigenvectors"), count("decompositions", "reflections")), (2, 2));
     assert_eq!(count("elementwise", "the driver's copy"), 1);
 }
 

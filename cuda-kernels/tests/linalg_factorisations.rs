@@ -7,7 +7,9 @@ mod numbers;
 use common::{EmulatorQueue, array, device};
 use klshampoo::linalg::{LinAlg, MatMut, MatRef, Portable};
 use klshampoo_cuda::batch::{Array, Items};
-use klshampoo_cuda::linalg::{Precision, cholesky, eigh, polish, qr, refine, solve_lower, work_len};
+use klshampoo_cuda::linalg::{
+    JacobiPanels, Precision, cholesky, eigh, eigh_in_panels, polish, qr, qr_in_panels, qr_panels_work_len, refine, solve_lower, work_len,
+};
 use numbers::{Random, Square};
 
 const FAILED: u32 = 1 << 20;
@@ -174,6 +176,9 @@ fn symmetric_ones(d: usize, random: &mut Random) -> Vec<(&'static str, Square)> 
         ("ones", Square::from_fn(d, |_, _| 1.0)),
         ("diagonal", Square::from_fn(d, |i, j| if i == j { i as f64 - 2.0 } else { 0.0 })),
         ("decaying", Square::with_eigenvalues(d, random, decay)),
+        ("steep", Square::with_eigenvalues(d, random, |k| 1e-12f64.powf(k as f64 / d as f64))),
+        ("steep on the diagonal", Square::factor(d, d + 2, 1.0, random, |i| 1e-6f64.powf(((i * 5) % d) as f64 / d as f64))),
+        ("repeated", Square::with_eigenvalues(d, random, |k| if k % 3 == 0 { 2.0 } else { 1.0 })),
         ("graded", Square::factor(d, d + 2, 1.0, random, |i| 0.8f64.powi(i as i32))),
         ("clustered", Square::with_eigenvalues(d, random, |k| 1.0 + (k / 4) as f64 + 1e-7 * k as f64)),
         ("huge", positive(d, random, 1e33)),
@@ -182,47 +187,111 @@ fn symmetric_ones(d: usize, random: &mut Random) -> Vec<(&'static str, Square)> 
     ]
 }
 
+/// What decomposes a batch.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// As [`eigh`] chooses.
+    Chosen,
+    /// In panels, however small the matrix.
+    Panels(JacobiPanels),
+}
+
+/// So many columns in a panel.
+fn panels_of(columns: usize) -> Way {
+    Way::Panels(JacobiPanels { columns, ..JacobiPanels::USUAL })
+}
+
+/// Vectors and values of all items, which were 7 before.
+fn decompose(batch: &mut Batch, way: Way) -> (Vec<f32>, Vec<f32>) {
+    let (d, count) = (batch.d, batch.flags.len());
+    let (mut vectors, mut values) = (vec![7.0f32; count * d * d], vec![7.0f32; count * d]);
+    let len = match way {
+        Way::Chosen => work_len(d),
+        Way::Panels(panels) => panels.work_len(d),
+    };
+    // What was in it before does not matter, and nobody writes behind it.
+    let mut work = vec![f32::NAN; count * len + 1];
+    work[count * len] = 7.0;
+    let (items, a) = (batch.items(), batch.array());
+    let (v, w, room) = (array(&mut vectors, d * d), array(&mut values, d), array(&mut work, len));
+    let mut queue = EmulatorQueue::default();
+    match way {
+        Way::Chosen => eigh(&mut queue, items, d, a, v, w, room, FAILED).unwrap(),
+        Way::Panels(panels) => {
+            eigh_in_panels(&mut queue, items, d, panels, a, v, w, room, FAILED).unwrap();
+            assert_eq!(queue.launches, panels.launches(d));
+        }
+    }
+    assert_eq!(work[count * len], 7.0);
+    (vectors, values)
+}
+
+/// That all kinds of symmetric matrices are decomposed.
+fn check_decompositions(d: usize, way: Way, wanted: impl Fn(&str) -> bool) {
+    let mut random = Random::new(d as u64 + 100);
+    let mut kinds = symmetric_ones(d, &mut random);
+    kinds.retain(|(name, _)| *name == "masked" || wanted(name));
+    let count = kinds.len();
+    let mut batch = Batch::of(d, &kinds.iter().map(|(_, s)| s.clone()).collect::<Vec<_>>());
+    // What is above the diagonal is not read.
+    for (at, x) in batch.a.iter_mut().enumerate().skip(d * d) {
+        if at % d > at / d % d {
+            *x = f32::NAN;
+        }
+    }
+    let (vectors, values) = decompose(&mut batch, way);
+    batch.check(&vec![false; count - 1]);
+    assert!(vectors[..d * d].iter().chain(&values[..d]).all(|&x| x == 7.0));
+    for item in 1..count {
+        let (mut expected, mut basis) = (vec![0.0; d], vec![0.0; d * d]);
+        let mut a = batch.before(item).to_vec();
+        let core = (MatMut::row_major(&mut a, d, d), MatMut::row_major(&mut basis, d, d));
+        Portable.eigh(core.0, core.1, &mut expected, &mut vec![0.0; 4 * d]).unwrap();
+        let (s, q) = (Square::of(d, batch.before(item)), Square::of(d, &vectors[item * d * d..]));
+        let largest = expected.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        let what = format!("{} {d} {way:?}", kinds[item].0);
+        let values = &values[item * d..][..d];
+        for (got, expected) in values.iter().zip(&expected) {
+            assert!((got - expected).abs() <= 4e-6 * largest, "{what}: {got:e}, not {expected:e}");
+        }
+        assert!(values.is_sorted_by(|x, y| x >= y), "{what}: descending");
+        assert!(q.orthogonality_error() < 1e-6 * (d as f64).sqrt() + 1e-6, "{what}: {:e}", q.orthogonality_error());
+        let error = |q: &Square, values: &[f32]| {
+            let wanted = Square::from_fn(d, |i, j| if i == j { f64::from(values[i]) } else { 0.0 });
+            q.t().times(&s).times(q).distance(&wanted) / f64::from(largest)
+        };
+        let (error, cores) = (error(&q, values), error(&Square::of(d, &basis), &expected));
+        assert!(error < 2e-6 + 2.0 * cores, "{what}: {error:e}, of the core {cores:e}");
+    }
+}
+
 #[test]
 fn eigenvectors_diagonalise_and_eigenvalues_are_the_cores() {
     for d in [1, 2, 3, 8, 16, 33, 65] {
-        let mut random = Random::new(d as u64 + 100);
-        let kinds = symmetric_ones(d, &mut random);
-        let count = kinds.len();
-        let mut batch = Batch::of(d, &kinds.iter().map(|(_, s)| s.clone()).collect::<Vec<_>>());
-        // What is above the diagonal is not read.
-        for (at, x) in batch.a.iter_mut().enumerate().skip(d * d) {
-            if at % d > at / d % d {
-                *x = f32::NAN;
-            }
-        }
-        let (mut vectors, mut values) = (vec![7.0f32; count * d * d], vec![7.0f32; count * d]);
-        let mut work = vec![0.0f32; count * work_len(d)];
-        let (items, a) = (batch.items(), batch.array());
-        let (v, w) = (array(&mut vectors, d * d), array(&mut values, d));
-        eigh(&mut EmulatorQueue::default(), items, d, a, v, w, array(&mut work, work_len(d)), FAILED).unwrap();
-        batch.check(&vec![false; count - 1]);
-        assert!(vectors[..d * d].iter().chain(&values[..d]).all(|&x| x == 7.0));
-        for item in 1..count {
-            let (mut expected, mut basis) = (vec![0.0; d], vec![0.0; d * d]);
-            let mut a = batch.before(item).to_vec();
-            let core = (MatMut::row_major(&mut a, d, d), MatMut::row_major(&mut basis, d, d));
-            Portable.eigh(core.0, core.1, &mut expected, &mut vec![0.0; 4 * d]).unwrap();
-            let (s, q) = (Square::of(d, batch.before(item)), Square::of(d, &vectors[item * d * d..]));
-            let largest = expected.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
-            let what = format!("{} {d}", kinds[item].0);
-            let values = &values[item * d..][..d];
-            for (got, expected) in values.iter().zip(&expected) {
-                assert!((got - expected).abs() <= 4e-6 * largest, "{what}: {got:e}, not {expected:e}");
-            }
-            assert!(values.is_sorted_by(|x, y| x >= y), "{what}: descending");
-            assert!(q.orthogonality_error() < 1e-6 * (d as f64).sqrt() + 1e-6, "{what}: {:e}", q.orthogonality_error());
-            let error = |q: &Square, values: &[f32]| {
-                let wanted = Square::from_fn(d, |i, j| if i == j { f64::from(values[i]) } else { 0.0 });
-                q.t().times(&s).times(q).distance(&wanted) / f64::from(largest)
-            };
-            let (error, cores) = (error(&q, values), error(&Square::of(d, &basis), &expected));
-            assert!(error < 2e-6 + 2.0 * cores, "{what}: {error:e}, of the core {cores:e}");
-        }
+        check_decompositions(d, Way::Chosen, |_| true);
+    }
+}
+
+#[test]
+fn panels_diagonalise_as_well() {
+    // One panel and its empty partner, two, an odd number, the last one full or of one column.
+    for (d, columns) in [(1, 4), (3, 4), (4, 4), (8, 4), (9, 4), (16, 4), (21, 4), (33, 8), (65, 16), (65, 32)] {
+        check_decompositions(d, panels_of(columns), |_| true);
+    }
+    check_decompositions(130, Way::Chosen, |name| ["half rank", "steep", "repeated"].contains(&name));
+}
+
+#[test]
+fn a_matrix_is_decomposed_as_if_it_were_alone() {
+    let d = 21;
+    let mut random = Random::new(8);
+    let kinds = symmetric_ones(d, &mut random);
+    let all: Vec<Square> = kinds.iter().map(|(_, s)| s.clone()).collect();
+    let (vectors, values) = decompose(&mut Batch::of(d, &all), panels_of(4));
+    for item in 1..all.len() {
+        let alone = decompose(&mut Batch::of(d, &[all[0].clone(), all[item].clone()]), panels_of(4));
+        assert_eq!(alone.0[d * d..], vectors[item * d * d..][..d * d], "{}", kinds[item].0);
+        assert_eq!(alone.1[d..], values[item * d..][..d], "{}", kinds[item].0);
     }
 }
 
@@ -239,14 +308,34 @@ fn what_cannot_be_decomposed_sets_the_bit() {
     // The last one's largest eigenvalue overflows.
     let matrices =
         [good.clone(), changed(f64::NAN), changed(f64::NEG_INFINITY), good.clone(), Square::from_fn(d, |_, _| f64::from(f32::MAX))];
-    let mut batch = Batch::of(d, &matrices);
-    let (mut vectors, mut values) = (vec![7.0f32; 5 * d * d], vec![7.0f32; 5 * d]);
-    let mut work = vec![0.0f32; 5 * work_len(d)];
-    let (items, a) = (batch.items(), batch.array());
-    let (v, w) = (array(&mut vectors, d * d), array(&mut values, d));
-    eigh(&mut EmulatorQueue::default(), items, d, a, v, w, array(&mut work, work_len(d)), FAILED).unwrap();
-    batch.check(&[true, true, false, true]);
-    assert!(eigh(&mut EmulatorQueue::default(), Items::all(1), d, a, v, w, v, FAILED).is_err(), "there is no place for the bit");
+    for way in [Way::Chosen, panels_of(4)] {
+        let mut batch = Batch::of(d, &matrices);
+        decompose(&mut batch, way);
+        batch.check(&[true, true, false, true]);
+
+        // Items that have failed before take no part.
+        let mut batch = Batch::of(d, &matrices[2..4]);
+        batch.flags[1] |= FAILED;
+        let (vectors, _) = decompose(&mut batch, way);
+        assert_eq!(batch.flags, [2, TAKES_PART | 2 | FAILED]);
+        assert!(vectors.iter().all(|&x| x == 7.0));
+        assert_eq!(batch.a, batch.before);
+    }
+
+    // One sweep is not enough, but for what is diagonal.
+    let diagonal = Square::from_fn(d, |i, j| if i == j { i as f64 } else { 0.0 });
+    let mut batch = Batch::of(d, &[good.clone(), good.clone(), diagonal]);
+    decompose(&mut batch, Way::Panels(JacobiPanels { columns: 4, sweeps: 1 }));
+    batch.check(&[true, false]);
+
+    let mut room = vec![0.0f32; 64 * d];
+    let x = array(&mut room, 0);
+    assert!(eigh(&mut EmulatorQueue::default(), Items::all(1), d, x, x, x, x, FAILED).is_err(), "there is no place for the bit");
+    let items = batch.items();
+    for columns in [0, 2, 12, 64] {
+        let panels = JacobiPanels { columns, sweeps: 1 };
+        assert!(eigh_in_panels(&mut EmulatorQueue::default(), items, d, panels, x, x, x, x, FAILED).is_err(), "{columns} in a panel");
+    }
 }
 
 #[test]
@@ -304,9 +393,23 @@ fn polishing_restores_orthogonality() {
     }
 }
 
+/// Reflections of a batch, as they are chosen or in panels, however small the matrix. The result was 7 before.
+fn reflect(batch: &mut Batch, in_panels: bool) -> Vec<f32> {
+    let (d, count) = (batch.d, batch.flags.len());
+    let len = if in_panels { qr_panels_work_len(d) } else { work_len(d) };
+    let (mut out, mut work) = (vec![7.0f32; count * d * d], vec![f32::NAN; count * len + 1]);
+    work[count * len] = 7.0;
+    let (items, a) = (batch.items(), batch.array());
+    let (out_array, room) = (array(&mut out, d * d), array(&mut work, len));
+    let by = if in_panels { qr_in_panels } else { qr };
+    by(&mut EmulatorQueue::default(), items, d, a, out_array, room, FAILED).unwrap();
+    assert_eq!(work[count * len], 7.0, "nobody writes behind it");
+    out
+}
+
 #[test]
 fn reflections_factorise_all_that_is_finite() {
-    for d in [1, 2, 3, 33, 64, 90] {
+    for (d, in_panels) in [1, 2, 3, 33, 64, 90].into_iter().flat_map(|d| [(d, false), (d, true)]).chain([(130, false)]) {
         let mut random = Random::new(d as u64 + 200);
         let mut kinds = symmetric_ones(d, &mut random);
         // It need not be symmetric.
@@ -314,16 +417,12 @@ fn reflections_factorise_all_that_is_finite() {
         kinds.push(("any triangular", Square::from_fn(d, |i, j| if i <= j { random.next() } else { 0.0 })));
         let count = kinds.len();
         let mut batch = Batch::of(d, &kinds.iter().map(|(_, s)| s.clone()).collect::<Vec<_>>());
-        let mut out = vec![7.0f32; count * d * d];
-        let mut work = vec![0.0f32; count * work_len(d)];
-        let (items, a) = (batch.items(), batch.array());
-        let (out_array, work) = (array(&mut out, d * d), array(&mut work, work_len(d)));
-        qr(&mut EmulatorQueue::default(), items, d, a, out_array, work, FAILED).unwrap();
+        let out = reflect(&mut batch, in_panels);
         batch.check(&vec![false; count - 1]);
         assert!(out[..d * d].iter().all(|&x| x == 7.0));
         for item in 1..count {
             let (a, q) = (Square::of(d, batch.before(item)), Square::of(d, &out[item * d * d..]));
-            let what = format!("{} {d}", kinds[item].0);
+            let what = format!("{} {d} {in_panels}", kinds[item].0);
             assert!(q.orthogonality_error() < 2e-6, "{what}: {:e}", q.orthogonality_error());
             let r = q.t().times(&a);
             for j in 0..d {
@@ -347,9 +446,9 @@ fn reflections_factorise_all_that_is_finite() {
     let mut matrices = [0; 4].map(|_| Square::from_fn(d, |_, _| random.next()));
     matrices[1].at[15] = f64::NAN;
     matrices[2].at[0] = f64::INFINITY;
-    let mut batch = Batch::of(d, &matrices);
-    let (mut out, mut work) = (vec![7.0f32; 4 * d * d], vec![0.0f32; 4 * work_len(d)]);
-    let (items, a) = (batch.items(), batch.array());
-    qr(&mut EmulatorQueue::default(), items, d, a, array(&mut out, d * d), array(&mut work, work_len(d)), FAILED).unwrap();
-    batch.check(&[true, true, false]);
+    for in_panels in [false, true] {
+        let mut batch = Batch::of(d, &matrices);
+        reflect(&mut batch, in_panels);
+        batch.check(&[true, true, false]);
+    }
 }

@@ -203,6 +203,21 @@ fn bases_turn_as_the_rule_says() {
     }
 }
 
+/// Beyond what one block of threads decomposes by itself.
+#[test]
+fn larger_bases_turn_too() {
+    let d = 130;
+    for refresh in [WAYS[1], WAYS[3], WAYS[4]] {
+        let mut random = Random::new(4);
+        let near = Square::factor(d, 6, 20.0, &mut random, |i| 0.98f64.powi((i * 7 % d) as i32));
+        let low = Square::factor(d, 40, 0.0, &mut random, |_| 1.0);
+        let mode = Mode::refreshed(&[near.clone(), near, low], refresh, &mut random);
+        for item in [1, 2] {
+            mode.check_turned(item, refresh, None, &format!("{item} {refresh:?}"));
+        }
+    }
+}
+
 #[test]
 fn by_cholesky_factors_it_is_the_cores_rotation() {
     for d in [5, 70, 140] {

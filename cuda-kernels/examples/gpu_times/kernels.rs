@@ -8,7 +8,7 @@ use klshampoo_bench::{Set, noise};
 use klshampoo_cuda::batch::{Array, Items};
 use klshampoo_cuda::driver::{Blas, Error, Factor, Gemm, Input, Memory, Precision};
 use klshampoo_cuda::io::{self, Decay, Geometry, Pieces, Place, Scalar, Source, Theta, Transform, Update};
-use klshampoo_cuda::linalg::{Product, View, mode_product, unfolded_product};
+use klshampoo_cuda::linalg::{FAILED, Product, View, eigh, mode_product, qr, unfolded_product, work_len};
 
 const LAUNCHES: u32 = 10;
 
@@ -165,6 +165,36 @@ pub fn shapes(gpu: &mut Gpu, set: &Set, options: &Options, rows: &mut Rows) -> R
                 }
             }
             gpu.use_blas(None);
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds of one matrix' decompositions: what a first step and a fallback take.
+pub fn decompositions(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(), Failure> {
+    for &d in &options.sizes {
+        let of = format!("{d}x{d}");
+        let stride = (d * d) as u64;
+        let (numbers, gram, a) = (gpu.copy_of(&noise(7, d * d, 1.0))?, gpu.floats(d * d)?, gpu.floats(d * d)?);
+        let (out, values, work, flags) = (gpu.floats(d * d)?, gpu.floats(d)?, gpu.floats(work_len(d))?, gpu.copy_of(&[0.0])?);
+        let array = |memory: &Memory| Array { base: memory.at(), stride };
+        let items = Items { flags: flags.at(), ..Items::all(1) };
+        let view = View { left: 1, d, right: d };
+        let [numbers, gram, a, out, values, work] = [&numbers, &gram, &a, &out, &values, &work].map(array);
+        unfolded_product(&mut gpu.queue()?, items, view, numbers, numbers, gram).map_err(Error::from)?;
+        let mut add = |who: &str, seconds: f64| rows.add("decompositions", &of, who, "time", seconds * 1e3, "ms");
+        let seconds = gpu.median(options.rounds, 1, |q| {
+            io::copy(q, items, gram, a, d * d).map_err(Error::from)?;
+            Ok(eigh(q, items, d, a, out, values, work, FAILED).map_err(Error::from)?)
+        })?;
+        add("eigenvectors", seconds)?;
+        let seconds = gpu.median(options.rounds, 1, |q| {
+            io::copy(q, items, numbers, a, d * d).map_err(Error::from)?;
+            Ok(qr(q, items, d, a, out, work, FAILED).map_err(Error::from)?)
+        })?;
+        add("reflections", seconds)?;
+        if gpu.read(&flags, 0, 4)? != [0; 4] {
+            return Err(format!("a decomposition of {d}x{d} has failed").into());
         }
     }
     Ok(())

@@ -72,6 +72,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     if !options.steps_only {
         kernels::elementwise(&mut gpu, options, &mut rows)?;
         kernels::products(&mut gpu, options, &mut rows)?;
+        kernels::decompositions(&mut gpu, options, &mut rows)?;
     }
     for set in &sets {
         if options.precisions {

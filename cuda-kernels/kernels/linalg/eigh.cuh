@@ -1,6 +1,6 @@
 // The eigendecomposition of a symmetric matrix by cyclic Jacobi rotations, in an order that lets half as many pairs as there are columns be
-// rotated at a time (a tournament's: everybody meets everybody once in a sweep). One block to an item: it is for the start, and for methods
-// that decompose their factors every so many steps. (Golub and Van Loan, 8.5; Brent and Luk, 1985.)
+// rotated at a time (a tournament's: everybody meets everybody once in a sweep). One block to an item: it is for small matrices, larger ones are
+// decomposed in panels (eigh_panels.cuh). (Golub and Van Loan, 8.5; Brent and Luk, 1985.)
 #pragma once
 #include "../batch.h"
 #include "bits.cuh"
@@ -30,6 +30,28 @@ __device__ __forceinline__ void kls_pair(uint32_t n, uint32_t round, uint32_t k,
     low = x < y ? x : y;
     high = x < y ? y : x;
 }
+
+// Whether the element beside the diagonal elements x and y is to be rotated away: not where it is small beside both eigenvalues, or so small that no
+// rounding of the largest one, which is near 1, would show it.
+__device__ __forceinline__ bool kls_is_rotated(float x, float y, float off) {
+    return fabsf(off) > 0x1p-25f * sqrtf(fabsf(x) * fabsf(y)) && fabsf(off) > 0x1p-40f;
+}
+
+// The rotation that does so: its sine, and the sine over one plus the cosine. The diagonal elements become x - tangent off and y + tangent off.
+struct kls_rotation {
+    float tangent, sine, half;
+
+    __device__ __forceinline__ kls_rotation(float x, float y, float off) {
+        const float ratio = (y - x) / (2 * off);
+        // Beyond this the root is the ratio itself, whose square might overflow.
+        tangent = fabsf(ratio) > 0x1p30f ? 0.5f / ratio
+                  : ratio < 0            ? -1.0f / (-ratio + sqrtf(1.0f + ratio * ratio))
+                                         : 1.0f / (ratio + sqrtf(1.0f + ratio * ratio));
+        const float c = 1.0f / sqrtf(1.0f + tangent * tangent);
+        sine = tangent * c;
+        half = sine / (1.0f + c);
+    }
+};
 
 // (x, y) <- (c x - s y, s x + c y), with c = 1 - s t: as a difference from what was there, so that small angles, of which there are many, round
 // less than the cosine would (Rutishauser, 1966).
@@ -89,19 +111,13 @@ KLS_KERNEL(kls_eigh, kls_eigh_params, KLS_EIGH_THREADS) {
                 float s = 0, half = 0;
                 if (j < d) {
                     const float x = a[(uint64_t)i * d + i], y = a[(uint64_t)j * d + j], off = a[(uint64_t)i * d + j];
-                    // Small beside both eigenvalues, or so small that no rounding of the largest one would show it.
-                    if (fabsf(off) > 0x1p-25f * sqrtf(fabsf(x) * fabsf(y)) && fabsf(off) > 0x1p-40f) {
+                    if (kls_is_rotated(x, y, off)) {
                         rotated = true;
-                        const float ratio = (y - x) / (2 * off);
-                        // Beyond this the root is the ratio itself, whose square might overflow.
-                        const float tangent = fabsf(ratio) > 0x1p30f ? 0.5f / ratio
-                                              : ratio < 0            ? -1.0f / (-ratio + sqrtf(1.0f + ratio * ratio))
-                                                                     : 1.0f / (ratio + sqrtf(1.0f + ratio * ratio));
-                        const float c = 1.0f / sqrtf(1.0f + tangent * tangent);
-                        s = tangent * c;
-                        half = s / (1.0f + c);
-                        a[(uint64_t)i * d + i] = x - tangent * off;
-                        a[(uint64_t)j * d + j] = y + tangent * off;
+                        const kls_rotation by(x, y, off);
+                        s = by.sine;
+                        half = by.half;
+                        a[(uint64_t)i * d + i] = x - by.tangent * off;
+                        a[(uint64_t)j * d + j] = y + by.tangent * off;
                         a[(uint64_t)i * d + j] = 0;
                         a[(uint64_t)j * d + i] = 0;
                     }

@@ -1,5 +1,5 @@
 // The orthogonal factor of a square matrix by Householder reflections, as core/src/linalg/portable/qr.rs makes it: the way out where Cholesky
-// factors break down. One block to an item: it serves few items, mostly in the first refreshes.
+// factors break down. One block to an item: it is for small matrices, larger ones are factorised in panels (householder_panels.cuh).
 #pragma once
 #include "../batch.h"
 #include "bits.cuh"

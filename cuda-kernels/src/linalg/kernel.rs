@@ -6,6 +6,9 @@ use crate::queue::DeviceError;
 /// The driver's "invalid value": what it would say itself if it saw it.
 pub(crate) const INVALID: DeviceError = DeviceError(1);
 
+/// Largest matrix that one block of threads decomposes by itself.
+pub(crate) const LARGEST_ALONE: usize = 128;
+
 /// A kernel's parameters, as in `kernels/linalg`.
 macro_rules! kernel {
     ($(#[$doc:meta])* $name:ident = $kernel:literal, $threads:literal threads { $($field:ident: $type:ty,)* }) => {

@@ -4,8 +4,8 @@
 use klshampoo::Refresh as Rule;
 
 use super::cholesky::{cholesky, solve_lower};
-use super::eigenvectors::{eigh, refine};
-use super::householder;
+use super::eigenvectors::{eigh, eigh_work_len, refine};
+use super::householder::{self, qr_work_len};
 use super::kernel::{INVALID, dimension, kernel, over};
 use super::product::{Matrix, Product};
 use super::squares::{Order, check, gather, place_rotation, restore_lower, transpose_lower};
@@ -127,24 +127,27 @@ pub struct RefreshBuffers {
 /// Elements of `work` for each item.
 #[must_use]
 pub const fn work_len(d: usize) -> usize {
-    5 * d + 4
+    let (probes, eigenvectors, reflections) = (4 * d, eigh_work_len(d), qr_work_len(d));
+    let most = if eigenvectors > reflections { eigenvectors } else { reflections };
+    d + 4 + if most > probes { most } else { probes }
 }
 
 /// The parts of `work`.
 struct Work {
     /// The columns in descending order of the diagonal, as `u32`.
     order: Array,
-    /// Four vectors.
-    vectors: Array,
     /// A power of two that brings the diagonal's largest element near 1.
     scale: Array,
     /// Its inverse.
     unscale: Array,
+    /// Four vectors, or what a decomposition works in.
+    vectors: Array,
 }
 
 impl Work {
     fn of(work: Array, d: usize) -> Self {
-        Self { order: work, vectors: work.offset::<f32>(d), scale: work.offset::<f32>(5 * d), unscale: work.offset::<f32>(5 * d + 1) }
+        let scale = work.offset::<f32>(d);
+        Self { order: work, scale, unscale: scale.offset::<f32>(1), vectors: scale.offset::<f32>(4) }
     }
 }
 
