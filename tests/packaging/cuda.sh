@@ -108,6 +108,8 @@ check 'two Rust libraries, run' "$work/program"
     check 'both archives, the larger one first' cc "$here/both.c" -I"$prefix/include" ${static_libs%% *} "$prefix/lib/libklshampoo.a" ${static_libs#* } \
         -o "$work/program"
     check 'both archives, the larger one first, runs' "$work/program"
+    check 'both shared libraries' cc -DSHARED "$here/both.c" -I"$prefix/include" -L"$prefix/lib" -lklshampoo -lklshampoo_cuda -Wl,-rpath,"$prefix/lib" -o "$work/program"
+    check 'both shared libraries, runs' "$work/program"
 }
 
 # --- CMake
