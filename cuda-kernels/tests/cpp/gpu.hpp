@@ -1,11 +1,14 @@
-// What the C++ tests share: arrays of device memory, and the fixture of the CPU's tests on the device. Every test returns NULL or what failed.
+// What the C++ tests share: arrays of device memory, and a table of tensors. Every test returns NULL or what failed.
 #ifndef KLS_CUDA_TESTS_GPU_HPP
 #define KLS_CUDA_TESTS_GPU_HPP
 
 #include "check.hpp"
-#include "fixture.hpp"
 
 #include <klshampoo_cuda.hpp>
+
+#include <algorithm>
+#include <array>
+#include <vector>
 
 extern "C" {
 #include "device.h"
@@ -25,6 +28,11 @@ const char *test_no_driver();
 const char *test_returning();
 const char *test_returning_wrong();
 }
+
+// Of each file its own: they include the headers in different ways.
+namespace {
+
+constexpr std::size_t ROWS = 4, COLUMNS = 3, ELEMENTS = ROWS * COLUMNS, VECTOR = 5;
 
 // Device memory with a copy of a container's elements.
 template <class T>
@@ -51,7 +59,24 @@ class on_device {
     T *data_;
 };
 
-// The fixture's parameters and gradients on the device.
+// A table of a matrix and a vector with gradients.
+struct fixture {
+    kls::config group{kls::method::kl_shampoo};
+    std::vector<kls::tensor> tensors{kls::tensor(ROWS, COLUMNS), kls::tensor(VECTOR)};
+    std::vector<float> matrix, matrix_grad, vector, vector_grad;
+
+    fixture() : matrix(ELEMENTS), matrix_grad(ELEMENTS), vector(VECTOR, 1), vector_grad(VECTOR) {
+        group.refresh_period = 2;
+        group.weight_decay = 0.1f;
+        for (std::size_t i = 0; i < ELEMENTS; i++) {
+            matrix[i] = 0.1f * static_cast<float>(i % 5) - 0.2f;
+            matrix_grad[i] = 0.01f * (static_cast<float>(7 * i % 11) - 5);
+        }
+        for (std::size_t i = 0; i < VECTOR; i++) vector_grad[i] = 0.5f - 0.2f * static_cast<float>(i);
+    }
+};
+
+// Its parameters and gradients on the device too.
 struct device_fixture : fixture {
     on_device<float> weights{matrix}, weights_grad{matrix_grad}, bias{vector}, bias_grad{vector_grad};
     void *stream = nullptr;
@@ -68,5 +93,7 @@ inline void step(kls::cuda::optimizer &optimizer, device_fixture &f) {
     optimizer.step({f.weights, f.bias}, {f.weights_grad, f.bias_grad}, kls::cuda::request(0.01f, f.stream));
 }
 #endif
+
+}  // namespace
 
 #endif
