@@ -55,10 +55,10 @@ names() { # names LIBRARY: what its files are called
     [ "${CARGO_BUILD_TARGET:-$target}" = "$target" ] || die "$build is for $target"
     library=$1
     case $library in
-        klshampoo) crate=klshampoo-ffi cargo_name=klshampoo_ffi package=klshampoo prefix_of_targets= where= third_party=THIRD-PARTY other= ;;
+        klshampoo) crate=klshampoo-ffi cargo_name=klshampoo_ffi package=klshampoo prefix_of_targets= where= third_party=THIRD-PARTY ;;
         klshampoo_cuda)
             crate=klshampoo-cuda cargo_name=klshampoo_cuda package=klshampoo-cuda prefix_of_targets=cuda_ where=', on CUDA GPUs too'
-            third_party=THIRD-PARTY_CUDA other=klshampoo
+            third_party=THIRD-PARTY_CUDA
             ;;
     esac
     case $target in
@@ -149,9 +149,9 @@ up() { # the way from a folder below the prefix to the prefix
 
 fill() { # fill TEMPLATE FILE: the template's values, for a file below the prefix
     sed -e "s|@VERSION@|$version|g" -e "s|@LIBDIR@|$libdir|g" -e "s|@INCLUDEDIR@|$includedir|g" -e "s|@UP@|$(up "${2%/*}")|g" \
-        -e "s|@LIBRARY@|$library|g" -e "s|@PACKAGE@|$package|g" -e "s|@WHERE@|$where|g" -e "s|@OTHER@|$other|g" \
+        -e "s|@LIBRARY@|$library|g" -e "s|@PACKAGE@|$package|g" -e "s|@WHERE@|$where|g" \
         -e "s|@PREFIX@|$prefix_of_targets|g" -e "s|@SHARED@|$shared|g" -e "s|@SONAME@|$soname|g" -e "s|@NATIVE@|$native|g" \
-        -e "s|@NATIVE_LIST@|$(echo "$native" | tr ' ' ';')|g" -e "s|@POINTER_BYTES@|$pointer_bytes|g" -e '/^Conflicts: $/d' \
+        -e "s|@NATIVE_LIST@|$(echo "$native" | tr ' ' ';')|g" -e "s|@POINTER_BYTES@|$pointer_bytes|g" \
         "$here/cmake/$1.in" >"$build/filled/${2##*/}"
     item "$build/filled/${2##*/}" "$2"
 }

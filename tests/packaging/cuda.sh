@@ -52,7 +52,6 @@ done
 # shellcheck disable=SC2046 # one flag a word
 check 'nothing shared' cc -static "$here/program_cuda.c" $(config --static --cflags --libs) -o "$work/program"
 check 'nothing shared, runs' runs klshampoo_cuda static "$work/program"
-refuses 'pkg-config, both libraries' 'conflicts' env PKG_CONFIG_PATH="$prefix/lib/pkgconfig" pkg-config --print-errors --libs klshampoo klshampoo-cuda
 
 # --- With what stands in for a driver
 
