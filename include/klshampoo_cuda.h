@@ -212,8 +212,8 @@ kls_status kls_cuda_create(struct kls_cuda **optimizer,
 kls_status kls_cuda_destroy(struct kls_cuda **optimizer);
 
 // Why the last failing call on an optimizer failed, as kls_last_error says it; of a call of the driver that failed, its name, the driver's number and
-// text: `kls_cuda_step: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered.` An empty text if none failed. Never
-// NULL; valid until the next call on that optimizer. With NULL, or a pointer that is no live optimizer, what kls_last_error(NULL) says.
+// text: `kls_cuda_step: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered.` Where the driver refuses the kernels it also has
+// the beginning of what its compiler says of them. An empty text if none failed. Never NULL; valid until the next call on that optimizer. With NULL, or a pointer that is no live optimizer, what kls_last_error(NULL) says.
 //
 // # Safety
 // `optimizer` is NULL, or points to memory that may be read as an optimizer and that no other thread uses.

@@ -338,11 +338,9 @@ struct verdict {
     bool failed() const noexcept { return code != KLS_OK; }
 };
 
-/// The library's sentence for its last failing call on an optimizer, or on none. Without a host it keeps none for the latter.
-inline const char *library_text(kls_status code, const kls_optimizer *optimizer) noexcept {
-    const char *const text = kls_last_error(optimizer);
-    return *text != '\0' ? text : kls_status_string(code);
-}
+/// The library's sentence for its last failing call on an optimizer, or on none. Without a host it keeps none for the latter. It is called as a
+/// dependent name, so that klshampoo_cuda.hpp can add the one for its handles.
+inline const char *sentence(const verdict &, const kls_optimizer *optimizer) noexcept { return kls_last_error(optimizer); }
 
 }  // namespace detail
 
@@ -367,21 +365,26 @@ using returned = T;
 
 namespace detail {
 
-inline std::string describe(const verdict &verdict, const kls_optimizer *optimizer) {
-    if (verdict.what == nullptr) return library_text(verdict.code, optimizer);
+template <class Handle>
+std::string describe(const verdict &verdict, const Handle *handle) {
+    if (verdict.what == nullptr) {
+        const char *const said = sentence(verdict, handle);
+        return *said != '\0' ? said : kls_status_string(verdict.code);
+    }
     std::string text(verdict.what);
     if (verdict.tensor != no_tensor) text += " of tensor " + std::to_string(verdict.tensor);
     text += ": " + std::to_string(verdict.given) + ' ' + verdict.unit + " instead of " + std::to_string(verdict.wanted) + ". ";
     return text + kls_status_string(verdict.code);
 }
 
-inline outcome conclude(const verdict &verdict, const kls_optimizer *optimizer = nullptr) {
-    if (verdict.failed()) throw error(kls::status(verdict.code), describe(verdict, optimizer));
+template <class Handle = kls_optimizer>
+outcome conclude(const verdict &verdict, const Handle *handle = nullptr) {
+    if (verdict.failed()) throw error(kls::status(verdict.code), describe(verdict, handle));
 }
 
-template <class T>
-returned<T> conclude_with(const verdict &verdict, T value, const kls_optimizer *optimizer = nullptr) {
-    conclude(verdict, optimizer);
+template <class T, class Handle = kls_optimizer>
+returned<T> conclude_with(const verdict &verdict, T value, const Handle *handle = nullptr) {
+    conclude(verdict, handle);
     return value;
 }
 
@@ -421,10 +424,13 @@ using returned = result<T>;
 
 namespace detail {
 
-inline outcome conclude(const verdict &verdict, const kls_optimizer * = nullptr) { return kls::status(verdict.code); }
+template <class Handle = kls_optimizer>
+outcome conclude(const verdict &verdict, const Handle * = nullptr) {
+    return kls::status(verdict.code);
+}
 
-template <class T>
-returned<T> conclude_with(const verdict &verdict, T value, const kls_optimizer * = nullptr) {
+template <class T, class Handle = kls_optimizer>
+returned<T> conclude_with(const verdict &verdict, T value, const Handle * = nullptr) {
     if (verdict.failed()) return kls::status(verdict.code);
     return value;
 }
@@ -854,6 +860,33 @@ class table {
         return check(i, "gradient", given, entries_[i].grad_element);
     }
     verdict check_update(std::size_t i, const const_buffer &given) const noexcept { return check(i, "update", given, sizeof(float)); }
+    using checker = verdict (table::*)(std::size_t, const const_buffer &) const noexcept;
+
+    /// Lists buffers, each as a View, for the tensors from `first` on, each checked against its tensor; says how many there were.
+    template <class View, class List, class Pointer>
+    verdict list(std::size_t first, List &buffers, checker check, Pointer *out, std::size_t &count) const {
+        const std::size_t room = first < size_ ? size_ - first : 0;
+        std::size_t i = 0;
+        for (auto &&each : buffers) {
+            if (i < room) {
+                const View given(each);
+                if (const verdict wrong = (this->*check)(first + i, given); wrong.failed()) return wrong;
+                out[i] = static_cast<Pointer>(given.data());
+            }
+            i++;
+        }
+        count = i;
+        return {};
+    }
+
+    /// The same for buffers of which there must be as many as `wanted`.
+    template <class View, class List, class Pointer>
+    verdict list_all(std::size_t first, std::size_t wanted, List &buffers, const char *what, checker check, Pointer *out) const {
+        std::size_t count = 0;
+        const verdict wrong = list<View>(first, buffers, check, out, count);
+        if (wrong.failed() || count == wanted) return wrong;
+        return {KLS_ERROR_TENSOR_COUNT, what, no_tensor, count, wanted, "buffers"};
+    }
 
     void **params = nullptr;
     const void **grads = nullptr;
@@ -1086,13 +1119,16 @@ class optimizer {
     template <class Grads = std::initializer_list<const_buffer>, class Updates = std::initializer_list<buffer>,
               class Params = std::initializer_list<const_buffer>>
     outcome write_updates(kls::step request, Grads &&grads, Updates &&updates, Params &&params) {
-        detail::verdict verdict = list(request, grads, &detail::table::check_grad, table_.grads, request.tensor_count);
-        if (!verdict.failed()) verdict = list_more(request, updates, "updates", &detail::table::check_update, table_.updates);
+        const std::size_t first = request.first_tensor;
+        detail::verdict verdict = table_.list<const_buffer>(first, grads, &detail::table::check_grad, table_.grads, request.tensor_count);
+        if (!verdict.failed()) {
+            verdict = table_.list_all<buffer>(first, request.tensor_count, updates, "updates", &detail::table::check_update, table_.updates);
+        }
         request.params = nullptr;
         if (!verdict.failed() && std::begin(params) != std::end(params)) {
             // They are read only, whatever the table's pointers say.
             auto **const read = const_cast<const void **>(table_.params);
-            verdict = list_more(request, params, "parameters", &detail::table::check_param, read);
+            verdict = table_.list_all<const_buffer>(first, request.tensor_count, params, "parameters", &detail::table::check_param, read);
             request.params = table_.params;
         }
         request.grads = table_.grads;
@@ -1258,44 +1294,14 @@ class optimizer {
 #endif
 
   private:
-    using checker = detail::verdict (detail::table::*)(std::size_t, const const_buffer &) const noexcept;
-
-    static void *pointer(const buffer &from, void *) noexcept { return from.data(); }
-    static const void *pointer(const const_buffer &from, const void *) noexcept { return from.data(); }
-    static float *pointer(const buffer &from, float *) noexcept { return static_cast<float *>(from.data()); }
-
-    /// Lists buffers for the tensors from the request's first one on, each checked against its tensor.
-    template <class List, class Pointer>
-    detail::verdict list(const kls::step &request, List &buffers, checker check, Pointer *out, std::size_t &count) {
-        using view = std::conditional_t<std::is_same_v<Pointer, const void *>, const_buffer, buffer>;
-        const std::size_t room = request.first_tensor < table_.size() ? table_.size() - request.first_tensor : 0;
-        std::size_t i = 0;
-        for (auto &&each : buffers) {
-            if (i < room) {
-                const view given(each);
-                if (const detail::verdict verdict = (table_.*check)(request.first_tensor + i, given); verdict.failed()) return verdict;
-                out[i] = pointer(given, Pointer{});
-            }
-            i++;
-        }
-        count = i;
-        return {};
-    }
-
-    /// The same for buffers of which there must be one for each of the request's tensors.
-    template <class List, class Pointer>
-    detail::verdict list_more(const kls::step &request, List &buffers, const char *what, checker check, Pointer *out) {
-        std::size_t count = 0;
-        const detail::verdict verdict = list(request, buffers, check, out, count);
-        if (verdict.failed() || count == request.tensor_count) return verdict;
-        return {KLS_ERROR_TENSOR_COUNT, what, detail::no_tensor, count, request.tensor_count, "buffers"};
-    }
-
     /// Lists the buffers of a step that moves parameters.
     template <class Params, class Grads>
     detail::verdict prepare(kls::step &request, Params &params, Grads &grads) {
-        detail::verdict verdict = list(request, params, &detail::table::check_param, table_.params, request.tensor_count);
-        if (!verdict.failed()) verdict = list_more(request, grads, "gradients", &detail::table::check_grad, table_.grads);
+        const std::size_t first = request.first_tensor;
+        detail::verdict verdict = table_.list<buffer>(first, params, &detail::table::check_param, table_.params, request.tensor_count);
+        if (!verdict.failed()) {
+            verdict = table_.list_all<const_buffer>(first, request.tensor_count, grads, "gradients", &detail::table::check_grad, table_.grads);
+        }
         request.params = table_.params;
         request.grads = table_.grads;
         request.updates = nullptr;

@@ -1,11 +1,15 @@
 //! The C interface as C programs use it: `tests/c`, compiled with every warning an error, linked with the shared library and with the static one,
 //! and run in processes of their own, with what stands in for a driver or without one.
 
+#[path = "common/programs.rs"]
+mod programs;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use klshampoo_cuda_mock as mock;
+use programs::{SYSTEM, archive, compiler, here, libraries, run_of, shared, succeeded, work};
 
 const SOURCES: [&str; 16] = [
     "main",
@@ -26,77 +30,18 @@ const SOURCES: [&str; 16] = [
     "header_c11",
 ];
 
-/// The crate's folder.
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Where cargo has put the libraries: beside this test.
-fn libraries() -> PathBuf {
-    std::env::current_exe().expect("this test").parent().expect("a folder").to_owned()
-}
-
-fn work() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c_api");
-    std::fs::create_dir_all(&folder).expect("a folder for what is compiled");
-    folder
-}
-
-fn succeeded(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}\n{said}");
-    output
-}
-
-/// A C compiler with what every compilation has.
-fn compiler(name: &str, standard: &str) -> Command {
-    let mut command = Command::new(name);
-    command.arg(format!("-std={standard}")).args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-g"]);
-    for folder in ["../include", "../bindings-c/include", "../bindings-c/flat", "../bindings-c/llmc", "tests/c"] {
-        command.arg("-I").arg(here().join(folder));
-    }
-    command
-}
-
 fn compiled(program: &str, link: &[String]) -> PathBuf {
     let path = work().join(format!("{program}-{}", std::process::id()));
     let mut command = compiler("cc", "c11");
     command.args(SOURCES.iter().map(|name| here().join(format!("tests/c/{name}.c")))).arg("-o").arg(&path);
-    succeeded(command.args(link).args(["-lm", "-lpthread", "-ldl"]));
+    succeeded(command.args(link).args(SYSTEM));
     path
 }
 
 /// With the shared library.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let folder = libraries();
-        let folder = folder.display();
-        compiled("shared", &[format!("-L{folder}"), "-lklshampoo_cuda".into(), format!("-Wl,-rpath,{folder}")])
-    })
-}
-
-fn run_of(program: &Path, test: &str, driver: &str) {
-    let folder = work().join(format!("{test}-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for the test");
-    // Before what cargo looks through, where an older build may lie.
-    let mut search = libraries().into_os_string();
-    if let Some(rest) = std::env::var_os("LD_LIBRARY_PATH") {
-        search.push(":");
-        search.push(rest);
-    }
-    let mut command = Command::new(program);
-    command.arg(test).env("KLS_CUDA_DRIVER", driver).env("KLS_TEST_FOLDER", &folder).env("LD_LIBRARY_PATH", search);
-    // What stands in for the driver stands in for cuBLAS too.
-    if driver == mock::LIBRARY {
-        command.env("KLS_CUDA_BLAS", driver);
-    }
-    let output = command.output().expect("the program");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}: {said}", output.status);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{test}: ok\n"));
-    std::fs::remove_dir_all(&folder).expect("the test's folder");
+    PROGRAM.get_or_init(|| compiled("shared", &shared()))
 }
 
 /// Runs a test on what stands in for a driver, or with `REQUIRE_GPU=1` on the machine's own.
@@ -133,8 +78,7 @@ tests!(run_without: query, options, no_driver);
 
 #[test]
 fn the_static_library_links_and_runs_without_a_driver() {
-    let library = libraries().join("libklshampoo_cuda.a").display().to_string();
-    let program = compiled("static", &[library]);
+    let program = compiled("static", &archive());
     run_of(&program, "no_driver", "/no/such/libcuda.so.1");
     run_of(&program, "step_errors", mock::LIBRARY);
 }

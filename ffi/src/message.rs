@@ -33,9 +33,17 @@ mod without_handle {
         LAST.with(|last| unsafe { (*last.get()).set_failure(call, failure, name) });
     }
 
+    /// Adds what somebody else says of it to the message of the calling thread's last failing call without a live handle: as much of it as a message
+    /// has room for, on one line.
+    pub fn add(words: &str) {
+        // SAFETY: the thread's own, and nothing in here looks at it again.
+        LAST.with(|last| unsafe { (*last.get()).add(words) });
+    }
+
     /// The message of the calling thread's last failing call without a live handle, valid until its next such call.
     pub fn last() -> *const c_char {
-        LAST.with(|last| last.get().cast())
+        // SAFETY: likewise.
+        LAST.with(|last| unsafe { (*last.get()).as_ptr() })
     }
 }
 
@@ -54,6 +62,8 @@ mod without_handle {
     }
 }
 
+#[cfg(feature = "host")]
+pub use without_handle::add as add_without_handle;
 pub use without_handle::last as last_without_handle;
 pub(crate) use without_handle::record as record_without_handle;
 

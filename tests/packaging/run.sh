@@ -4,56 +4,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
-
-missing=()
-for tool in ar c++ cargo cc clang clang++ cmake ctest ld.bfd make ninja nm objcopy pkg-config readelf rustc sha256sum tar; do
-    command -v "$tool" >/dev/null || missing+=("$tool")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    echo "tests/packaging/run.sh needs: ${missing[*]}" >&2
-    exit 1
-fi
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-passed=0
-
-fail() {
-    cat "$work/log" >&2
-    echo "FAILED: $*" >&2
-    exit 1
-}
-
-ok() {
-    passed=$((passed + 1))
-    echo "ok: $*"
-}
-
-check() { # check NAME COMMAND...: the command succeeds; one that is a function stops at its first failure
-    local name=$1 status
-    shift
-    set +e
-    (
-        set -e
-        "$@"
-    ) >"$work/log" 2>&1
-    status=$?
-    set -e
-    [ $status -eq 0 ] || fail "$name"
-    ok "$name"
-}
-
-refuses() { # refuses NAME TEXT COMMAND...: the command fails and says TEXT
-    local name=$1 text=$2
-    shift 2
-    if "$@" >"$work/log" 2>&1; then fail "$name: it succeeded"; fi
-    # CMake breaks lines.
-    tr -s '\n ' ' ' <"$work/log" | grep -qF "$text" || fail "$name: no word of '$text'"
-    ok "$name"
-}
-
-bindings() { make --no-print-directory -C "$root/bindings-c" BUILD="$work/build" "$@"; }
+. "$here/checks.sh"
 
 # --- Installed by make and by CMake: the same tree
 
@@ -71,28 +22,17 @@ check 'and makes nothing anew' [ "$before" = "$(stat -c %y "$work/with cmake/tre
 prefix=$work/moved/here
 mkdir "$work/moved"
 mv "$work/stage/opt/kls" "$prefix"
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
 
-soname() { readelf -d "$prefix/lib/libklshampoo.so.$version" | grep -qF "soname: [libklshampoo.so.${version%%.*}]"; }
-links() {
-    [ "$(readlink "$prefix/lib/libklshampoo.so")" = "libklshampoo.so.${version%%.*}" ] &&
-        [ "$(readlink "$prefix/lib/libklshampoo.so.${version%%.*}")" = "libklshampoo.so.$version" ]
-}
-exports() { diff "$root/include/klshampoo.symbols" <(nm -D --defined-only -f posix "$prefix/lib/libklshampoo.so" | sed 's/ .*//' | LC_ALL=C sort); }
-globals() { diff "$root/include/klshampoo.symbols" <(nm -g --defined-only -f posix "$prefix/lib/libklshampoo.a" | sed -n 's/ [A-Z] .*//p' | LC_ALL=C sort); }
-groups() { ! readelf -g "$prefix/lib/libklshampoo.a" | grep -F 'COMDAT'; }
 headers() {
     cmp "$root/include/klshampoo.h" "$prefix/include/klshampoo.h"
     local header
-    for header in "$root"/bindings-c/include/*; do [ ! -f "$header" ] || cmp "$header" "$prefix/include/${header##*/}"; done
-    for header in "$root"/bindings-c/{flat,llmc}/*.h; do [[ ! -f "$header" || "$header" == *_cuda.h ]] || cmp "$header" "$prefix/include/klshampoo/${header##*/}"; done
+    for header in "$root"/bindings-c/include/*; do [[ ${header##*/} == *_cuda* ]] || cmp "$header" "$prefix/include/${header##*/}"; done
+    for header in "$root"/bindings-c/{flat,llmc}/*.h; do [[ ${header##*/} == *_cuda* ]] || cmp "$header" "$prefix/include/klshampoo/${header##*/}"; done
 }
-check 'soname' soname
-check 'names of the shared library' links
-check 'the shared library exports the committed list' exports
-check 'so does the static library' globals
-check 'no section group is left that another library could take the place of' groups
+without_cuda() { [ -z "$(find "$prefix" -iname '*cuda*')" ]; }
+library klshampoo
 check 'headers' headers
+check 'nothing for GPUs' without_cuda
 documents() {
     local document
     for document in LICENSE-MIT LICENSE-APACHE SECURITY.md; do cmp "$root/$document" "$prefix/share/doc/klshampoo/$document"; done
@@ -102,13 +42,7 @@ check 'licences' grep -qF 'faer' "$prefix/share/doc/klshampoo/THIRD-PARTY"
 
 # --- Plain compilers
 
-strict=(-Wall -Wextra -Wpedantic -Werror)
 native=$(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --variable=static_libs klshampoo | sed 's/^[^ ]* //')
-needs_shared() { readelf -d "$1" | grep -qF "[libklshampoo.so.${version%%.*}]"; }
-runs() { # runs KIND PROGRAM: it runs, and is linked as it should be
-    "$2"
-    if [ "$1" = shared ]; then needs_shared "$2"; else ! needs_shared "$2"; fi
-}
 check "README.md names the static library's flags" grep -F "libklshampoo.a $native " "$root/bindings-c/README.md"
 for compiler in cc clang c++ clang++; do
     case $compiler in
@@ -117,10 +51,10 @@ for compiler in cc clang c++ clang++; do
     esac
     # shellcheck disable=SC2086 # one flag a word
     check "$compiler, static" "$compiler" "${strict[@]}" "${language[@]}" -I"$prefix/include" "$prefix/lib/libklshampoo.a" $native -o "$work/program"
-    check "$compiler, static, runs" runs static "$work/program"
+    check "$compiler, static, runs" runs klshampoo static "$work/program"
     check "$compiler, shared" "$compiler" "${strict[@]}" "${language[@]}" -I"$prefix/include" -L"$prefix/lib" -lklshampoo \
         -Wl,-rpath,"$prefix/lib" -o "$work/program"
-    check "$compiler, shared, runs" runs shared "$work/program"
+    check "$compiler, shared, runs" runs klshampoo shared "$work/program"
 done
 
 # --- pkg-config
@@ -130,11 +64,11 @@ check 'pkg-config, version' [ "$(config --modversion)" = "$version" ]
 # shellcheck disable=SC2046 # one flag a word
 {
     check 'pkg-config, shared' cc "$here/program.c" $(config --cflags --libs) -Wl,-rpath,"$(config --variable=libdir)" -o "$work/program"
-    check 'pkg-config, shared, runs' runs shared "$work/program"
+    check 'pkg-config, shared, runs' runs klshampoo shared "$work/program"
     check 'pkg-config, static' c++ "$here/program.cpp" $(config --cflags) $(config --variable=static_libs) -o "$work/program"
-    check 'pkg-config, static, runs' runs static "$work/program"
+    check 'pkg-config, static, runs' runs klshampoo static "$work/program"
     check 'pkg-config, nothing shared' cc -static "$here/program.c" $(config --static --cflags --libs) -o "$work/program"
-    check 'pkg-config, nothing shared, runs' runs static "$work/program"
+    check 'pkg-config, nothing shared, runs' runs klshampoo static "$work/program"
 }
 refuses 'pkg-config, another version' "'klshampoo >= 99'" env PKG_CONFIG_PATH="$prefix/lib/pkgconfig" pkg-config --print-errors 'klshampoo >= 99'
 
@@ -152,7 +86,7 @@ user() { # user NAME HOW ARGUMENT...: a project configures, builds and runs
     check "$name, runs" ctest --test-dir "$work/their project" --output-on-failure
     local language
     for language in c cpp; do
-        check "$name, $language, linked as asked" eval "! needs_shared '$work/their project/${language}_static' && needs_shared '$work/their project/${language}_shared'"
+        check "$name, $language, linked as asked" eval "! needs_shared klshampoo '$work/their project/${language}_static' && needs_shared klshampoo '$work/their project/${language}_shared'"
     done
 }
 from_source=(-DSOURCES="$root" -DKLSHAMPOO_CARGO_TARGET_DIR="$CARGO_TARGET_DIR")
@@ -200,7 +134,7 @@ check 'make install with LIBDIR' bindings install PREFIX=/usr DESTDIR="$work/mul
 elsewhere() { PKG_CONFIG_PATH=$work/multiarch/usr/lib/some-arch-gnu/pkgconfig pkg-config "$@" klshampoo; }
 # shellcheck disable=SC2046 # one flag a word
 check 'pkg-config, LIBDIR' cc "$here/program.c" $(elsewhere --cflags) $(elsewhere --variable=static_libs) -o "$work/program"
-check 'pkg-config, LIBDIR, runs' runs static "$work/program"
+check 'pkg-config, LIBDIR, runs' runs klshampoo static "$work/program"
 user 'find_package, LIBDIR' find_package -Dklshampoo_DIR="$work/multiarch/usr/lib/some-arch-gnu/cmake/klshampoo"
 refuses 'LIBDIR outside PREFIX' 'not below the prefix' bindings install PREFIX=/usr DESTDIR="$work/nowhere" LIBDIR=/lib
 uninstalled() { bindings uninstall PREFIX=/usr DESTDIR="$work/multiarch" LIBDIR=/usr/lib/some-arch-gnu INCLUDEDIR=/usr/include/math && [ -z "$(find "$work/multiarch" ! -type d)" ]; }

@@ -12,6 +12,7 @@ int driver_version = 13000;
 int device_capability = 90;
 thread_local unsigned queries_until_done;
 thread_local bool deferred;
+thread_local std::string module_log;
 
 static thread_local std::string failing; // a call's name; empty: any call
 static thread_local unsigned fails_in; // 0: none fails
@@ -35,6 +36,9 @@ API void kls_mock_fail(const char *call, unsigned n, int code) {
     fails_in = n;
     fails_with = code;
 }
+
+// Images that this thread loads are refused, and the compiler says this of them; none are if it is empty.
+API void kls_mock_refuse_modules(const char *log) { module_log = log; }
 
 API void kls_mock_set_driver_version(int version) { driver_version = version; }
 API void kls_mock_set_device_count(int count) { device_count = count; }

@@ -10,6 +10,8 @@ extern "C" size_t kls_emulator_params_size(const char *name);
 extern "C" unsigned kls_emulator_threads(const char *name);
 extern "C" int kls_emulator_launch(const char *name, unsigned x, unsigned y, unsigned z, unsigned threads, const void *params);
 
+extern thread_local std::string module_log;
+
 struct module;
 
 struct function {
@@ -47,14 +49,17 @@ API int cuModuleLoadDataEx(module **to, const void *image, unsigned count, const
     memcpy(&magic, image, sizeof magic);
     const bool compiled = magic == 0xba55ed50;
     const char *text = static_cast<const char *>(image);
-    if (!compiled && !strstr(text, ".version ")) {
+    if (!module_log.empty() || (!compiled && !strstr(text, ".version "))) {
         char *log = nullptr;
         size_t size = 0;
         for (unsigned i = 0; i < count; i++) {
             if (options[i] == 5) log = static_cast<char *>(values[i]);
             if (options[i] == 6) size = reinterpret_cast<size_t>(values[i]);
         }
-        if (log && size) snprintf(log, size, "ptxas application ptx input, line 1; fatal   : Missing .version directive at start of file '%.8s'", text);
+        if (log && size && !module_log.empty())
+            snprintf(log, size, "%s", module_log.c_str());
+        else if (log && size)
+            snprintf(log, size, "ptxas application ptx input, line 1; fatal   : Missing .version directive at start of file '%.8s'", text);
         return INVALID_PTX;
     }
     std::unique_ptr<module> made(new module{current(), compiled ? std::set<std::string>() : entries(text), compiled, {}});

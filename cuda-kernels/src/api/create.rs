@@ -5,6 +5,7 @@ use klshampoo_ffi::error::{Failure, Locate, Outcome};
 use klshampoo_ffi::guard::{Call, Handle, guard};
 use klshampoo_ffi::host::fallible::boxed;
 use klshampoo_ffi::host::table::Table;
+use klshampoo_ffi::message::add_without_handle;
 use klshampoo_ffi::status::*;
 use klshampoo_ffi::versioned::read_struct;
 use klshampoo_ffi::{kls_config, kls_tensor, table};
@@ -89,7 +90,8 @@ pub unsafe extern "C" fn kls_cuda_create(
 ) -> kls_status {
     // SAFETY: the caller vouches for the tensors.
     let call = unsafe { Call::on_tensors("kls_cuda_create", tensors, tensor_count) };
-    guard(call, || {
+    let mut log = String::new();
+    let status = guard(call, || {
         check_pointer(optimizer).of_field("optimizer")?;
         // SAFETY: the caller vouches for both arrays.
         let (groups, tensors) = unsafe { table(groups, group_count, tensors, tensor_count)? };
@@ -99,17 +101,19 @@ pub unsafe extern "C" fn kls_cuda_create(
         let program = plan(&table, &options)?;
         let source = options.source(program.bytes().total)?;
         // SAFETY: the caller vouches for what the options point to.
-        let made = unsafe { make(table, program, &options, source)? };
+        let made = unsafe { make(table, program, &options, source, &mut log)? };
         // SAFETY: checked above.
         unsafe { put(optimizer, Box::into_raw(boxed(made)?)) }
-    })
+    });
+    add_without_handle(&log);
+    status
 }
 
-/// The device's part of [`kls_cuda_create`].
+/// The device's part of [`kls_cuda_create`]. `log` gets what the driver's compiler says of kernels that it refuses.
 ///
 /// # Safety
 /// Stream, allocator and memory are what kls_cuda_options says.
-unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, source: Source) -> Result<kls_cuda, Failure> {
+unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, source: Source, log: &mut String) -> Result<kls_cuda, Failure> {
     let ordinal = usize::try_from(options.device).map_err(|_| KLS_ERROR_CUDA_NO_DEVICE).of_field("device")?;
     let device = Device::get(ordinal).map_err(from_device)?;
     let context = Context::new(device).map_err(from_device)?;
@@ -123,7 +127,12 @@ unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, sourc
     if options.blas == KLS_CUDA_BLAS_REQUIRED && !Blas::is_there() {
         return Err(no_blas());
     }
-    let kernels = Kernels::load(&context).map_err(from_device)?;
+    let kernels = Kernels::load(&context).map_err(|error| {
+        if let Error::ModuleRefused { log: said, .. } = &error {
+            log.clone_from(said);
+        }
+        from_device(error)
+    })?;
     let bytes = program.bytes().total;
     let memory = match source {
         Source::Driver => Memory::allocate(&context, bytes),

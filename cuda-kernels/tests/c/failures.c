@@ -42,6 +42,18 @@ const char *test_failures(void) {
     fail("cuModuleLoadDataEx", 1, 222);
     EXPECT(KLS_ERROR_CUDA_DRIVER_TOO_OLD, kls_cuda_create(&f.gpu, &f.group, 1, f.tensors, TENSORS, NULL));
 
+    /* What the driver's compiler says is passed on, on one line and as far as there is room. */
+    {
+        void (*refuse)(const char *log);
+        *(void **)&refuse = driver_function("kls_mock_refuse_modules");
+        refuse("ptxas application ptx input, line 9; fatal   : Unsupported .version 9.9\nptxas fatal   : Ptx assembly aborted due to errors\n");
+        SAYS(KLS_ERROR_CUDA, kls_cuda_create(&f.gpu, &f.group, 1, f.tensors, TENSORS, NULL), NULL,
+             "kls_cuda_create: cuModuleLoadDataEx: CUDA error 218: a PTX JIT compilation failed. ptxas application ptx input, line 9; fatal : "
+             "Unsupported .version 9.9 ptxas fatal : Ptx assembly aborted due to errors");
+        refuse("");
+        CHECK(f.gpu == NULL && used(0) == before);
+    }
+
     /* A capture is noticed before anything is recorded. */
     {
         void (*get)(counters *);

@@ -71,6 +71,16 @@ impl Message {
         }
     }
 
+    /// Adds words of somebody else's to the sentence, on its line.
+    #[cfg(feature = "host")]
+    pub(crate) fn add(&mut self, words: &str) {
+        let len = self.bytes.iter().position(|&byte| byte == 0).unwrap_or(0);
+        let mut text = Writer { to: &mut self.bytes, len };
+        for word in words.split_ascii_whitespace() {
+            text.str(" ").str(word);
+        }
+    }
+
     /// `call: what: 3, the first in tensor 3 "name". Explanation.`
     pub(crate) fn set_warning(&mut self, call: &str, what: &str, count: Count, name: &[u8], explanation: &str) {
         let mut text = Writer::new(self);
@@ -164,6 +174,11 @@ mod tests {
                 Failure::of_driver(crate::status::KLS_ERROR_CUDA, "cuLaunchKernel", 700, "an illegal memory access was encountered");
             message.set_failure("call", &failure, &[]);
             assert_eq!(read(&message), "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered.");
+            message.add("ptxas, line 1; fatal   : No.\nptxas, line 2\n");
+            let told = "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered. ptxas, line 1; fatal : No. ptxas, line 2";
+            assert_eq!(read(&message), told);
+            message.add(&"m".repeat(2 * LEN));
+            assert!(read(&message).len() == LEN - 1 && read(&message).starts_with(told) && read(&message).ends_with("mmm"));
             let failure = Failure::of_driver(crate::status::KLS_ERROR_CUDA, "cublasSetStream", 7, "an unsupported value");
             message.set_failure("call", &failure, &[]);
             assert_eq!(read(&message), "call: cublasSetStream: cuBLAS error 7: an unsupported value.");
