@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use klshampoo_cuda_mock as mock;
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "main",
     "device",
     "fixture",
@@ -22,6 +22,7 @@ const SOURCES: [&str; 15] = [
     "graphs",
     "failures",
     "llmc",
+    "llmc_ranks",
     "header_c11",
 ];
 
@@ -122,9 +123,9 @@ macro_rules! tests {
     };
 }
 
-tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, no_device, llmc, llmc_bf16);
+tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, no_device, llmc, llmc_bf16, llmc_ranks);
 tests!(run_mocked: failures, old_driver, nothing_hidden);
-tests!(run_without: query, options, no_driver);
+tests!(run_without: query, options, no_driver, llmc_shares);
 
 #[test]
 fn the_static_library_links_and_runs_without_a_driver() {
@@ -166,8 +167,8 @@ fn the_shared_library_links_no_cuda() {
 /// The headers in the other languages.
 #[test]
 fn the_header_is_c99_and_cpp() {
-    for (name, standard, source) in [("cc", "c99", "header_c11.c"), ("c++", "c++17", "header.cpp")] {
-        let object = work().join(format!("{standard}-{}.o", std::process::id()));
+    for (name, standard, source) in [("cc", "c99", "header_c11.c"), ("c++", "c++17", "header.cpp"), ("c++", "c++17", "header_multi_gpu.cpp")] {
+        let object = work().join(format!("{source}-{}.o", std::process::id()));
         succeeded(compiler(name, standard).arg("-c").arg(here().join("tests/c").join(source)).arg("-o").arg(object));
     }
 }

@@ -44,6 +44,7 @@ const char *test_state(void);
 const char *test_graphs(void);
 const char *test_llmc(void);
 const char *test_llmc_bf16(void);
+const char *test_llmc_ranks(void);
 /* Need what stands in for the driver. */
 const char *test_failures(void);
 const char *test_old_driver(void);
@@ -51,6 +52,7 @@ const char *test_nothing_hidden(void);
 /* Need none. */
 const char *test_query(void);
 const char *test_options(void);
+const char *test_llmc_shares(void);
 const char *test_no_driver(void);
 const char *test_no_device(void);
 

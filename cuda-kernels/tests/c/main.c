@@ -13,6 +13,7 @@ int main(int argc, char **argv) {
         {"graphs", test_graphs},         {"failures", test_failures},
         {"old_driver", test_old_driver}, {"nothing_hidden", test_nothing_hidden},
         {"llmc", test_llmc},             {"llmc_bf16", test_llmc_bf16},
+        {"llmc_ranks", test_llmc_ranks}, {"llmc_shares", test_llmc_shares},
         {"query", test_query},           {"options", test_options},
         {"no_driver", test_no_driver},   {"no_device", test_no_device},
     };
