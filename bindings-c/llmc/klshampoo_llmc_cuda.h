@@ -279,7 +279,7 @@ static inline kls_status kls_llmc_cuda_skipped(kls_llmc_cuda *cuda, uint64_t *sk
     if (!cuda->optimizer) return KLS_ERROR_HANDLE;
     status = kls_cuda_headers_size(cuda->optimizer, &bytes);
     if (status != KLS_OK) return status;
-    headers = malloc(bytes);
+    headers = malloc(bytes + 1); /* a rank may own nothing */
     if (!headers) return KLS_ERROR_OUT_OF_MEMORY;
     status = kls_cuda_copy_headers(cuda->optimizer, headers, bytes, stream);
     if (status == KLS_OK) status = kls_cuda_skipped(cuda->optimizer, headers, bytes, skipped);

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use klshampoo_cuda_mock as mock;
 
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "main",
     "device",
     "fixture",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 16] = [
     "checkpoints",
     "state",
     "graphs",
+    "groups",
     "failures",
     "llmc",
     "llmc_ranks",
@@ -123,7 +124,7 @@ macro_rules! tests {
     };
 }
 
-tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, no_device, llmc, llmc_bf16, llmc_ranks);
+tests!(run: groups, forged_counters, create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, no_device, llmc, llmc_bf16, llmc_ranks);
 tests!(run_mocked: failures, old_driver, nothing_hidden);
 tests!(run_without: query, options, no_driver, llmc_shares);
 

@@ -42,6 +42,8 @@ const char *test_checkpoint_files(void);
 const char *test_checkpoints_after_skips(void);
 const char *test_state(void);
 const char *test_graphs(void);
+const char *test_groups(void);
+const char *test_forged_counters(void);
 const char *test_llmc(void);
 const char *test_llmc_bf16(void);
 const char *test_llmc_ranks(void);

@@ -111,7 +111,7 @@ typedef struct {
     int use_master_weights;
 } GPT2;
 
-enum { T = 6, V = 10, VP = 16, L = 2, C = 8, MOST = 4096, STEPS = 7, SLICES = 2 + 12 * L + 2, MOST_RANKS = SLICES + 3 };
+enum { T = 6, V = 10, VP = 16, L = 2, C = 8, MOST = 4096, STEPS = 5, SLICES = 2 + 12 * L + 2, MOST_RANKS = SLICES + 3 };
 
 static size_t all_reduced;
 
@@ -367,7 +367,7 @@ const char *test_llmc_ranks(void) {
         ncclFloatX = bf16 ? ncclBfloat16 : ncclFloat;
         for (size_t i = 0; i < n; i++) set(start, i, 0.2f * (float)((i * 37) % 19) / 19.0f - 0.1f);
         for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-            if (bf16 && counts[i] == MOST_RANKS) continue;
+            if (bf16 && counts[i] != 3) continue;
             memcpy(wanted, start, n * element());
             TRY(whole_run(wanted, n, counts[i], main_stream));
             CHECK(memcmp(start, wanted, n * element()) != 0);
@@ -386,10 +386,13 @@ const char *test_llmc_shares(void) {
     kls_tensor tensors[KLS_GPT2_TENSORS];
     kls_llmc_cuda_options options;
     kls_cuda_memory memory, whole;
-    uint64_t firsts[KLS_GPT2_TENSORS * 65], costs[64];
+    uint64_t firsts[KLS_GPT2_TENSORS * 65], costs[64], largest;
     EXPECT(KLS_OK, kls_llmc_cuda_options_init(&options, KLS_METHOD_KL_SHAMPOO));
     EXPECT(KLS_OK, kls_llmc_cuda_table_(groups, tensors, config, n, 2, &options));
     EXPECT(KLS_OK, kls_llmc_cuda_query(&whole, config, n, 2, &options));
+    tensors[KLS_GPT2_FCW].slices = 1;
+    EXPECT(KLS_OK, kls_table_partition(groups, KLS_FLAT_GROUPS, &tensors[KLS_GPT2_FCW], 1, 1, firsts, 2, &largest));
+    tensors[KLS_GPT2_FCW].slices = 12;
     for (int ranks = 1; ranks <= 64; ranks = ranks < 8 ? ranks + 1 : 2 * ranks) {
         uint64_t most = 0, sum = 0, state = 0, most_state = 0, most_total = 0;
         EXPECT(KLS_OK, kls_table_partition(groups, KLS_FLAT_GROUPS, tensors, KLS_GPT2_TENSORS, (uint32_t)ranks, firsts,
@@ -408,8 +411,9 @@ const char *test_llmc_shares(void) {
                 (double)most_state / 1e6, (double)most_total / 1e6);
         /* Together they have what one has, but for gaps between batches. */
         CHECK(state >= whole.state_bytes && state - whole.state_bytes < (uint64_t)ranks * 64 * 256);
-        /* The 24 largest matrices are the most of it: up to 8 ranks they divide well. */
-        CHECK((double)most * ranks <= (ranks <= 8 ? 1.05 : 1.5) * (double)sum);
+        /* The 24 largest matrices are the most of it: up to 8 ranks they divide well, and with 64 no rank has more than one. */
+        CHECK(most * (uint64_t)ranks <= sum + (uint64_t)(ranks - 1) * largest);
+        CHECK((double)most * ranks <= (ranks <= 8 ? 1.02 : 1.13) * (double)sum || most == largest);
     }
     options.ranks = 4;
     options.rank = 4;

@@ -6,6 +6,7 @@ int main(int argc, char **argv) {
         const char *name, *(*run)(void);
     } tests[] = {
         {"create", test_create},         {"step", test_step},
+        {"groups", test_groups},         {"forged_counters", test_forged_counters},
         {"step_errors", test_step_errors}, {"formats", test_formats},
         {"skipping", test_skipping},     {"checkpoints", test_checkpoints},
         {"checkpoint_files", test_checkpoint_files}, {"state", test_state},
