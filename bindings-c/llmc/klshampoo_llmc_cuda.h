@@ -5,7 +5,7 @@
  *     kls_llmc_cuda optimizer = KLS_LLMC_CUDA_CREATE(&model, &multi_gpu_config, main_stream, NULL);     after gpt2_allocate_state
  *     KLS_LLMC_CUDA_STEP(&optimizer, &model, step_learning_rate, grad_scale, main_stream);              in place of gpt2_update
  *
- *     With -z 1 each rank has the state of the layers' tensors that it owns (ZeRO-1). Two lines more:
+ *     With -z 1 each rank has the state of what it owns (ZeRO-1): layers' tensors, rows of embeddings. Two lines more:
  *     KLS_LLMC_CUDA_REDUCE(&optimizer, model, pointers, nelem, &multi_gpu_config, main_stream);         in place of multi_gpu_async_reduce_gradient
  *     KLS_LLMC_CUDA_BROADCAST(&optimizer, &model, &multi_gpu_config, main_stream);                      after the step
  *
@@ -34,27 +34,36 @@ typedef struct kls_llmc_cuda_options {
     int32_t master_weights;  /* non-zero: bf16 parameters are stepped in f32 copies that are part of the state. Default 1 */
     int32_t rounding;        /* KLS_ROUNDING_* of bf16 parameters. Default stochastic, as llm.c's own */
     uint64_t rounding_seed;  /* each tensor's own is made from it. The same on all ranks, so that their parameters stay the same */
-    int32_t ranks;           /* the layers' tensors are divided among so many owners. Default 1; the macros for train_gpt2.cu set both */
+    int32_t ranks;           /* the model is divided among so many owners. Default 1; the macros for train_gpt2.cu set both */
     int32_t rank;            /* which of them this is, from 0 on. Default 0 */
 } kls_llmc_cuda_options;
-
-/* An optimizer of the model on the GPU, or of the layers' tensors that a rank owns. All zero before kls_llmc_cuda_create and after
- * kls_llmc_cuda_destroy. */
-typedef struct kls_llmc_cuda {
-    kls_cuda *optimizer;                      /* for the calls of klshampoo_cuda.h */
-    size_t tensor_count;                      /* its tensors */
-    int tensors[KLS_GPT2_TENSORS];            /* KLS_GPT2_* of each: with one rank all in their order, else those of which it owns layers */
-    int rank, ranks;
-    kls_cuda_memory memory;                   /* what it takes on this rank */
-    size_t element_bytes;
-    kls_gpt2_tensor model[KLS_GPT2_TENSORS];
-    uint64_t *first_layers;                   /* who owns what, as kls_table_partition writes it */
-} kls_llmc_cuda;
 
 /* Neighbours in the flat buffers, in elements. */
 typedef struct kls_llmc_span {
     size_t offset, count;
 } kls_llmc_span;
+
+/* A part of the model, which is owned slice by slice: a tensor with its layers; of several ranks also rows of an embedding. In elements. */
+typedef struct kls_llmc_part {
+    size_t offset; /* of its first slice */
+    size_t slice;  /* from one to the next */
+} kls_llmc_part;
+
+enum { KLS_LLMC_MOST_PARTS = KLS_GPT2_TENSORS + 2 };
+
+/* An optimizer of the model on the GPU, or of what a rank owns of it. All zero before kls_llmc_cuda_create and after
+ * kls_llmc_cuda_destroy. */
+typedef struct kls_llmc_cuda {
+    kls_cuda *optimizer;                      /* for the calls of klshampoo_cuda.h */
+    size_t tensor_count;                /* its tensors */
+    int tensors[KLS_LLMC_MOST_PARTS];   /* the part of the model that each is of: those of which the rank owns slices */
+    int rank, ranks;
+    kls_cuda_memory memory;             /* what it takes on this rank */
+    size_t element_bytes;
+    int part_count;                     /* of one rank they are the tensors, KLS_GPT2_* */
+    kls_llmc_part parts[KLS_LLMC_MOST_PARTS];
+    uint64_t *first_slices;             /* who owns what, as kls_table_partition writes it */
+} kls_llmc_cuda;
 
 /* Fills `options` with KLS_METHOD_* `method` for the matrices, AdamW for the rest, weight decay 0.1, as kls_llmc_options_init does.
  *
@@ -72,81 +81,94 @@ static inline kls_status kls_llmc_cuda_options_init(kls_llmc_cuda_options *optio
     return status;
 }
 
-/* What a rank owns of a tensor (KLS_GPT2_*): whole layers, which are neighbours. Nothing before kls_llmc_cuda_create. */
-static inline kls_llmc_span kls_llmc_cuda_owned(const kls_llmc_cuda *cuda, int tensor, int rank) {
+/* What a rank owns of a part of the model: whole slices, which are neighbours. Nothing before kls_llmc_cuda_create. */
+static inline kls_llmc_span kls_llmc_cuda_owned(const kls_llmc_cuda *cuda, int part, int rank) {
     kls_llmc_span span = {0, 0};
-    const kls_gpt2_tensor *t = &cuda->model[tensor];
     const uint64_t *first;
-    if (!cuda->first_layers || rank < 0 || rank >= cuda->ranks) return span;
-    first = cuda->first_layers + (size_t)tensor * ((size_t)cuda->ranks + 1) + (size_t)rank;
-    span.offset = t->offset + (size_t)first[0] * t->rows * t->columns;
-    span.count = (size_t)(first[1] - first[0]) * t->rows * t->columns;
+    if (part < 0 || part >= cuda->part_count || rank < 0 || rank >= cuda->ranks) return span;
+    first = cuda->first_slices + (size_t)part * ((size_t)cuda->ranks + 1) + (size_t)rank;
+    span.offset = cuda->parts[part].offset + (size_t)first[0] * cuda->parts[part].slice;
+    span.count = (size_t)(first[1] - first[0]) * cuda->parts[part].slice;
     return span;
 }
 
-/* The rank that owns the layer's tensor of `count` elements at `offset`, or -1 where there is no such one. */
-static inline int kls_llmc_cuda_owner(const kls_llmc_cuda *cuda, size_t offset, size_t count) {
-    for (int t = 0; t < KLS_GPT2_TENSORS; t++) {
-        const size_t start = cuda->model[t].offset, slice = cuda->model[t].rows * cuda->model[t].columns;
-        if (offset < start || offset - start >= cuda->model[t].count) continue;
-        if (count != slice || (offset - start) % slice != 0) return -1;
-        for (int rank = 0; rank < cuda->ranks; rank++) {
-            const kls_llmc_span span = kls_llmc_cuda_owned(cuda, t, rank);
-            if (offset >= span.offset && offset - span.offset < span.count) return rank;
-        }
-    }
-    return -1;
+/* Whether any rows of a tensor are stepped as they would be with all others: an embedding that is AdamW's, or another elementwise method's. */
+static inline int kls_llmc_cuda_has_rows_(const kls_gpt2_tensor *t, const kls_tensor *shape, const kls_config *adamw) {
+    return t->kind == KLS_GPT2_EMBEDDING && shape->group >= KLS_FLAT_GROUP_ADAMW && adamw->estimator == KLS_ESTIMATOR_NONE &&
+           adamw->graft == KLS_GRAFT_NONE && adamw->rms_cap == 0;
 }
 
-/* Groups and tensors of the whole model. */
-static inline kls_status kls_llmc_cuda_table_(kls_config groups[KLS_FLAT_GROUPS], kls_tensor tensors[KLS_GPT2_TENSORS], kls_gpt2_config config,
-                                              size_t num_parameters, size_t element_bytes, const kls_llmc_cuda_options *options) {
+/* Groups, and the parts of the whole model as tensors. */
+static inline kls_status kls_llmc_cuda_table_(kls_llmc_cuda *cuda, kls_config groups[KLS_FLAT_GROUPS], kls_tensor tensors[KLS_LLMC_MOST_PARTS],
+                                              kls_gpt2_config config, size_t num_parameters, size_t element_bytes,
+                                              const kls_llmc_cuda_options *options) {
     kls_flat_tensor table[KLS_GPT2_TENSORS];
+    kls_gpt2_tensor model[KLS_GPT2_TENSORS];
     kls_status status;
     if (element_bytes != 2 && element_bytes != 4) return KLS_ERROR_FORMAT;
     status = kls_llmc_table_(table, config, num_parameters, &options->model);
     if (status != KLS_OK) return status;
+    if (options->ranks < 1) return KLS_ERROR_RANKS;
+    if (options->rank < 0 || options->rank >= options->ranks) return KLS_ERROR_INDEX;
+    kls_gpt2_table(model, config);
     kls_flat_groups_(groups, &options->model.flat);
+    cuda->rank = options->rank;
+    cuda->ranks = options->ranks;
+    cuda->element_bytes = element_bytes;
     for (int i = 0; i < KLS_GPT2_TENSORS; i++) {
+        const uint64_t rows = table[i].shape.dims[0];
+        /* Some blocks of rows for each rank divide well; what they leave is a part of its own. */
+        const uint64_t block = rows / (8 * (uint64_t)options->ranks) > 0 ? rows / (8 * (uint64_t)options->ranks) : 1;
+        kls_tensor *tensor = &tensors[cuda->part_count];
+        kls_llmc_part *part = &cuda->parts[cuda->part_count++];
         kls_flat_set_group_(&table[i], &options->model.flat);
-        tensors[i] = table[i].shape;
-        tensors[i].name = table[i].name;
-        if (element_bytes == 4) continue;
-        tensors[i].param_format = tensors[i].grad_format = KLS_FORMAT_BF16;
-        tensors[i].master_weights = options->master_weights;
-        tensors[i].rounding = options->rounding;
-        if (options->rounding == KLS_ROUNDING_STOCHASTIC) tensors[i].rounding_seed = options->rounding_seed + (uint64_t)i;
+        *tensor = table[i].shape;
+        tensor->name = table[i].name;
+        part->offset = model[i].offset;
+        part->slice = model[i].rows * model[i].columns;
+        if (element_bytes == 2) {
+            tensor->param_format = tensor->grad_format = KLS_FORMAT_BF16;
+            tensor->master_weights = options->master_weights;
+            tensor->rounding = options->rounding;
+            if (options->rounding == KLS_ROUNDING_STOCHASTIC) tensor->rounding_seed = options->rounding_seed + (uint64_t)i;
+        }
+        if (options->ranks == 1 || !kls_llmc_cuda_has_rows_(&model[i], tensor, &options->model.flat.adamw)) continue;
+        tensor->dims[0] = block;
+        tensor->slices = rows / block;
+        part->slice = (size_t)block * model[i].columns;
+        if (rows % block == 0) continue;
+        tensor[1] = *tensor;
+        tensor[1].name = i == KLS_GPT2_WTE ? "wte_rest" : "wpe_rest";
+        tensor[1].dims[0] = rows % block;
+        tensor[1].slices = 1;
+        part[1].offset = part->offset + (size_t)tensor->slices * part->slice;
+        part[1].slice = (size_t)(rows % block) * model[i].columns;
+        cuda->part_count++;
     }
     return KLS_OK;
 }
 
 /* Divides the model among the ranks, and leaves the rank's own part in `tensors`. */
-static inline kls_status kls_llmc_cuda_plan_(kls_llmc_cuda *cuda, kls_config groups[KLS_FLAT_GROUPS], kls_tensor tensors[KLS_GPT2_TENSORS],
+static inline kls_status kls_llmc_cuda_plan_(kls_llmc_cuda *cuda, kls_config groups[KLS_FLAT_GROUPS], kls_tensor tensors[KLS_LLMC_MOST_PARTS],
                                              kls_gpt2_config config, size_t num_parameters, size_t element_bytes,
                                              const kls_llmc_cuda_options *options) {
-    kls_status status = kls_llmc_cuda_table_(groups, tensors, config, num_parameters, element_bytes, options);
+    kls_status status = kls_llmc_cuda_table_(cuda, groups, tensors, config, num_parameters, element_bytes, options);
     size_t row;
     if (status != KLS_OK) return status;
-    if (options->ranks < 1) return KLS_ERROR_RANKS;
-    if (options->rank < 0 || options->rank >= options->ranks) return KLS_ERROR_INDEX;
-    row = (size_t)options->ranks + 1;
-    cuda->first_layers = (uint64_t *)calloc(KLS_GPT2_TENSORS * row, sizeof *cuda->first_layers);
-    if (!cuda->first_layers) return KLS_ERROR_OUT_OF_MEMORY;
-    status = kls_table_partition(groups, KLS_FLAT_GROUPS, tensors, KLS_GPT2_TENSORS, (uint32_t)options->ranks, cuda->first_layers,
-                                 KLS_GPT2_TENSORS * row, NULL);
+    row = (size_t)cuda->ranks + 1;
+    cuda->first_slices = (uint64_t *)calloc((size_t)cuda->part_count * row, sizeof *cuda->first_slices);
+    if (!cuda->first_slices) return KLS_ERROR_OUT_OF_MEMORY;
+    status = kls_table_partition(groups, KLS_FLAT_GROUPS, tensors, (size_t)cuda->part_count, (uint32_t)cuda->ranks, cuda->first_slices,
+                                 (size_t)cuda->part_count * row, NULL);
     if (status != KLS_OK) return status;
-    kls_gpt2_table(cuda->model, config);
-    cuda->rank = options->rank;
-    cuda->ranks = options->ranks;
-    cuda->element_bytes = element_bytes;
-    for (int i = 0; i < KLS_GPT2_TENSORS; i++) {
-        const uint64_t *first = cuda->first_layers + (size_t)i * row + (size_t)options->rank;
+    for (int i = 0; i < cuda->part_count; i++) {
+        const uint64_t *first = cuda->first_slices + (size_t)i * row + (size_t)cuda->rank;
         kls_tensor *own = &tensors[cuda->tensor_count];
         if (first[0] == first[1]) continue;
         *own = tensors[i];
         own->slices = first[1] - first[0];
         /* No two ranks make the same choices. */
-        if (own->rounding == KLS_ROUNDING_STOCHASTIC) own->rounding_seed += KLS_GPT2_TENSORS * first[0];
+        if (own->rounding == KLS_ROUNDING_STOCHASTIC && cuda->ranks > 1) own->rounding_seed += ((uint64_t)i + 1) * 4096 + (first[0] << 32);
         cuda->tensors[cuda->tensor_count++] = i;
     }
     return kls_cuda_query(groups, KLS_FLAT_GROUPS, tensors, cuda->tensor_count, &options->device, &cuda->memory, sizeof cuda->memory);
@@ -157,7 +179,7 @@ static inline kls_status kls_llmc_cuda_plan_(kls_llmc_cuda *cuda, kls_config gro
  * Errors: as for kls_llmc_cuda_create as far as they are found without a device; `memory` is then untouched. */
 static inline kls_status kls_llmc_cuda_query(kls_cuda_memory *memory, kls_gpt2_config config, size_t num_parameters, size_t element_bytes,
                                              const kls_llmc_cuda_options *options) {
-    kls_tensor tensors[KLS_GPT2_TENSORS];
+    kls_tensor tensors[KLS_LLMC_MOST_PARTS];
     kls_config groups[KLS_FLAT_GROUPS];
     kls_llmc_cuda_options defaults;
     kls_llmc_cuda cuda;
@@ -167,7 +189,7 @@ static inline kls_status kls_llmc_cuda_query(kls_cuda_memory *memory, kls_gpt2_c
     status = kls_llmc_cuda_options_init(&defaults, KLS_METHOD_KL_SHAMPOO);
     if (status == KLS_OK)
         status = kls_llmc_cuda_plan_(&cuda, groups, tensors, config, num_parameters, element_bytes, options ? options : &defaults);
-    free(cuda.first_layers);
+    free(cuda.first_slices);
     if (status == KLS_OK) *memory = cuda.memory;
     return status;
 }
@@ -177,7 +199,7 @@ static inline kls_status kls_llmc_cuda_destroy(kls_llmc_cuda *cuda) {
     kls_status status;
     if (!cuda) return KLS_ERROR_NULL;
     status = kls_cuda_destroy(&cuda->optimizer);
-    free(cuda->first_layers);
+    free(cuda->first_slices);
     memset(cuda, 0, sizeof *cuda);
     return status;
 }
@@ -190,7 +212,7 @@ static inline kls_status kls_llmc_cuda_destroy(kls_llmc_cuda *cuda) {
  * which kls_cuda_last_error(NULL) says more. */
 static inline kls_status kls_llmc_cuda_create(kls_llmc_cuda *cuda, kls_gpt2_config config, size_t num_parameters, size_t element_bytes,
                                               const kls_llmc_cuda_options *options) {
-    kls_tensor tensors[KLS_GPT2_TENSORS];
+    kls_tensor tensors[KLS_LLMC_MOST_PARTS];
     kls_config groups[KLS_FLAT_GROUPS];
     kls_llmc_cuda_options defaults;
     kls_status status;
@@ -203,7 +225,7 @@ static inline kls_status kls_llmc_cuda_create(kls_llmc_cuda *cuda, kls_gpt2_conf
     if (status == KLS_OK)
         status = kls_cuda_create(&cuda->optimizer, groups, KLS_FLAT_GROUPS, tensors, cuda->tensor_count, &options->device);
     if (status == KLS_OK) return KLS_OK;
-    free(cuda->first_layers);
+    free(cuda->first_slices);
     memset(cuda, 0, sizeof *cuda);
     return status;
 }
@@ -214,8 +236,8 @@ static inline kls_status kls_llmc_cuda_create(kls_llmc_cuda *cuda, kls_gpt2_conf
  *
  * Errors: those of kls_cuda_step; KLS_ERROR_HANDLE before kls_llmc_cuda_create. */
 static inline kls_status kls_llmc_cuda_step(kls_llmc_cuda *cuda, void *params, const void *grads, float lr, float grad_scale, void *stream) {
-    void *to[KLS_GPT2_TENSORS];
-    const void *from[KLS_GPT2_TENSORS];
+    void *to[KLS_LLMC_MOST_PARTS];
+    const void *from[KLS_LLMC_MOST_PARTS];
     kls_cuda_request request;
     kls_status status;
     if (!cuda || !params || !grads) return KLS_ERROR_NULL;
@@ -364,15 +386,19 @@ static inline void kls_llmc_cuda_order_(MultiGpuConfig *multi, cudaStream_t earl
     cudaCheck(cudaStreamWaitEvent(later, multi->compute_nccl_sync, 0));
 }
 
-/* The mean of a layer's gradient over the ranks, to its owner alone. */
-static inline void kls_llmc_cuda_reduce_(const kls_llmc_cuda *cuda, const void *grads, void *gradient, size_t count, MultiGpuConfig *multi) {
-    const size_t offset = (size_t)((const char *)gradient - (const char *)grads) / cuda->element_bytes;
-    const int owner = kls_llmc_cuda_owner(cuda, offset, count);
-    if (owner < 0) {
-        fprintf(stderr, "klshampoo: %zu elements at %zu of the gradients are no layer's tensor\n", count, offset);
-        exit(EXIT_FAILURE);
+/* The mean of a gradient over the ranks: to the owners alone, each what it owns. Nobody needs what no one owns, the rows of padding. */
+static inline void kls_llmc_cuda_reduce_(const kls_llmc_cuda *cuda, void *grads, const void *gradient, size_t count, MultiGpuConfig *multi) {
+    const size_t start = (size_t)((const char *)gradient - (const char *)grads) / cuda->element_bytes, end = start + count;
+    for (int part = 0; part < cuda->part_count; part++) {
+        for (int rank = 0; rank < cuda->ranks; rank++) {
+            const kls_llmc_span span = kls_llmc_cuda_owned(cuda, part, rank);
+            const size_t from = span.offset > start ? span.offset : start;
+            const size_t to = span.offset + span.count < end ? span.offset + span.count : end;
+            void *const at = (char *)grads + from * cuda->element_bytes;
+            if (from >= to) continue;
+            ncclCheck(ncclReduce(at, at, to - from, ncclFloatX, ncclAvg, rank, multi->nccl_comm, multi->nccl_stream));
+        }
     }
-    ncclCheck(ncclReduce(gradient, gradient, count, ncclFloatX, ncclAvg, owner, multi->nccl_comm, multi->nccl_stream));
 }
 
 /* The parameters from their owners to all ranks. `stream` goes on when they are there. */
@@ -380,9 +406,9 @@ static inline void kls_llmc_cuda_broadcast_(const kls_llmc_cuda *cuda, void *par
     if (cuda->ranks < 2) return;
     kls_llmc_cuda_order_(multi, stream, multi->nccl_stream);
     ncclCheck(ncclGroupStart());
-    for (int t = 0; t < KLS_GPT2_TENSORS; t++) {
+    for (int part = 0; part < cuda->part_count; part++) {
         for (int rank = 0; rank < cuda->ranks; rank++) {
-            const kls_llmc_span span = kls_llmc_cuda_owned(cuda, t, rank);
+            const kls_llmc_span span = kls_llmc_cuda_owned(cuda, part, rank);
             void *const at = (char *)params + span.offset * cuda->element_bytes;
             if (span.count == 0) continue;
             ncclCheck(ncclBroadcast(at, at, span.count, ncclFloatX, rank, multi->nccl_comm, multi->nccl_stream));
@@ -393,7 +419,7 @@ static inline void kls_llmc_cuda_broadcast_(const kls_llmc_cuda *cuda, void *par
 }
 
 /* In place of multi_gpu_async_reduce_gradient(pointers, elements, multi, stream), which is what it is with -z 0: `pointers` and `elements` are arrays of
- * the gradients of whole tensors of a layer. */
+ * the places and lengths of gradients. */
 #define KLS_LLMC_CUDA_REDUCE(optimizer, model, pointers, elements, multi, stream)                                                       \
     do {                                                                                                                                \
         if ((optimizer)->ranks < 2) {                                                                                                   \

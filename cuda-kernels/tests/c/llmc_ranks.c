@@ -111,7 +111,7 @@ typedef struct {
     int use_master_weights;
 } GPT2;
 
-enum { T = 6, V = 10, VP = 16, L = 2, C = 8, MOST = 4096, STEPS = 5, SLICES = 2 + 12 * L + 2, MOST_RANKS = SLICES + 3 };
+enum { T = 6, V = 10, VP = 16, L = 2, C = 8, MOST = 4096, STEPS = 5, GRADIENTS = 2 + 12 * L + 2, SLICES = V + T + 12 * L + 2, MOST_RANKS = SLICES + 3 };
 
 static size_t all_reduced;
 
@@ -249,27 +249,40 @@ static const char *whole_run(void *params, size_t n, int ranks, void *main_strea
     return NULL;
 }
 
-/* Every element has one owner, and every layer's tensor is whole. */
-static const char *all_is_owned_once(const kls_llmc_cuda *optimizer, const kls_gpt2_tensor *table, size_t n) {
-    size_t owned = 0;
-    int slices = 0;
-    for (int t = 0; t < KLS_GPT2_TENSORS; t++) {
-        const size_t slice = table[t].rows * table[t].columns;
-        size_t end = table[t].offset;
-        for (int r = 0; r < optimizer->ranks; r++) {
-            const kls_llmc_span span = kls_llmc_cuda_owned(optimizer, t, r);
-            if (span.count == 0) continue;
-            CHECK(span.offset == end && span.count % slice == 0);
-            for (size_t at = end; at < end + span.count; at += slice, slices++) CHECK(kls_llmc_cuda_owner(optimizer, at, slice) == r);
-            CHECK(kls_llmc_cuda_owner(optimizer, end, slice - 1) == -1 && kls_llmc_cuda_owner(optimizer, end + 1, slice) == -1);
-            end += span.count;
-            owned += span.count;
-        }
-        CHECK(end == table[t].offset + table[t].count);
-        CHECK(kls_llmc_cuda_owned(optimizer, t, -1).count == 0 && kls_llmc_cuda_owned(optimizer, t, optimizer->ranks).count == 0);
-    }
-    CHECK(owned == n && slices == SLICES && kls_llmc_cuda_owner(optimizer, n, C) == -1);
+/* Every element is in one of so many spans, but for padding, which is in none. */
+static const char *is_covered_once(const unsigned char *covered, size_t n) {
+    for (size_t i = 0; i < n; i++) CHECK(covered[i] == (i >= V * C && i < VP * C ? 0 : 1));
     return NULL;
+}
+
+/* What is owned. A layer's tensor is whole. */
+static const char *all_is_owned_once(const kls_llmc_cuda *optimizer, const kls_gpt2_tensor *table, size_t n) {
+    unsigned char covered[MOST] = {0};
+    for (int part = 0; part < optimizer->part_count; part++) {
+        for (int r = 0; r < optimizer->ranks; r++) {
+            const kls_llmc_span span = kls_llmc_cuda_owned(optimizer, part, r);
+            CHECK(span.count % optimizer->parts[part].slice == 0);
+            for (size_t i = 0; i < span.count; i++) covered[span.offset + i]++;
+        }
+        CHECK(kls_llmc_cuda_owned(optimizer, part, -1).count == 0 && kls_llmc_cuda_owned(optimizer, part, optimizer->ranks).count == 0);
+        for (int t = 0; t < KLS_GPT2_TENSORS; t++) {
+            if (table[t].offset != optimizer->parts[part].offset || table[t].kind == KLS_GPT2_EMBEDDING) continue;
+            CHECK(optimizer->parts[part].slice == table[t].rows * table[t].columns);
+        }
+    }
+    CHECK(kls_llmc_cuda_owned(optimizer, -1, 0).count == 0 && kls_llmc_cuda_owned(optimizer, optimizer->part_count, 0).count == 0);
+    if (optimizer->ranks == 1) memset(covered + V * C, 0, (VP - V) * C);
+    return is_covered_once(covered, n);
+}
+
+/* What a rank has asked for. */
+static const char *all_is_asked_for_once(const struct rank_calls *rank, const void *memory, size_t n) {
+    unsigned char covered[MOST] = {0};
+    for (size_t c = 0; c < rank->count; c++) {
+        const size_t start = (size_t)((char *)rank->calls[c].at - (const char *)memory) / element();
+        for (size_t i = 0; i < rank->calls[c].count; i++) covered[start + i]++;
+    }
+    return is_covered_once(covered, n);
 }
 
 /* Saved in the middle, and gone on with in new optimizers: each from the file of its rank, and from no other's. */
@@ -286,7 +299,7 @@ static const char *resume(kls_llmc_cuda *optimizers, GPT2 *models, MultiGpuConfi
         else snprintf(other, sizeof other, "%s/optimizer_00000003_%05d_of_%05d.safetensors", folder, r, ranks);
         CHECK(strcmp(path, other) == 0 && kls_llmc_cuda_path(&optimizers[r], path, strlen(other), folder, 3) == -1);
         EXPECT(KLS_OK, kls_llmc_cuda_destroy(&optimizers[r]));
-        CHECK(optimizers[r].first_layers == NULL && optimizers[r].ranks == 0);
+        CHECK(optimizers[r].first_slices == NULL && optimizers[r].ranks == 0);
         optimizers[r] = KLS_LLMC_CUDA_CREATE(&models[r], &multis[r], main_stream, &options);
         kls_llmc_cuda_load_or_exit(&optimizers[r], folder, 3, main_stream);
         CHECK(remove(other) == 0);
@@ -318,7 +331,7 @@ static const char *divided_run(const void *start, const void *wanted, const kls_
         CHECK(optimizers[r].rank == r && optimizers[r].ranks == ranks);
         tensors += optimizers[r].tensor_count;
         TRY(all_is_owned_once(&optimizers[r], table, n));
-        CHECK(memcmp(optimizers[r].first_layers, optimizers[0].first_layers, KLS_GPT2_TENSORS * ((size_t)ranks + 1) * sizeof(uint64_t)) == 0);
+        CHECK(memcmp(optimizers[r].first_slices, optimizers[0].first_slices, (size_t)optimizers[0].part_count * ((size_t)ranks + 1) * sizeof(uint64_t)) == 0);
     }
     CHECK(tensors >= KLS_GPT2_TENSORS && tensors <= SLICES);
     for (uint32_t step = 0; step < STEPS; step++) {
@@ -328,7 +341,8 @@ static const char *divided_run(const void *start, const void *wanted, const kls_
             fill_gradients(grads, n, step, (uint32_t)r);
             to_device(models[r].grads_memory, grads, n * element());
             backward_and_reduce(&optimizers[r], &models[r], table, &multis[r], main_stream);
-            CHECK(strcmp(current->order, ranks == 1 ? "" : "N()N()N()") == 0 && current->count == (size_t)(ranks == 1 ? 0 : SLICES));
+            CHECK(strcmp(current->order, ranks == 1 ? "" : "N()N()N()") == 0);
+            if (ranks > 1) TRY(all_is_asked_for_once(current, models[r].grads_memory, n));
         }
         TRY(exchange(calls, ranks));
         for (int r = 0; r < ranks; r++) {
@@ -337,11 +351,12 @@ static const char *divided_run(const void *start, const void *wanted, const kls_
             KLS_LLMC_CUDA_STEP(&optimizers[r], &models[r], 0.01f, 0.5f, main_stream);
             KLS_LLMC_CUDA_BROADCAST(&optimizers[r], &models[r], &multis[r], main_stream);
             CHECK(strcmp(current->order, ranks == 1 ? "" : "N()M") == 0);
+            if (ranks > 1) TRY(all_is_asked_for_once(current, models[r].params_memory, n));
         }
         TRY(exchange(calls, ranks));
         if (step == 3) TRY(resume(optimizers, models, multis, ranks, main_stream));
     }
-    CHECK(all_reduced == (ranks == 1 ? (size_t)STEPS * SLICES : 0));
+    CHECK(all_reduced == (ranks == 1 ? (size_t)STEPS * GRADIENTS : 0));
     for (int r = 0; r < ranks; r++) {
         to_host(params, models[r].params_memory, n * element());
         CHECK(memcmp(params, wanted, n * element()) == 0);
@@ -383,21 +398,25 @@ const char *test_llmc_shares(void) {
     const kls_gpt2_config config = kls_gpt2_config_of(1024, 50257, 50304, 12, 12, 768);
     const size_t n = 124475904;
     kls_config groups[KLS_FLAT_GROUPS];
-    kls_tensor tensors[KLS_GPT2_TENSORS];
+    kls_tensor tensors[KLS_LLMC_MOST_PARTS];
     kls_llmc_cuda_options options;
     kls_cuda_memory memory, whole;
-    uint64_t firsts[KLS_GPT2_TENSORS * 65], costs[64], largest;
+    kls_llmc_cuda model;
+    uint64_t firsts[KLS_LLMC_MOST_PARTS * 65], costs[64], largest;
     EXPECT(KLS_OK, kls_llmc_cuda_options_init(&options, KLS_METHOD_KL_SHAMPOO));
-    EXPECT(KLS_OK, kls_llmc_cuda_table_(groups, tensors, config, n, 2, &options));
     EXPECT(KLS_OK, kls_llmc_cuda_query(&whole, config, n, 2, &options));
+    memset(&model, 0, sizeof model);
+    EXPECT(KLS_OK, kls_llmc_cuda_table_(&model, groups, tensors, config, n, 2, &options));
     tensors[KLS_GPT2_FCW].slices = 1;
     EXPECT(KLS_OK, kls_table_partition(groups, KLS_FLAT_GROUPS, &tensors[KLS_GPT2_FCW], 1, 1, firsts, 2, &largest));
-    tensors[KLS_GPT2_FCW].slices = 12;
     for (int ranks = 1; ranks <= 64; ranks = ranks < 8 ? ranks + 1 : 2 * ranks) {
         uint64_t most = 0, sum = 0, state = 0, most_state = 0, most_total = 0;
-        EXPECT(KLS_OK, kls_table_partition(groups, KLS_FLAT_GROUPS, tensors, KLS_GPT2_TENSORS, (uint32_t)ranks, firsts,
-                                           KLS_GPT2_TENSORS * ((size_t)ranks + 1), costs));
         options.ranks = ranks;
+        options.rank = 0;
+        memset(&model, 0, sizeof model);
+        EXPECT(KLS_OK, kls_llmc_cuda_table_(&model, groups, tensors, config, n, 2, &options));
+        EXPECT(KLS_OK, kls_table_partition(groups, KLS_FLAT_GROUPS, tensors, (size_t)model.part_count, (uint32_t)ranks, firsts,
+                                           (size_t)model.part_count * ((size_t)ranks + 1), costs));
         for (int r = 0; r < ranks; r++) {
             sum += costs[r];
             if (costs[r] > most) most = costs[r];
