@@ -168,7 +168,9 @@ fn the_shared_library_links_no_cuda() {
 /// The headers in the other languages.
 #[test]
 fn the_header_is_c99_and_cpp() {
-    for (name, standard, source) in [("cc", "c99", "header_c11.c"), ("c++", "c++17", "header.cpp"), ("c++", "c++17", "header_multi_gpu.cpp")] {
+    for (name, standard, source) in
+        [("cc", "c99", "header_c11.c"), ("c++", "c++17", "header.cpp"), ("c++", "c++17", "header_multi_gpu.cpp")]
+    {
         let object = work().join(format!("{source}-{}.o", std::process::id()));
         succeeded(compiler(name, standard).arg("-c").arg(here().join("tests/c").join(source)).arg("-o").arg(object));
     }

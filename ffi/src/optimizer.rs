@@ -174,9 +174,7 @@ pub unsafe extern "C" fn kls_optimizer_set_group(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle.
     unsafe {
-        with_handle(optimizer, "kls_optimizer_set_group", |optimizer| {
-            set_rates(optimizer.groups_mut(), group, lr_scale, weight_decay)
-        })
+        with_handle(optimizer, "kls_optimizer_set_group", |optimizer| set_rates(optimizer.groups_mut(), group, lr_scale, weight_decay))
     }
 }
 
