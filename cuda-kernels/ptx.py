@@ -21,13 +21,29 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "kernels" / "klshampoo.cu"
 PTX = HERE / "ptx" / "klshampoo.ptx"
-PACKAGES = [
-    "nvidia-cuda-nvcc==13.0.88",
-    "nvidia-cuda-crt==13.0.88",
-    "nvidia-nvvm==13.0.88",
-    "nvidia-cuda-runtime==13.0.96",
-    "nvidia-cuda-cccl==13.0.85",
-]
+# With the hashes of the wheels for Linux on x86-64 and on 64-bit ARM: pip takes no others.
+PACKAGES = {
+    "nvidia-cuda-nvcc==13.0.88": [
+        "sha256:56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03",
+        "sha256:c7ff28f86a24effdc6c034fa15230c549a273e4771b10a7fec14996f8cf3307f",
+    ],
+    "nvidia-cuda-crt==13.0.88": [
+        "sha256:2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4",
+        "sha256:ee2ea2a97073e02ee62bb27841f437332be2c248e3eac013df07997ada39c003",
+    ],
+    "nvidia-nvvm==13.0.88": [
+        "sha256:c5f41ffeb6466944a026dfa5317d7d85355c119bbec279205d22f1869d1054e0",
+        "sha256:c4376a291d72d22a315d9d2f69bdae8f8cd83a627f75bad395cee49a0fe65dc1",
+    ],
+    "nvidia-cuda-runtime==13.0.96": [
+        "sha256:7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+        "sha256:ef9bcbe90493a2b9d810e43d249adb3d02e98dd30200d86607d8d02687c43f55",
+    ],
+    "nvidia-cuda-cccl==13.0.85": [
+        "sha256:e0da7ad981f3a8aff08241b5bfc1af868742a63e2762f53a5171c492ef242649",
+        "sha256:6f0203e29fed809ee2b7fe9b1344df66ecab990c37d6a2e0e189b26d6c97ed7c",
+    ],
+}
 # As in build.rs.
 FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Werror=all-warnings"]
 DEVICES = ["sm_80", "sm_90", "sm_100", "sm_120"]
@@ -41,8 +57,11 @@ def nvcc():
     wanted = "\n".join(PACKAGES) + "\n"
     if not done.is_file() or done.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        requirements = environment / "requirements.txt"
+        requirements.write_text("".join(f"{name} {' '.join(f'--hash={value}' for value in hashes)}\n" for name, hashes in PACKAGES.items()))
         install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-compile", "--no-deps"]
-        subprocess.run([environment / "bin" / "python", *install, *PACKAGES], check=True)
+        install += ["--require-hashes", "--requirement", requirements]
+        subprocess.run([environment / "bin" / "python", *install], check=True)
         done.write_text(wanted)
     found = list(environment.glob("lib/python*/site-packages/nvidia/cu13/bin/nvcc"))
     if len(found) != 1:

@@ -805,6 +805,9 @@ typedef struct kls_similarity {
 // This build of the library leaves out a method, or what an option or a tensor needs.
 #define KLS_ERROR_NOT_BUILT 15
 
+// A table is divided among at least one rank.
+#define KLS_ERROR_RANKS 16
+
 // beta1 and beta2 must lie in [0, 1).
 #define KLS_ERROR_BETA 20
 
@@ -1177,6 +1180,40 @@ kls_status kls_optimizer_load_file(struct kls_optimizer *optimizer,
 kls_status kls_optimizer_add_tensors(struct kls_optimizer *optimizer,
                                      const struct kls_tensor *tensors,
                                      size_t tensor_count);
+#endif
+
+#if defined(KLS_HOST)
+// Divides the slices of a table among `ranks` owners, such as the processes of a training run, so that each has about as much to do: an owner
+// makes an optimizer of its slices alone and so has the state of these alone (ZeRO-1). It steps them with their whole gradient and
+// sends their parameters to the others.
+//
+// `first_slices` has a row of `ranks` + 1 numbers for each tensor, and `len` = tensor_count * (ranks + 1): of tensor t, rank r owns the slices from
+// first_slices[t * (ranks + 1) + r] up to, and without, first_slices[t * (ranks + 1) + r + 1]. They are neighbours, so the rank's part is the tensor with so many
+// `slices`, whose parameter starts that many slices (slice_stride, or dense) later; a rank that owns none of a tensor leaves it out. Every
+// slice has one owner. There may be more ranks than slices: some then own nothing.
+//
+// `costs` may be NULL. It has `ranks` numbers: what a step of the rank's slices takes, in floating-point operations, with refreshes evened out over
+// refresh_period and 16 operations for each byte of parameters, gradients and state that passes through memory. No rank has more than
+// the mean and one slice.
+//
+// The same arguments give the same division in every process. An optimizer of a part steps its slices as one of the whole table would, but for what
+// depends on a slice's place in the table: in which steps of the period it is refreshed (`stagger`), and the choices of
+// KLS_ROUNDING_STOCHASTIC.
+//
+// Errors: those of kls_optimizer_query, KLS_ERROR_RANKS, KLS_ERROR_BUFFER_LENGTH for another `len`, KLS_ERROR_SLICES for more than 2^24 slices,
+// KLS_ERROR_OUT_OF_MEMORY; nothing is then written.
+//
+// # Safety
+// `groups` and `tensors` point to `group_count` and `tensor_count` structs; `first_slices` has `len` writable numbers, `costs` is NULL or has
+// `ranks`; they do not overlap.
+kls_status kls_table_partition(const struct kls_config *groups,
+                               size_t group_count,
+                               const struct kls_tensor *tensors,
+                               size_t tensor_count,
+                               uint32_t ranks,
+                               uint64_t *first_slices,
+                               size_t len,
+                               uint64_t *costs);
 #endif
 
 // Writes how many elements a slice has of a part of the state (KLS_STATE_*). `mode` is only looked at for parts that belong to one.

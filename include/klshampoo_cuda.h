@@ -266,6 +266,18 @@ kls_status kls_cuda_step(struct kls_cuda *optimizer,
 kls_status kls_cuda_replayed(struct kls_cuda *optimizer,
                              uint64_t steps);
 
+// Sets a group's learning-rate scale and weight decay from the next step on, as kls_optimizer_set_group does. Nothing is queued. Graphs that were
+// captured before keep the numbers that they were captured with.
+//
+// Errors: KLS_ERROR_GROUP, KLS_ERROR_LR_SCALE, KLS_ERROR_WEIGHT_DECAY and the handle's; the group is then unchanged.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses.
+kls_status kls_cuda_set_group(struct kls_cuda *optimizer,
+                              size_t group,
+                              float lr_scale,
+                              float weight_decay);
+
 // Bytes that kls_cuda_copy_headers writes: kls_cuda_memory.header_bytes.
 //
 // Errors: KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's; `bytes` is then untouched.
@@ -358,8 +370,9 @@ kls_status kls_cuda_save(struct kls_cuda *optimizer,
 // queued on `stream` later see it; the call waits for that stream. Memory of the host for a copy of the state is needed meanwhile. A graph that
 // was captured before belongs to the refresh plan of the state before: capture anew.
 //
-// Errors: those of kls_optimizer_load, KLS_ERROR_OUT_OF_MEMORY, the optimizer is then unchanged; KLS_ERROR_CUDA (also while `stream` is being
-// captured), KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
+// Errors: those of kls_optimizer_load, KLS_ERROR_OVERFLOW for a slice that has counted more than 2^40 steps, KLS_ERROR_OUT_OF_MEMORY, the optimizer is
+// then unchanged; KLS_ERROR_CUDA (also while `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or
+// destroyed.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `buffer` has `len` readable bytes that nobody writes meanwhile; `stream` as for
@@ -381,8 +394,8 @@ kls_status kls_cuda_save_file(struct kls_cuda *optimizer,
 
 // Loads as kls_cuda_load does, from a file that kls_cuda_save_file or kls_optimizer_save_file wrote.
 //
-// Errors: those of kls_optimizer_load_file, the optimizer is then unchanged; KLS_ERROR_CUDA (also while `stream` is being captured),
-// KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
+// Errors: those of kls_optimizer_load_file, KLS_ERROR_OVERFLOW as for kls_cuda_load, the optimizer is then unchanged; KLS_ERROR_CUDA (also while
+// `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
 //
 // # Safety
 // As for kls_cuda_save_file.

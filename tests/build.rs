@@ -30,6 +30,7 @@ fn main() {
         "step_errors.c",
         "inspection_errors.c",
         "host_errors.c",
+        "partition.c",
         "freezing.c",
         "diagnostics.c",
         "methods.c",

@@ -80,6 +80,7 @@ enum class [[nodiscard]] status : kls_status {
     unsupported = KLS_ERROR_UNSUPPORTED,
     parallel_for = KLS_ERROR_PARALLEL_FOR,
     not_built = KLS_ERROR_NOT_BUILT,
+    ranks = KLS_ERROR_RANKS,
     beta = KLS_ERROR_BETA,
     eps = KLS_ERROR_EPS,
     weight_decay = KLS_ERROR_WEIGHT_DECAY,
@@ -966,6 +967,24 @@ inline returned<memory_needs> query(span<const config> groups, span<const tensor
     needs.size = detail::table::behind(needs.size) + detail::table::bytes(tensors.size());
     return detail::conclude_with(verdict, needs);
 }
+
+#ifdef KLS_HOST
+/// Divides the slices of a table among as many owners as there are `ranks`: kls_table_partition. `first_slices` has a row of `ranks` + 1 numbers for
+/// each tensor; `costs` is empty or has one number for each rank.
+///
+/// Errors: those of kls_table_partition, KLS_ERROR_BUFFER_LENGTH for other lengths of the two.
+inline outcome partition(span<const config> groups, span<const tensor> tensors, std::uint32_t ranks, span<std::uint64_t> first_slices,
+                         span<std::uint64_t> costs = {}) {
+    detail::verdict verdict;
+    if (costs.size() != 0 && costs.size() != ranks) {
+        verdict = {KLS_ERROR_BUFFER_LENGTH, "costs", detail::no_tensor, costs.size(), ranks, "numbers"};
+    } else {
+        verdict = kls_table_partition(groups.data(), groups.size(), tensors.data(), tensors.size(), ranks, first_slices.data(),
+                                      first_slices.size(), costs.data());
+    }
+    return detail::conclude(verdict);
+}
+#endif
 
 /// An optimizer over a table of tensors; the owner of a kls_optimizer.
 ///

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use klshampoo_cuda_mock as mock;
 use programs::{SYSTEM, archive, compiler, here, libraries, run_of, shared, succeeded, work};
 
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 18] = [
     "main",
     "device",
     "fixture",
@@ -25,8 +25,10 @@ const SOURCES: [&str; 16] = [
     "state",
     "graphs",
     "precision",
+    "groups",
     "failures",
     "llmc",
+    "llmc_ranks",
     "header_c11",
 ];
 
@@ -72,9 +74,10 @@ macro_rules! tests {
     };
 }
 
-tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, no_device, llmc, llmc_bf16, precisions, blas);
+tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, groups, forged_counters);
+tests!(run: no_device, llmc, llmc_bf16, llmc_ranks, precisions, blas);
 tests!(run_mocked: failures, old_driver, nothing_hidden, blas_failures);
-tests!(run_without: query, options, no_driver);
+tests!(run_without: query, options, no_driver, llmc_shares);
 
 #[test]
 fn the_static_library_links_and_runs_without_a_driver() {
@@ -115,8 +118,10 @@ fn the_shared_library_links_no_cuda() {
 /// The headers in the other languages.
 #[test]
 fn the_header_is_c99_and_cpp() {
-    for (name, standard, source) in [("cc", "c99", "header_c11.c"), ("c++", "c++17", "header.cpp")] {
-        let object = work().join(format!("{standard}-{}.o", std::process::id()));
+    for (name, standard, source) in
+        [("cc", "c99", "header_c11.c"), ("c++", "c++17", "header.cpp"), ("c++", "c++17", "header_multi_gpu.cpp")]
+    {
+        let object = work().join(format!("{source}-{}.o", std::process::id()));
         succeeded(compiler(name, standard).arg("-c").arg(here().join("tests/c").join(source)).arg("-o").arg(object));
     }
 }

@@ -49,6 +49,8 @@ pub use host::file::{kls_optimizer_load_file, kls_optimizer_save_file};
 #[cfg(feature = "host")]
 pub use host::grow::kls_optimizer_add_tensors;
 #[cfg(feature = "host")]
+pub use host::partition::kls_table_partition;
+#[cfg(feature = "host")]
 pub use host::pool::parallel_for::{kls_parallel_for, kls_task};
 #[cfg(feature = "host")]
 pub use host::sgemm::kls_sgemm;

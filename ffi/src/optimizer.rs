@@ -2,7 +2,7 @@
 
 use crate::checked::{check_pointer, put};
 use crate::config::kls_config;
-use crate::error::{Failure, Locate};
+use crate::error::{Failure, Locate, Outcome};
 use crate::guard::{Call, guard, with_handle};
 use crate::handle::{ALIGNMENT, Plan, kls_optimizer};
 use crate::status::*;
@@ -147,6 +147,18 @@ pub unsafe extern "C" fn kls_optimizer_state_bytes(optimizer: *const kls_optimiz
     }
 }
 
+/// Gives a group other rates.
+///
+/// # Errors
+/// KLS_ERROR_GROUP, KLS_ERROR_LR_SCALE, KLS_ERROR_WEIGHT_DECAY; the group is then unchanged.
+pub(crate) fn set_rates(groups: &mut [klshampoo::Config<f32>], group: usize, lr_scale: f32, weight_decay: f32) -> Outcome {
+    let config = groups.get_mut(group).ok_or(KLS_ERROR_GROUP).of_group(group)?;
+    let changed = klshampoo::Config { lr_scale, weight_decay, ..*config };
+    changed.validate().map_err(from_config).of_group(group)?;
+    *config = changed;
+    Ok(())
+}
+
 /// Sets a group's learning-rate scale and weight decay from the next step on.
 ///
 /// Errors: KLS_ERROR_GROUP, KLS_ERROR_LR_SCALE, KLS_ERROR_WEIGHT_DECAY and the handle's; the group is then unchanged.
@@ -162,13 +174,7 @@ pub unsafe extern "C" fn kls_optimizer_set_group(
 ) -> kls_status {
     // SAFETY: the caller vouches for the handle.
     unsafe {
-        with_handle(optimizer, "kls_optimizer_set_group", |optimizer| {
-            let config = optimizer.groups_mut().get_mut(group).ok_or(KLS_ERROR_GROUP).of_group(group)?;
-            let changed = klshampoo::Config { lr_scale, weight_decay, ..*config };
-            changed.validate().map_err(from_config).of_group(group)?;
-            *config = changed;
-            Ok(())
-        })
+        with_handle(optimizer, "kls_optimizer_set_group", |optimizer| set_rates(optimizer.groups_mut(), group, lr_scale, weight_decay))
     }
 }
 

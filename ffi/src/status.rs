@@ -39,6 +39,8 @@ pub const KLS_ERROR_UNSUPPORTED: kls_status = 13;
 pub const KLS_ERROR_PARALLEL_FOR: kls_status = 14;
 /// This build of the library leaves out a method, or what an option or a tensor needs.
 pub const KLS_ERROR_NOT_BUILT: kls_status = 15;
+/// A table is divided among at least one rank.
+pub const KLS_ERROR_RANKS: kls_status = 16;
 /// beta1 and beta2 must lie in [0, 1).
 pub const KLS_ERROR_BETA: kls_status = 20;
 /// eps must be finite and at least 0.
@@ -197,6 +199,7 @@ pub const fn text(status: kls_status) -> &'static CStr {
             c"The caller's parallel_for did not run every task once and to its end; the step was made in full all the same."
         }
         KLS_ERROR_NOT_BUILT => c"This build of the library leaves out a method, or what an option or a tensor needs.",
+        KLS_ERROR_RANKS => c"A table is divided among at least one rank.",
         KLS_ERROR_BETA => c"beta1 and beta2 must lie in [0, 1).",
         KLS_ERROR_EPS => c"eps must be finite and at least 0.",
         KLS_ERROR_WEIGHT_DECAY => c"weight_decay must be finite and at least 0; at most 1 if independent of the learning rate.",

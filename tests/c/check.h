@@ -19,6 +19,7 @@ const char *test_memory_report(void);
 const char *test_step_errors(void);
 const char *test_inspection_errors(void);
 const char *test_host_errors(void);
+const char *test_partition(void);
 const char *test_freezing_and_groups(void);
 const char *test_refresh_budget(void);
 const char *test_refresh_portions(void);

@@ -14,6 +14,7 @@ int main(void) {
         {"step errors", test_step_errors},
         {"inspection errors", test_inspection_errors},
         {"host errors", test_host_errors},
+        {"partition", test_partition},
         {"freezing and groups", test_freezing_and_groups},
         {"refresh budget", test_refresh_budget},
         {"refreshes in portions", test_refresh_portions},

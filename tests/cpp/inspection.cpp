@@ -67,6 +67,19 @@ TEST(test_cpp_plans) {
     return nullptr;
 }
 
+TEST(test_cpp_partition) {
+    const kls::tensor table[] = {kls::tensor(8, 8).set_slices(4), kls::tensor(3)};
+    std::vector<std::uint64_t> firsts(2 * 3), costs(2);
+    kls::partition(kls::config(), table, 2, firsts, costs);
+    CHECK(firsts == (std::vector<std::uint64_t>{0, 2, 4, 0, 1, 1}) && costs[0] > costs[1] && costs[1] > 0);
+    kls::partition(kls::config(), table, 2, firsts);
+    CHECK(firsts[1] == 2);
+    REFUSED(kls::status::ranks, "rank", kls::partition(kls::config(), table, 0, firsts));
+    REFUSED(kls::status::buffer_length, "elements", kls::partition(kls::config(), table, 3, firsts));
+    REFUSED(kls::status::buffer_length, "numbers", kls::partition(kls::config(), table, 2, firsts, kls::span<std::uint64_t>(costs.data(), 1)));
+    return nullptr;
+}
+
 TEST(test_cpp_diagnostics) {
     fixture f;
     f.group.measure = 1;

@@ -20,6 +20,7 @@ int main() {
         {"requests", test_cpp_requests},
         {"state", test_cpp_state},
         {"plans", test_cpp_plans},
+        {"partition", test_cpp_partition},
         {"diagnostics", test_cpp_diagnostics},
         {"values", test_cpp_values},
         {"checkpoints", test_cpp_checkpoints},

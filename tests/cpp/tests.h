@@ -16,6 +16,7 @@ const char *test_cpp_updates();
 const char *test_cpp_requests();
 const char *test_cpp_state();
 const char *test_cpp_plans();
+const char *test_cpp_partition();
 const char *test_cpp_diagnostics();
 const char *test_cpp_values();
 const char *test_cpp_checkpoints();

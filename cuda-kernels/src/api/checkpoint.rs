@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_void};
 
 use klshampoo_ffi::checked::{put, slice, slice_mut};
-use klshampoo_ffi::error::{Locate, Outcome};
+use klshampoo_ffi::error::{Failure, Locate, Outcome};
 use klshampoo_ffi::guard::with_handle;
 use klshampoo_ffi::host::file;
 use klshampoo_ffi::host::table::Table;
@@ -58,8 +58,9 @@ pub unsafe extern "C" fn kls_cuda_save(optimizer: *mut kls_cuda, buffer: *mut c_
 /// queued on `stream` later see it; the call waits for that stream. Memory of the host for a copy of the state is needed meanwhile. A graph that
 /// was captured before belongs to the refresh plan of the state before: capture anew.
 ///
-/// Errors: those of kls_optimizer_load, KLS_ERROR_OUT_OF_MEMORY, the optimizer is then unchanged; KLS_ERROR_CUDA (also while `stream` is being
-/// captured), KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
+/// Errors: those of kls_optimizer_load, KLS_ERROR_OVERFLOW for a slice that has counted more than 2^40 steps, KLS_ERROR_OUT_OF_MEMORY, the optimizer is
+/// then unchanged; KLS_ERROR_CUDA (also while `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or
+/// destroyed.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `buffer` has `len` readable bytes that nobody writes meanwhile; `stream` as for
@@ -96,8 +97,8 @@ pub unsafe extern "C" fn kls_cuda_save_file(optimizer: *mut kls_cuda, path: *con
 
 /// Loads as kls_cuda_load does, from a file that kls_cuda_save_file or kls_optimizer_save_file wrote.
 ///
-/// Errors: those of kls_optimizer_load_file, the optimizer is then unchanged; KLS_ERROR_CUDA (also while `stream` is being captured),
-/// KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
+/// Errors: those of kls_optimizer_load_file, KLS_ERROR_OVERFLOW as for kls_cuda_load, the optimizer is then unchanged; KLS_ERROR_CUDA (also while
+/// `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY, after which it is to be loaded anew or destroyed.
 ///
 /// # Safety
 /// As for kls_cuda_save_file.
@@ -130,6 +131,10 @@ fn save(optimizer: &mut kls_cuda, stream: Stream, room: u64, write: impl FnOnce(
 fn load(optimizer: &mut kls_cuda, stream: Stream, fill: impl FnOnce(&mut HostCopy<'_>) -> Outcome) -> Outcome {
     let mut copy = HostCopy::new(&optimizer.table)?;
     fill(&mut copy)?;
+    // That counters do not contradict each other is known by now.
+    if !optimizer.optimizer.can_load(copy.headers()) {
+        return Err(Failure::because(KLS_ERROR_OVERFLOW, "A slice has counted more steps than the GPU's optimizer counts, 2^40."));
+    }
     upload_all(optimizer, stream, &mut copy)?;
     optimizer.optimizer.loaded(copy.headers());
     optimizer.observer.forget();

@@ -78,8 +78,8 @@ pub(super) fn from_step(error: StepError) -> Failure {
     match error {
         StepError::TensorCount => KLS_ERROR_TENSOR_COUNT.into(),
         StepError::ParameterMissing { tensor } => of_tensor(tensor, KLS_ERROR_NULL),
-        StepError::LearningRate => KLS_ERROR_LEARNING_RATE.into(),
-        StepError::GradScale => KLS_ERROR_GRAD_SCALE.into(),
+        StepError::LearningRate => at("lr", KLS_ERROR_LEARNING_RATE),
+        StepError::GradScale => at("grad_scale", KLS_ERROR_GRAD_SCALE),
         StepError::Device(error) => from_launch(error),
     }
 }

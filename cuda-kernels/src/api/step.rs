@@ -16,6 +16,7 @@ use super::handle::kls_cuda;
 use crate::driver::Stream;
 use crate::io::Scalar;
 use crate::queue::DevicePtr;
+use crate::step::DeviceOptimizer;
 
 // Arrays of device pointers come as they lie in memory.
 const _: () = assert!(size_of::<*const c_void>() == size_of::<DevicePtr>() && align_of::<*const c_void>() == align_of::<DevicePtr>());
@@ -66,25 +67,17 @@ impl kls_cuda_request {
 
     /// The two factors, by value or from the device.
     fn scalars(&self) -> Result<(Scalar, Scalar), Failure> {
-        let scalar = |value: f32, device: *const f32, fits: bool, status: kls_status, field: [&'static str; 2]| {
+        let scalar = |value: f32, device: *const f32, field: &'static str| {
             if !device.is_aligned() {
-                return Err(KLS_ERROR_MISALIGNED).of_field(field[1]);
-            }
-            if device.is_null() && !fits {
-                return Err(status).of_field(field[0]);
+                return Err(KLS_ERROR_MISALIGNED).of_field(field);
             }
             Ok(if device.is_null() { Scalar::of(value) } else { Scalar::at(DevicePtr(device.addr() as u64)) })
         };
-        Ok((
-            scalar(self.lr, self.device_lr, self.lr.is_finite_bits() && self.lr >= 0.0, KLS_ERROR_LEARNING_RATE, ["lr", "device_lr"])?,
-            scalar(
-                self.grad_scale,
-                self.device_grad_scale,
-                self.grad_scale.is_finite_bits() && self.grad_scale > 0.0,
-                KLS_ERROR_GRAD_SCALE,
-                ["grad_scale", "device_grad_scale"],
-            )?,
-        ))
+        let (lr, grad_scale) =
+            (scalar(self.lr, self.device_lr, "device_lr")?, scalar(self.grad_scale, self.device_grad_scale, "device_grad_scale")?);
+        // Before the pointers are looked at, and the step's own judgement.
+        DeviceOptimizer::check_scalars(lr, grad_scale).map_err(from_step)?;
+        Ok((lr, grad_scale))
     }
 }
 

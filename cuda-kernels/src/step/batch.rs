@@ -23,6 +23,8 @@ pub(super) struct Item {
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub layout: Layout,
+    /// Of the table: items of other groups are in other batches, for a group may change.
+    pub group: usize,
     pub config: Config<f32>,
     pub geometry: Geometry,
     pub grad: Format,
@@ -81,7 +83,7 @@ impl Batch {
     }
 
     fn is_like(&self, other: &Self) -> bool {
-        (self.layout, self.config, self.geometry) == (other.layout, other.config, other.geometry)
+        (self.layout, self.group, self.config, self.geometry) == (other.layout, other.group, other.config, other.geometry)
             && (self.grad, self.param, self.rounding) == (other.grad, other.param, other.rounding)
     }
 }
@@ -112,6 +114,7 @@ pub(super) fn batches(groups: &[Config<f32>], table: &[Tensor]) -> Result<Vec<Ba
             let layout = tensor.piece_layout(piece);
             let batch = Batch {
                 layout,
+                group: tensor.group(),
                 config,
                 geometry: Geometry::of(tensor, piece).map_err(|error| (index, Reason::Geometry(error)))?,
                 grad: storage.grad,

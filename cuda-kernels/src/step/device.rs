@@ -1,6 +1,6 @@
 //! The program at a place in device memory.
 
-use klshampoo::SliceHeader;
+use klshampoo::{Scalar as _, SliceHeader};
 
 use super::batch::Item;
 use super::mirror::{MOST_STEPS, Mirror};
@@ -148,6 +148,22 @@ impl DeviceOptimizer {
         Ok(())
     }
 
+    /// Whether a step may be made with this learning rate and this factor on the gradients, as far as the host knows them.
+    ///
+    /// # Errors
+    /// [`StepError::LearningRate`], [`StepError::GradScale`].
+    pub fn check_scalars(lr: Scalar, grad_scale: Scalar) -> Result<(), StepError> {
+        let known = |scalar: Scalar| if scalar.pointer == DevicePtr::NULL { scalar.value * scalar.factor } else { scalar.factor };
+        // By their bits: also in a program that was compiled as if there were no others.
+        if !known(lr).is_finite_bits() || known(lr) < 0.0 {
+            return Err(StepError::LearningRate);
+        }
+        if !known(grad_scale).is_finite_bits() || known(grad_scale) <= 0.0 {
+            return Err(StepError::GradScale);
+        }
+        Ok(())
+    }
+
     /// One step of the table: `params[i]` and `grads[i]` are the device buffers of tensor `i`; a gradient of [`DevicePtr::NULL`] freezes it. The
     /// numbers may lie on the device; a factor that they have is kept. `lr` is multiplied by the group's `lr_scale`.
     ///
@@ -167,13 +183,7 @@ impl DeviceOptimizer {
         if let Some(tensor) = params.iter().zip(grads).position(|(&param, &grad)| param == DevicePtr::NULL && grad != DevicePtr::NULL) {
             return Err(StepError::ParameterMissing { tensor });
         }
-        let known = |scalar: Scalar| if scalar.pointer == DevicePtr::NULL { scalar.value * scalar.factor } else { scalar.factor };
-        if !known(lr).is_finite() || known(lr) < 0.0 {
-            return Err(StepError::LearningRate);
-        }
-        if !known(grad_scale).is_finite() || known(grad_scale) <= 0.0 {
-            return Err(StepError::GradScale);
-        }
+        Self::check_scalars(lr, grad_scale)?;
         let mut given = Given {
             params: self.program.params.pointer(self.base),
             grads: self.program.grads.pointer(self.base),
@@ -215,6 +225,13 @@ impl DeviceOptimizer {
         self.clip = limit;
     }
 
+    /// From the next step on a group's rates are others. What was captured keeps those that it was captured with.
+    pub fn set_rates(&mut self, group: usize, lr_scale: f32, weight_decay: f32) {
+        for placed in self.program.batches.iter_mut().filter(|placed| placed.batch.group == group) {
+            (placed.batch.config.lr_scale, placed.batch.config.weight_decay) = (lr_scale, weight_decay);
+        }
+    }
+
     /// On the device: the [`io::Norm`] of the gradients of the last step that had a bound on it.
     #[must_use]
     pub fn norm(&self) -> DevicePtr {
@@ -236,6 +253,12 @@ impl DeviceOptimizer {
             mirror.advance(&placed.batch, steps, had_gradient);
         }
         Ok(())
+    }
+
+    /// Whether the steps that these headers have counted, and those that follow, can be counted: [`Self::loaded`] may be told of them.
+    #[must_use]
+    pub fn can_load(&self, headers: &[SliceHeader]) -> bool {
+        headers.iter().all(|header| header.step <= MOST_STEPS && header.last_refresh <= header.step)
     }
 
     /// State and headers have been written, or read: `headers` are the table's of now, in the core's order. Refreshes go on from there.

@@ -42,10 +42,13 @@ const char *test_checkpoint_files(void);
 const char *test_checkpoints_after_skips(void);
 const char *test_state(void);
 const char *test_graphs(void);
+const char *test_groups(void);
+const char *test_forged_counters(void);
 const char *test_llmc(void);
 const char *test_llmc_bf16(void);
 const char *test_precisions(void);
 const char *test_blas(void);
+const char *test_llmc_ranks(void);
 /* Need what stands in for the driver. */
 const char *test_failures(void);
 const char *test_old_driver(void);
@@ -54,6 +57,7 @@ const char *test_blas_failures(void);
 /* Need none. */
 const char *test_query(void);
 const char *test_options(void);
+const char *test_llmc_shares(void);
 const char *test_no_driver(void);
 const char *test_no_device(void);
 

@@ -134,6 +134,70 @@ const char *test_checkpoints_after_skips(void) {
     return NULL;
 }
 
+/* Checkpoints whose counters no run has had, with the right checksums: what contradicts itself or cannot be counted is refused, the rest goes on as on
+ * the CPU. */
+const char *test_forged_counters(void) {
+    static fixture f;
+    static unsigned char memory[ROOM + 64], forged[ROOM], before[ROOM], after[ROOM];
+    unsigned char *lent = memory + (64 - (uintptr_t)memory % 64) % 64;
+    uint64_t counters[2] = {0, 0};
+    kls_optimizer *optimizer = NULL;
+    unsigned char *header = NULL;
+    uint64_t size = 0;
+    size_t needed = 0, alignment = 0;
+    TRY(fixture_describe(&f, KLS_METHOD_KL_SHAMPOO));
+    f.group.stagger = 0;
+    TRY(fixture_gpu(&f, NULL));
+    TRY(fixture_cpu(&f));
+    CHECK(kls_optimizer_query(&f.group, 1, f.tensors, TENSORS, &needed, &alignment) == KLS_OK && needed <= ROOM && alignment == 64);
+    CHECK(kls_optimizer_init(&optimizer, lent, needed, &f.group, 1, f.tensors, TENSORS) == KLS_OK);
+    for (int step = 0; step < 4; step++) {
+        fixture_gradients(&f, step);
+        CHECK(kls_optimizer_step(optimizer, f.params, f.grads, TENSORS, 0.01f) == KLS_OK);
+    }
+    /* Steps, the last one with a refresh, and whether there is a basis: the first slice's header. */
+    for (size_t at = 0; at + 24 <= needed && !header; at += 8) {
+        const uint64_t wanted[2] = {4, 3};
+        uint32_t started;
+        memcpy(&started, lent + at + 16, sizeof started);
+        if (memcmp(lent + at, wanted, sizeof wanted) == 0 && started == 1) header = lent + at;
+    }
+    CHECK(header != NULL);
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_save_size(f.gpu, &size));
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_save(f.gpu, before, sizeof before, NULL));
+#define FORGE(step, last)                                                                      \
+    do {                                                                                       \
+        counters[0] = (step);                                                                  \
+        counters[1] = (last);                                                                  \
+        memcpy(header, counters, sizeof counters);                                             \
+        CHECK(kls_optimizer_save(optimizer, forged, sizeof forged) == KLS_OK);                 \
+    } while (0)
+    FORGE(4, 5);
+    EXPECT_OF(f.gpu, KLS_ERROR_CHECKPOINT_MALFORMED, kls_cuda_load(f.gpu, forged, (size_t)size, NULL));
+    CHECK(kls_optimizer_load(f.cpu, forged, (size_t)size) == KLS_ERROR_CHECKPOINT_MALFORMED);
+    FORGE((UINT64_C(1) << 40) + 1, 3);
+    SAYS(KLS_ERROR_OVERFLOW, kls_cuda_load(f.gpu, forged, (size_t)size, NULL), f.gpu,
+         "kls_cuda_load: A slice has counted more steps than the GPU's optimizer counts, 2^40.");
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_save(f.gpu, after, sizeof after, NULL));
+    CHECK(memcmp(before, after, (size_t)size) == 0);
+    FORGE(UINT64_C(1) << 40, 3);
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_load(f.gpu, forged, (size_t)size, NULL));
+    TRY(fixture_step_gpu(&f, 4));
+    EXPECT_OF(f.gpu, KLS_ERROR_OVERFLOW, kls_cuda_replayed(f.gpu, 1));
+    /* No period has such a refresh; the next ones come when they would have come. */
+    FORGE(5, 1);
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_load(f.gpu, forged, (size_t)size, NULL));
+    CHECK(kls_optimizer_load(f.cpu, forged, (size_t)size) == KLS_OK);
+    for (int i = 0; i < TENSORS; i++) to_device(f.device_params[i], f.params[i], i == 0 ? sizeof f.matrix : sizeof f.vector);
+    for (int step = 5; step < 12; step++) {
+        TRY(fixture_step_cpu(&f, step));
+        TRY(fixture_step_gpu(&f, step));
+    }
+    CHECK(fixture_difference(&f) < 1e-4);
+#undef FORGE
+    return fixture_end(&f);
+}
+
 const char *test_checkpoint_files(void) {
     static fixture f, g;
     static unsigned char one[ROOM], two[ROOM];

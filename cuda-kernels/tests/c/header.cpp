@@ -15,7 +15,7 @@ struct model {
 };
 
 struct multi {
-    int local_device_idx, zero_stage;
+    int local_device_idx, zero_stage, process_rank, num_processes;
 };
 
 struct CUstream_st;

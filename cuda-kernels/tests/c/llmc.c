@@ -25,7 +25,7 @@ typedef struct {
 } GPT2Fp32;
 
 typedef struct {
-    int local_device_idx, zero_stage;
+    int local_device_idx, zero_stage, process_rank, num_processes;
 } MultiGpuConfig;
 
 enum { T = 6, V = 10, VP = 16, L = 2, C = 8, MOST = 8192, STEPS = 12 };
@@ -147,7 +147,7 @@ static uint16_t to_bf16(float x) {
 /* bf16 parameters on a stream: decayed where they are to be, padding left alone, rounded by chance. */
 const char *test_llmc_bf16(void) {
     static uint16_t before[MOST], after[MOST], again[MOST], zeros[MOST];
-    const MultiGpuConfig multi_gpu_config = {0, 0};
+    const MultiGpuConfig multi_gpu_config = {0, 0, 0, 1};
     void *main_stream = device_stream();
     const size_t n = model_table();
     uint16_t *runs[2] = {after, again};

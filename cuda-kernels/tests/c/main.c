@@ -6,6 +6,7 @@ int main(int argc, char **argv) {
         const char *name, *(*run)(void);
     } tests[] = {
         {"create", test_create},         {"step", test_step},
+        {"groups", test_groups},         {"forged_counters", test_forged_counters},
         {"step_errors", test_step_errors}, {"formats", test_formats},
         {"skipping", test_skipping},     {"checkpoints", test_checkpoints},
         {"checkpoint_files", test_checkpoint_files}, {"state", test_state},
@@ -15,6 +16,7 @@ int main(int argc, char **argv) {
         {"llmc", test_llmc},             {"llmc_bf16", test_llmc_bf16},
         {"precisions", test_precisions}, {"blas", test_blas},
         {"blas_failures", test_blas_failures},
+        {"llmc_ranks", test_llmc_ranks}, {"llmc_shares", test_llmc_shares},
         {"query", test_query},           {"options", test_options},
         {"no_driver", test_no_driver},   {"no_device", test_no_device},
     };

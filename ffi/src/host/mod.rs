@@ -8,6 +8,7 @@ pub mod fallible;
 pub mod file;
 pub(crate) mod grow;
 mod json;
+pub(crate) mod partition;
 pub(crate) mod pool;
 mod replace;
 mod safetensors;

@@ -4,8 +4,9 @@ use klshampoo::{Config, Tensor, Totals};
 
 use super::fallible::collected;
 use crate::config::kls_config;
-use crate::error::{Failure, Locate};
+use crate::error::{Failure, Locate, Outcome};
 use crate::handle::{group_of, resolve};
+use crate::optimizer::set_rates;
 use crate::status::*;
 use crate::tensor::kls_tensor;
 use crate::versioned::Structs;
@@ -47,6 +48,14 @@ impl Table {
     /// The groups.
     pub fn groups(&self) -> &[Config<f32>] {
         &self.groups
+    }
+
+    /// Sets a group's rates, as kls_optimizer_set_group does.
+    ///
+    /// # Errors
+    /// KLS_ERROR_GROUP, KLS_ERROR_LR_SCALE, KLS_ERROR_WEIGHT_DECAY; the group is then unchanged.
+    pub fn set_rates(&mut self, group: usize, lr_scale: f32, weight_decay: f32) -> Outcome {
+        set_rates(&mut self.groups, group, lr_scale, weight_decay)
     }
 
     /// The tensors.

@@ -523,6 +523,16 @@ impl Calls {
         if status != KLS_OK || size > LARGEST {
             return None;
         }
+        let (ranks, mut costs) = (choices.below(5), [0u64; 4]);
+        let mut firsts = vec![0u64; tensor_count * (ranks + 1)];
+        let len = firsts.len() + usize::from(choices.rarely(8));
+        // SAFETY: the same, and as many numbers as are written; another length is refused before.
+        let status = unsafe {
+            let (firsts, costs) = (choices.pointer(firsts.as_mut_ptr()), choices.pointer(costs.as_mut_ptr()));
+            kls_table_partition(groups, group_count, tensors, tensor_count, ranks as u32, firsts, len, costs)
+        };
+        check_without(status);
+        assert!(status != KLS_OK || firsts.chunks(ranks + 1).all(|row| row[0] == 0 && row[ranks] > 0 && row.is_sorted()));
         let short = choices.rarely(4);
         let memory = Bytes::zeroed(size - usize::from(short), KLS_MEMORY_ALIGNMENT);
         // SAFETY: the same, and memory of that length.
