@@ -63,13 +63,14 @@ fn run(options: &Options) -> Result<(), Failure> {
     let mut gpu = Gpu::open(options.device)?;
     println!("{}", gpu.description()?);
     let mut rows = Rows::new(options.csv.as_deref())?;
+    let mut copied = None;
     if !options.steps_only {
-        kernels::elementwise(&mut gpu, options, &mut rows)?;
+        copied = Some(kernels::elementwise(&mut gpu, options, &mut rows)?);
         kernels::products(&mut gpu, options, &mut rows)?;
     }
     for set in &sets {
         for (name, config) in &methods {
-            steps::time(&mut gpu, set, name, *config, options, &mut rows)?;
+            steps::time(&mut gpu, set, (name, *config), copied, options, &mut rows)?;
         }
     }
     rows.print();

@@ -19,13 +19,16 @@ mod batch;
 mod device;
 mod direction;
 mod estimate;
+mod gradient;
 mod memory;
 mod mirror;
 mod params;
 mod pass;
 mod program;
 mod refresh;
+mod single_pass;
 mod start;
+mod traffic;
 
 pub use device::{DeviceOptimizer, StepError, TooManySteps, Transfer, Transferred};
 pub use memory::Memory;
