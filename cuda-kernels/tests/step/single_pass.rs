@@ -1,6 +1,6 @@
 //! Methods without factors, whose step is one pass over the elements: the core's bits, wherever gradients and parameters lie.
 
-use klshampoo::{Config, Format, Momentum, Rounding, SliceHeader, StatePart, Storage, TensorSpec, WeightDecay};
+use klshampoo::{BiasCorrection, Config, Format, Momentum, Rounding, SliceHeader, StatePart, Storage, TensorSpec, WeightDecay};
 use klshampoo_cuda::io::Scalar;
 
 use crate::common::EmulatorQueue;
@@ -9,8 +9,13 @@ use crate::harness::{Both, Buffer, stored};
 /// Lengths around those of one access, and of a chunk.
 const LENGTHS: [usize; 14] = [1, 2, 3, 4, 5, 7, 8, 9, 31, 255, 1023, 4095, 4097, 9001];
 
+/// Without bias corrections: the device forms the powers in them in double precision, the core does not.
+fn adam() -> Config<f32> {
+    Config { bias_correction: BiasCorrection::None, weight_decay: 0.0, ..Config::<f32>::adamw() }
+}
+
 fn methods() -> [(&'static str, Config<f32>); 5] {
-    let adamw = Config::<f32>::adamw();
+    let adamw = adam();
     [
         ("adamw", adamw),
         ("nesterov", Config { momentum: Momentum::Nesterov, ..adamw }),
@@ -47,6 +52,21 @@ fn bits_of_the_core_at_every_length_and_place() {
     }
 }
 
+/// With bias corrections the moments are the core's, and parameters come out a rounding apart.
+#[test]
+fn corrected_steps_are_close() {
+    let specs: Vec<TensorSpec> = LENGTHS.iter().map(|&len| apart(len)).collect();
+    let adamw = Config::<f32>::adamw();
+    for config in [adamw, Config { bias_correction: BiasCorrection::StepSize, ..adamw }, Config { momentum: Momentum::Nesterov, ..adamw }] {
+        let mut both = Both::new(&[config], &specs);
+        both.steps(5);
+        println!("{:e}", both.distance());
+        both.check("corrected", 2e-6);
+        let (state, _) = both.download();
+        assert!(state == both.state());
+    }
+}
+
 #[test]
 fn bits_of_the_core_in_every_format() {
     let stochastic = Rounding::Stochastic { seed: 9 };
@@ -79,7 +99,7 @@ fn bits_of_the_core_with_strides_and_factors() {
         TensorSpec::matrix(9, 4).split_rows(&[2, 7]).unwrap().with_grad_scaling(),
         TensorSpec::new(&[3, 5, 2]).unwrap().with_grad_scaling(),
     ];
-    let config = Config { weight_decay: 0.1, ..Config::<f32>::adamw() };
+    let config = Config { weight_decay: 0.1, ..adam() };
     let mut both = Both::new(&[config], &specs);
     both.grad_scale = 0.3;
     both.steps(3);
@@ -102,7 +122,7 @@ fn bits_of_the_core_with_strides_and_factors() {
 /// What a forged state holds, and a rate that proves nothing, are looked at; what is not finite is not made, at any rate.
 #[test]
 fn updates_that_are_not_finite_are_not_made() {
-    let adamw = Config { eps: 0.0, ..Config::<f32>::adamw() };
+    let adamw = Config { eps: 0.0, ..adam() };
     let cases = [
         ("momentum", adamw, StatePart::Momentum, f32::MAX),
         ("momentum of sgd", Config::<f32>::sgd(), StatePart::Momentum, f32::INFINITY),
@@ -158,7 +178,7 @@ fn updates_that_are_not_finite_are_not_made() {
 /// At a rate at which nothing follows from the gradient's size the update is looked at and made, or not made if it leaves the range.
 #[test]
 fn absurd_rates_are_looked_at() {
-    let config = Config { eps: 0.0, weight_decay: 0.0, ..Config::<f32>::adamw() };
+    let config = Config { eps: 0.0, ..adam() };
     let mut both = Both::new(&[config], &[apart(5001)]);
     both.steps(1);
     // 2^70: directions are near 1, but what is known of them is that they are below 2^63.

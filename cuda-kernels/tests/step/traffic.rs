@@ -89,7 +89,6 @@ fn methods_without_factors_are_at_their_floor() {
         ("sgd", Config::<f32>::sgd(), vector, asked, [16, 8]),
         ("sgd without momentum", Config { momentum: Momentum::None, ..Config::<f32>::sgd() }, vector, asked, [12, 4]),
         // Not one pass: what the direction is multiplied by depends on all of it.
-        ("adamw, grafted", Config { graft: Graft::Sgd, ..adamw }, vector, asked, [44, 16]),
         ("adamw, capped", Config { rms_cap: Some(1.0), ..adamw }, vector, asked, [40, 16]),
     ];
     for (name, config, spec, asked, expected) in cases {
