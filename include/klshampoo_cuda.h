@@ -133,7 +133,7 @@ typedef struct kls_cuda_request {
   // Multiplies every gradient when it is read, as a clip or a loss scale wants it; finite and positive. Default 1.
   float grad_scale;
   // Bounds the norm of all gradients together, multiplied by grad_scale: if it is larger, all are scaled down to it on the device, before they are looked
-  // at. Slices whose gradients are not finite do not count. It costs one more pass over the gradients. 0 (the default): no bound. A step
+  // at. Slices whose gradients are not finite do not count. It mostly costs one more pass over the gradients. 0 (the default): no bound. A step
   // with one that is negative or not finite is KLS_ERROR_GRAD_SCALE.
   float max_norm;
   // A number on the device that takes the place of `lr`, read when the step runs: a captured step then takes a new rate with each replay. A

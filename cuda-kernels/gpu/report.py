@@ -11,6 +11,7 @@ TITLES = {
     "steps": "Steps, milliseconds",
     "refresh": "Refreshes alone, milliseconds",
     "elementwise": "Kernels that move memory",
+    "traffic": "What a step without refreshes moves in passes over elements",
     "products": "Products",
     "shapes": "Products of the sets' shapes, by precision",
     "decompositions": "Decompositions of one matrix",

@@ -49,6 +49,49 @@ pub unsafe trait Kernel: Copy {
     const NAME: &'static CStr;
     /// Threads in a block of it.
     const THREADS: u32;
+
+    /// What it moves over this grid, if it is a pass over elements: see [`Traffic`].
+    fn traffic(&self, _grid: [u32; 3]) -> Traffic {
+        Traffic::NONE
+    }
+}
+
+/// Bytes between kernels and memory, where every array that a pass over elements works on is moved once.
+///
+/// Counted are arrays as long as the items: gradients, parameters, moments, factors, and what passes leave to each other; not the operands of
+/// products and factorisations, nor what there is once per item or per index of a mode. All items count that a launch is meant for, also those
+/// of tensors without a gradient; not those of launches in which only a first step, or an item in which something went wrong, takes part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that are read.
+    pub read: u64,
+    /// Bytes that are written.
+    pub written: u64,
+}
+
+impl Traffic {
+    /// Nothing that counts.
+    pub const NONE: Self = Self { read: 0, written: 0 };
+
+    /// So many arrays of `elements` numbers of `size` bytes each, for each of `items`.
+    pub(crate) const fn of(items: u64, elements: u64, size: u64, [read, written]: [u64; 2]) -> Self {
+        let each = items * elements * size;
+        Self { read: each * read, written: each * written }
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.read + self.written
+    }
+}
+
+impl core::ops::Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { read: self.read + other.read, written: self.written + other.written }
+    }
 }
 
 /// A failed call of the driver, by its code, or of a library of products: see [`crate::driver::Error`], which tells them apart.
@@ -84,5 +127,32 @@ pub trait Queue {
     fn multiply(&mut self, gemm: &Gemm) -> Result<(), DeviceError> {
         let _ = gemm;
         Err(DeviceError::NO_LIBRARY)
+    }
+}
+
+/// A queue that launches nothing and counts what launches would move.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Launches.
+    pub launches: usize,
+    /// What they would move.
+    pub traffic: Traffic,
+    /// The same kernel by kernel, of those that move something, in the order of their first launches.
+    pub kernels: Vec<(&'static CStr, Traffic)>,
+}
+
+impl Queue for Tally {
+    fn launch<K: Kernel>(&mut self, grid: [u32; 3], kernel: K) -> Result<(), DeviceError> {
+        self.launches += 1;
+        let own = kernel.traffic(grid);
+        if own == Traffic::NONE {
+            return Ok(());
+        }
+        self.traffic = self.traffic + own;
+        match self.kernels.iter_mut().find(|(name, _)| *name == K::NAME) {
+            Some((_, all)) => *all = *all + own,
+            None => self.kernels.push((K::NAME, own)),
+        }
+        Ok(())
     }
 }

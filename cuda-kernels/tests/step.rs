@@ -3,6 +3,10 @@
 mod common;
 #[path = "step/harness.rs"]
 mod harness;
+#[path = "step/single_pass.rs"]
+mod single_pass;
+#[path = "step/traffic.rs"]
+mod traffic;
 
 use common::{EmulatorQueue, RecordingQueue};
 use harness::{Both, Buffer, Grad, stored};

@@ -12,8 +12,8 @@ use klshampoo_cuda::linalg::{FAILED, Product, View, eigh, mode_product, qr, unfo
 
 const LAUNCHES: u32 = 10;
 
-/// Bytes per second of what each kernel must move.
-pub fn elementwise(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<(), Failure> {
+/// Bytes per second of what each kernel must move; returns those of the driver's own copy.
+pub fn elementwise(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<f64, Failure> {
     let len = options.elements as usize;
     let (a, b) = (gpu.copy_of(&noise(1, len, 1.0))?, gpu.copy_of(&noise(2, len, 1.0))?);
     let of = format!("{len} floats");
@@ -24,6 +24,7 @@ pub fn elementwise(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<
     let (from, to) = (a.at(), b.at());
     let seconds = gpu.median(options.rounds, LAUNCHES, |q| driver_copy(q, from, to, 4 * len))?;
     add("the driver's copy", 8, seconds)?;
+    let copied = (8 * len) as f64 / seconds;
 
     let items = Items::all(1);
     let (from, dense) = (Array { base: a.at(), stride: len as u64 }, Array { base: b.at(), stride: len as u64 });
@@ -51,7 +52,7 @@ pub fn elementwise(gpu: &mut Gpu, options: &Options, rows: &mut Rows) -> Result<
         Ok(io::commit_param(q, items, &pieces, theta, &update, &decay, Rounding::Nearest).map_err(Error::from)?)
     })?;
     add("parameter moved", 12, seconds)?;
-    Ok(())
+    Ok(copied)
 }
 
 /// Floating-point operations per second of products.

@@ -69,8 +69,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     let mut gpu = Gpu::open(options.device)?;
     println!("{}", gpu.description()?);
     let mut rows = Rows::new(options.csv.as_deref())?;
+    let mut copied = None;
     if !options.steps_only {
-        kernels::elementwise(&mut gpu, options, &mut rows)?;
+        copied = Some(kernels::elementwise(&mut gpu, options, &mut rows)?);
         kernels::products(&mut gpu, options, &mut rows)?;
         kernels::decompositions(&mut gpu, options, &mut rows)?;
     }
@@ -79,7 +80,7 @@ fn run(options: &Options) -> Result<(), Failure> {
             kernels::shapes(&mut gpu, set, options, &mut rows)?;
         }
         for (name, config) in &methods {
-            steps::time(&mut gpu, set, name, *config, options, &mut rows)?;
+            steps::time(&mut gpu, set, (name, *config), copied, options, &mut rows)?;
             if options.precisions {
                 steps::time_precisions(&mut gpu, set, name, *config, options, &mut rows)?;
             }

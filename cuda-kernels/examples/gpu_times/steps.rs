@@ -9,7 +9,7 @@ use klshampoo_bench::{LEARNING_RATE, POOL, Set, WEIGHT_DECAY, noise};
 use klshampoo_cuda::driver::{Launcher, Memory};
 use klshampoo_cuda::io::Scalar;
 use klshampoo_cuda::linalg::Precision;
-use klshampoo_cuda::queue::DevicePtr;
+use klshampoo_cuda::queue::{DevicePtr, Tally, Traffic};
 use klshampoo_cuda::step::{self, DeviceOptimizer, Precisions, Program, Transferred};
 
 /// Beyond what is stepped.
@@ -38,6 +38,8 @@ struct Run {
     optimizer: DeviceOptimizer,
     block: Memory,
     bytes: step::Memory,
+    /// What the passes over elements of a step without refreshes move, if none are due.
+    traffic: Traffic,
     numbers: Memory,
     first: Vec<f32>,
     params: Vec<DevicePtr>,
@@ -57,7 +59,7 @@ impl Run {
         };
         let table = tensors.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
         let program = Program::new(&[config], &table, &step::Options { precision, ..step::Options::default() })?;
-        let bytes = program.bytes();
+        let (bytes, planned) = (program.bytes(), program.clone());
         let block = Memory::allocate(gpu.context(), bytes.total)?;
         let mut optimizer = DeviceOptimizer::new(program, block.at());
         optimizer.prepare(&mut gpu.queue()?).map_err(klshampoo_cuda::driver::Error::from)?;
@@ -74,8 +76,17 @@ impl Run {
         let numbers = gpu.copy_of(&first)?;
         let gradient = |seed: usize| gpu.copy_of(&noise(1 + seed as u64, set.elements(), GRADIENT_SCALE));
         let gradients = (0..POOL).map(gradient).collect::<Result<Vec<_>, _>>()?;
-        let grads = gradients.iter().map(pointers).collect();
-        Ok(Self { optimizer, block, bytes, params: pointers(&numbers), numbers, first, grads, _gradients: gradients, steps: 0 })
+        let grads: Vec<_> = gradients.iter().map(pointers).collect();
+        let params = pointers(&numbers);
+        // The same steps once more, counted instead of launched; of the last one is told.
+        let mut counted = DeviceOptimizer::new(planned, block.at());
+        let mut traffic = Traffic::NONE;
+        for _ in 0..=WARM_UP {
+            let mut tally = Tally::default();
+            counted.step(&mut tally, &params, &grads[0], Scalar::of(LEARNING_RATE), Scalar::ONE)?;
+            traffic = tally.traffic;
+        }
+        Ok(Self { optimizer, block, bytes, traffic, params, numbers, first, grads, _gradients: gradients, steps: 0 })
     }
 
     fn step(&mut self, queue: &mut Launcher<'_>) -> Result<(), Failure> {
@@ -128,7 +139,16 @@ impl Run {
 }
 
 /// Times the steps of a set with a method: without refreshes, with all at once, and amortised over a period, launch by launch and as a graph.
-pub fn time(gpu: &mut Gpu, set: &Set, name: &str, config: Config<f32>, options: &Options, rows: &mut Rows) -> Result<(), Failure> {
+///
+/// `copied`: the bandwidth that the driver's copy has reached on this device, if it was measured, in bytes per second.
+pub fn time(
+    gpu: &mut Gpu,
+    set: &Set,
+    (name, config): (&str, Config<f32>),
+    copied: Option<f64>,
+    options: &Options,
+    rows: &mut Rows,
+) -> Result<(), Failure> {
     let who = format!("klshampoo {name}");
     let plain = Config { refresh_period: NEVER, stagger: false, ..config };
     let mut run = Run::new(gpu, set, plain, Precisions::default())?;
@@ -146,10 +166,20 @@ pub fn time(gpu: &mut Gpu, set: &Set, name: &str, config: Config<f32>, options: 
     let graph = gpu.capture(|queue| run.step(queue))?;
     let seconds = gpu.median(options.rounds * options.period, 1, |queue| graph.launch(queue))?;
     rows.add("steps", set.name, &who, "plain step; graph", seconds * 1e3, "ms")?;
+    let moved = run.traffic.total() as f64;
     drop((graph, run));
+    rows.add("traffic", set.name, &who, "read and written in passes over elements", moved, "bytes")?;
+    rows.add("traffic", set.name, &who, "of each element", moved / set.elements() as f64, "bytes per element")?;
+    if let Some(copied) = copied {
+        rows.add("traffic", set.name, &who, "at the bandwidth of the driver's copy", moved / copied * 1e3, "ms")?;
+    }
     if matches!(config.estimator, Estimator::None) {
-        // Parameter, momentum and second moment are read and written, the gradient is read.
-        rows.add("elementwise", set.name, &who, "bandwidth", (28 * set.elements()) as f64 / seconds * 1e-9, "GB/s")?;
+        // Nothing else takes time.
+        let rate = moved / seconds;
+        rows.add("elementwise", set.name, &who, "bandwidth", rate * 1e-9, "GB/s")?;
+        if let Some(copied) = copied {
+            rows.add("traffic", set.name, &who, "bandwidth over that of the driver's copy", rate / copied, "ratio")?;
+        }
         return Ok(());
     }
 

@@ -10,6 +10,7 @@ struct kls_io_gather_params {
     const kls_place *places;
     // The tensors' buffers; an item whose tensor has none is left out.
     void *const *pointers;
+    // Where they come to lie; a base of NULL: nowhere, they are only measured.
     kls_array<float> out;
     // A factor on all elements, and another one on the device unless NULL.
     kls_scalar scale;
@@ -22,21 +23,49 @@ struct kls_io_gather_params {
     uint32_t format;
 };
 
+// One item's gradient.
+struct kls_item_gradient {
+    const char *base;
+    bool quads, penalised;
+    // The factor on it; what its penalty is of.
+    float scale;
+    kls_item_theta theta;
+};
+
+// `base` is NULL where the item's tensor has none.
+__device__ __forceinline__ kls_item_gradient kls_gradient_of(const kls_io_gather_params &p, const kls_place &place, uint32_t item) {
+    kls_item_gradient own = {};
+    own.base = kls_piece(p.pointers, place, p.format);
+    if (!own.base) return own;
+    own.quads = kls_piece_holds_quads(p.geometry, own.base, p.format);
+    own.scale = p.clip ? kls_value(p.scale) * *p.clip : kls_value(p.scale);
+    if (p.theta.pointers) own.theta = kls_theta_of(p.theta, p.geometry, place, item);
+    own.penalised = own.theta.param || own.theta.master;
+    return own;
+}
+
+// Up to four elements, from `i`, which is `ahead` after the index, as a step wants them.
+__device__ __forceinline__ void kls_read_gradient4(const kls_io_gather_params &p, const kls_item_gradient &own, const kls_index &index,
+                                                   uint32_t ahead, uint64_t i, uint32_t count, float x[4]) {
+    kls_read_piece4(p.geometry, own.base, p.format, own.quads, index, ahead, count, x);
+    if (own.scale != 1)
+        for (uint32_t j = 0; j < 4; j++) x[j] *= own.scale;
+    if (own.penalised) {
+        float weights[4] = {0, 0, 0, 0};
+        kls_read_theta4(p.theta, own.theta, p.geometry, index, ahead, i, count, weights);
+        for (uint32_t j = 0; j < 4; j++) x[j] += p.decay * weights[j];
+    }
+}
+
 template <bool MEASURES> __device__ __forceinline__ void kls_gather(const kls_io_gather_params &p) {
     const kls_geometry &g = p.geometry;
     const uint64_t chunks = kls_chunks(g.len);
-    const float scale = p.clip ? kls_value(p.scale) * *p.clip : kls_value(p.scale);
     for (uint32_t item = blockIdx.y; item < p.items.count; item += gridDim.y) {
         if (!kls_takes_part(p.items, item)) continue;
-        const kls_place place = p.places[item];
-        const char *base = kls_piece(p.pointers, place, p.format);
-        if (!base) continue;
-        const bool quads = kls_piece_holds_quads(g, base, p.format);
-        float *out = p.out.of(item);
+        const kls_item_gradient own = kls_gradient_of(p, p.places[item], item);
+        if (!own.base) continue;
+        float *out = p.out.base ? p.out.of(item) : nullptr;
         const bool out_quads = kls_holds_quads(out);
-        kls_item_theta theta = {};
-        if (p.theta.pointers) theta = kls_theta_of(p.theta, g, place, item);
-        const bool penalised = theta.param || theta.master;
         for (uint64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
             const uint64_t start = chunk * KLS_CHUNK;
             const kls_index index = kls_seek(g, start);
@@ -46,18 +75,11 @@ template <bool MEASURES> __device__ __forceinline__ void kls_gather(const kls_io
                 if (i >= g.len) break;
                 const uint32_t count = kls_count4(i, g.len);
                 float x[4];
-                kls_read_piece4(g, base, p.format, quads, index, ahead, count, x);
-                if (scale != 1)
-                    for (uint32_t j = 0; j < 4; j++) x[j] *= scale;
-                if (penalised) {
-                    float weights[4] = {0, 0, 0, 0};
-                    kls_read_theta4(p.theta, theta, g, index, ahead, i, count, weights);
-                    for (uint32_t j = 0; j < 4; j++) x[j] += p.decay * weights[j];
-                }
+                kls_read_gradient4(p, own, index, ahead, i, count, x);
                 if (MEASURES)
                     for (uint32_t j = 0; j < 4; j++)
                         if (j < count) kls_measure_one(m, x[j]);
-                kls_store4(out, out_quads, i, count, x);
+                if (out) kls_store4(out, out_quads, i, count, x);
             }
             if (MEASURES) {
                 m = kls_measure_block(m);

@@ -22,6 +22,8 @@ __device__ __forceinline__ float kls_fma(float x, float y, float z) {
 
 __device__ __forceinline__ bool kls_is_finite(float x) { return (__float_as_uint(x) >> 23 & 255) != 255; }
 
+__device__ __forceinline__ float kls_infinity() { return __uint_as_float(0x7f800000); }
+
 // floor(log2 |x|) of normal numbers; zero and denormals give -127, NaN and infinity 128.
 __device__ __forceinline__ int kls_exponent(float x) { return (int)(__float_as_uint(x) >> 23 & 255) - 127; }
 

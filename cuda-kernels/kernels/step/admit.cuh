@@ -68,6 +68,27 @@ __device__ __forceinline__ float kls_scale_free_lambda(const kls_step_params &p,
     return (float)(p.preconditioned_modes == 1 ? mean : p.preconditioned_modes == 2 ? sqrt(mean) : pow(mean, 1.0 / p.preconditioned_modes));
 }
 
+// The measure of what has been measured before it was clipped. Each element is rounded on its own when it is read, so the largest one comes out
+// a little larger than it may be.
+__device__ __forceinline__ kls_measure kls_clipped(kls_measure m, float factor) {
+    if (m.largest >= __float_as_uint(kls_infinity())) return m;
+    m.sum *= (double)factor * (double)factor;
+    m.largest = __float_as_uint(__uint_as_float(m.largest) * (factor * 1.000001f));
+    return m;
+}
+
+// Whether the update of an item in one pass stays in range, as follows from the largest element of its gradient and a bound on its momentum,
+// which becomes that of after this step. Sums, products and quotients are rounded monotonically, so that numbers that are no larger become none
+// that are larger; denominators are at least what they are without a second moment.
+__device__ __forceinline__ bool kls_prove(const kls_step_params &p, const kls_scalars &s, bool preconditions, uint32_t item, float largest) {
+    const float before = p.bounds[item], after = p.numerator == KLS_NUMERATOR_GRADIENT ? before : kls_average(p.beta1, before, largest);
+    const float numerator = kls_numerator(p.numerator, p.beta1, after, largest);
+    const float most = kls_divide(p, kls_divisor_of(p, s, preconditions), numerator, 0.0f, 1.0f);
+    // Where nothing is known of the state, the check of the update finds a bound.
+    p.bounds[item] = kls_is_finite(before) ? kls_larger(before, after) : 0.0f;
+    return kls_is_finite(before) && kls_stays_in_range(most, kls_value(p.lr));
+}
+
 // The flags at the start of a step: who has a gradient, and for whom (`first` and the number of blocks) a refresh is due: the bits in `option`.
 KLS_FLAT_KERNEL(kls_step_begin, kls_step_params, KLS_BLOCK) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -81,7 +102,7 @@ KLS_KERNEL(kls_step_admit, kls_step_params, KLS_BLOCK) {
     if (!kls_step_takes(p, item)) return;
     const kls_header header = p.headers[item];
     const bool began = header.started != 0;
-    const kls_measure measure = p.gradient_measure[item];
+    const kls_measure measure = p.clip ? kls_clipped(p.gradient_measure[item], *p.clip) : p.gradient_measure[item];
     const int gain = kls_gain_log2(p, item, began);
     // Every thread has looked at the flags before one changes them.
     __syncthreads();
@@ -123,6 +144,7 @@ KLS_KERNEL(kls_step_admit, kls_step_params, KLS_BLOCK) {
     kls_correct(p, s, next);
     s.normaliser = kls_exp2i(zero ? 0 : -kls_exponent(largest));
     s.lambda = kls_larger(p.scale_free ? kls_scale_free_lambda(p, measure.sum) : p.first_lambda, p.floor);
+    if (p.bounds && !kls_prove(p, s, flags & KLS_PRECONDITIONS, item, largest)) flags |= KLS_UNPROVEN;
     p.lengths[item] = 1.0f;
     for (uint32_t k = 0; k < KLS_MODES; k++) s.alpha[k] = p.scale[k], s.norm[k] = 1.0f;
     p.next[item] = next;

@@ -69,10 +69,7 @@ KLS_FLAT_KERNEL(kls_step_judge, kls_step_params, KLS_BLOCK) {
             length = kls_over(cap, natural);
         }
     }
-    const float after = largest * length;
-    const bool finite = kls_is_finite(after);
-    // An exponent says of zero and of what is not finite what it would of other numbers.
-    if (!finite || (after != 0 && kls_exponent(after) + kls_exponent(kls_value(p.lr)) + 2 > KLS_NORM_LIMIT_LOG2)) p.flags[item] |= KLS_FAILED;
+    if (!kls_stays_in_range(largest * length, kls_value(p.lr))) p.flags[item] |= KLS_FAILED;
     p.lengths[item] = length;
 }
 

@@ -64,7 +64,10 @@ KLS_KERNEL(kls_step_finish, kls_step_params, KLS_BLOCK) {
     if (!kls_step_takes(p, item)) return;
     const uint32_t flags = p.flags[item];
     if (flags & KLS_FAILED) {
-        if (threadIdx.x == 0) kls_count(&p.headers[item].skipped, 1);
+        if (threadIdx.x == 0) {
+            kls_count(&p.headers[item].skipped, 1);
+            if (p.bounds) p.bounds[item] = kls_infinity();
+        }
         return;
     }
     if (flags & KLS_RUNS) {

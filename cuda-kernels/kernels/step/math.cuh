@@ -33,6 +33,30 @@ __device__ __forceinline__ float kls_normalise(float m, float d, float correctio
     return m * correction / (kls_larger(sqrtf(d * second), KLS_FLOOR) + eps);
 }
 
+// What makes an item's direction of its numerator.
+struct kls_divisor {
+    float correction, second, eps;
+    bool preconditions;
+};
+
+__device__ __forceinline__ kls_divisor kls_divisor_of(const kls_step_params &p, const kls_scalars &s, bool preconditions) {
+    const float eps = p.factor_damping && p.direction != KLS_SECOND_MOMENT ? 0.0f : p.eps;
+    return {s.numerator, s.second, eps, preconditions};
+}
+
+// `second_moment` is of after this step; `root` is the product of all modes' roots.
+__device__ __forceinline__ float kls_divide(const kls_step_params &p, const kls_divisor &by, float m, float second_moment, float root) {
+    if (p.direction == KLS_SECOND_MOMENT) return kls_normalise(m, second_moment, by.correction, by.second, by.eps);
+    if (p.direction == KLS_MOMENTUM || !by.preconditions) return m * by.correction;
+    return kls_precondition(m * by.correction, root, by.eps);
+}
+
+// Whether parameters stay in range that move by a direction of which this is the largest element.
+__device__ __forceinline__ bool kls_stays_in_range(float largest, float lr) {
+    // An exponent says of zero and of what is not finite what it would of other numbers.
+    return kls_is_finite(largest) && (largest == 0 || kls_exponent(largest) + kls_exponent(lr) + 2 <= KLS_NORM_LIMIT_LOG2);
+}
+
 // The numerator of the direction, from the average of after this step.
 __device__ __forceinline__ float kls_numerator(uint32_t kind, float beta1, float m, float g) {
     return kind == KLS_NUMERATOR_AVERAGE ? m : kind == KLS_NUMERATOR_NESTEROV ? kls_average(beta1, m, g) : g;

@@ -36,6 +36,8 @@ constexpr uint32_t KLS_TURNED = 1u << 10;
 constexpr uint32_t KLS_POLISHES = 1u << 11;
 // Only weight decay acts.
 constexpr uint32_t KLS_DECAYS = 1u << 12;
+// That its update stays in range does not follow from what is known of its averages: the update has to be looked at before it is made.
+constexpr uint32_t KLS_UNPROVEN = 1u << 13;
 
 // Choices on the axes of a configuration.
 constexpr uint32_t KLS_IDENTITY = 0, KLS_DIAGONAL = 1, KLS_FULL = 2;
@@ -78,6 +80,10 @@ struct kls_step_params {
     // Of the gradient, of the direction, and of the grafted direction or a factor.
     kls_measure *gradient_measure, *update_measure, *other_measure;
     double *partials;
+    // An upper bound on the momentum's elements, infinity where nothing is known; NULL where none is kept.
+    float *bounds;
+    // Where gradients have been measured without it, the factor that clips them; else NULL.
+    const float *clip;
     const kls_place *places;
     // The gradients of the table's tensors.
     void *const *grads;
@@ -112,6 +118,11 @@ struct kls_step_params {
 __device__ __forceinline__ uint32_t kls_step_item(const kls_step_params &p) { return p.first + blockIdx.x / p.blocks; }
 
 __device__ __forceinline__ bool kls_step_takes(const kls_step_params &p, uint32_t item) { return (p.flags[item] & p.mask) == p.wanted; }
+
+// Every fourth number below `n`, from 0 on, that is this thread's: the first of four elements that are accessed together.
+#define KLS_EACH_FOUR(i, n)                                                                                     \
+    for (uint64_t i = 4 * ((uint64_t)(blockIdx.x % p.blocks) * blockDim.x + threadIdx.x); i < (uint64_t)(n);    \
+         i += 4 * (uint64_t)p.blocks * blockDim.x)
 
 // Every number below `n` that is this thread's.
 #define KLS_EACH(i, n)                                                                                    \

@@ -99,10 +99,15 @@ KLS_FLAT_KERNEL(kls_step_commit_factor, kls_step_params, 256) {
     const bool formed = p.flags[item] & p.option;
     const float *square = p.delta[k].of(item), alpha = p.scalars[item].alpha[k];
     float *factor = p.factor[k].of(item);
-    KLS_EACH(i, (uint64_t)d * d) {
-        const uint32_t row = (uint32_t)i / d, column = (uint32_t)i - row * d;
-        if (column > row) continue;
+    // A row of the triangle and the one as far from its end are together d + 1 elements: no thread has nothing to do.
+    KLS_EACH(i, (uint64_t)((d + 1) / 2) * (d + 1)) {
+        const uint32_t pair = (uint32_t)i / (d + 1), at = (uint32_t)i - pair * (d + 1);
+        const bool upper = at <= pair;
+        const uint32_t row = upper ? pair : d - 1 - pair, column = upper ? at : at - pair - 1;
+        // The row in the middle is a pair of its own.
+        if (!upper && row == pair) continue;
         float &s = factor[(uint64_t)row * (row + 1) / 2 + column];
-        s = formed ? square[i] : kls_average(p.beta2, s, alpha * square[i]);
+        const float x = square[(uint64_t)row * d + column];
+        s = formed ? x : kls_average(p.beta2, s, alpha * x);
     }
 }

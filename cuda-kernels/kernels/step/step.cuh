@@ -6,4 +6,5 @@
 #include "estimate.cuh"
 #include "finish.cuh"
 #include "refresh.cuh"
+#include "single_pass.cuh"
 #include "start.cuh"

@@ -6,7 +6,7 @@ use klshampoo::{Rounding, WeightDecay};
 
 use super::{Geometry, Pieces, Scalar, THREADS, Theta, grid};
 use crate::batch::{Array, Items};
-use crate::queue::{DeviceError, DevicePtr, Kernel, Queue};
+use crate::queue::{DeviceError, DevicePtr, Kernel, Queue, Traffic};
 
 /// What the items are moved by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct Decay {
 /// `kls_io_commit`
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) struct Commit {
+pub(crate) struct Commit {
     items: Items,
     geometry: Geometry,
     places: DevicePtr,
@@ -64,6 +64,10 @@ pub(super) struct Commit {
 unsafe impl Kernel for Commit {
     const NAME: &'static CStr = c"kls_io_commit";
     const THREADS: u32 = THREADS;
+
+    fn traffic(&self, _: [u32; 3]) -> Traffic {
+        self.theta_traffic() + Traffic::of(u64::from(self.items.count), self.geometry.elements() as u64, 4, [1, 0])
+    }
 }
 
 impl Commit {
@@ -84,6 +88,34 @@ impl Commit {
             decays: update.decays,
             rests: update.rests,
         }
+    }
+
+    /// With what makes the parameters move, as [`commit_param`] has it.
+    pub(crate) fn moving(items: Items, pieces: &Pieces, theta: Theta, update: &Update, decay: &Decay, rounding: Rounding) -> Self {
+        let decay_kind = match decay.kind {
+            WeightDecay::Before => 0,
+            WeightDecay::After => 1,
+            WeightDecay::L2 => 2,
+            WeightDecay::Independent => 3,
+        };
+        let (stochastic, seed) = match rounding {
+            Rounding::Stochastic { seed } if theta.is_rounded() => (1, seed),
+            Rounding::Stochastic { .. } | Rounding::Nearest => (0, 0),
+        };
+        let (lr, weight_decay) = (decay.lr, decay.weight_decay);
+        Self { lr, seed, weight_decay, decay_kind, stochastic, moves: 1, ..Self::new(items, pieces, theta, update) }
+    }
+
+    /// How many items there are.
+    pub(crate) fn items(&self) -> u64 {
+        u64::from(self.items.count)
+    }
+
+    /// What is read and written where the parameter lies.
+    pub(crate) fn theta_traffic(&self) -> Traffic {
+        let (items, elements) = (u64::from(self.items.count), self.geometry.elements() as u64);
+        // What only takes a direction is not read.
+        if self.moves == 0 { Traffic::of(items, elements, 4, [0, 1]) } else { self.theta.traffic(items, elements) }
     }
 
     fn launch<Q: Queue>(self, queue: &mut Q) -> Result<(), DeviceError> {
@@ -107,18 +139,7 @@ pub fn commit_param<Q: Queue>(
     decay: &Decay,
     rounding: Rounding,
 ) -> Result<(), DeviceError> {
-    let decay_kind = match decay.kind {
-        WeightDecay::Before => 0,
-        WeightDecay::After => 1,
-        WeightDecay::L2 => 2,
-        WeightDecay::Independent => 3,
-    };
-    let (stochastic, seed) = match rounding {
-        Rounding::Stochastic { seed } if theta.is_rounded() => (1, seed),
-        Rounding::Stochastic { .. } | Rounding::Nearest => (0, 0),
-    };
-    let (lr, weight_decay) = (decay.lr, decay.weight_decay);
-    Commit { lr, seed, weight_decay, decay_kind, stochastic, moves: 1, ..Commit::new(items, pieces, theta, update) }.launch(queue)
+    Commit::moving(items, pieces, theta, update, decay, rounding).launch(queue)
 }
 
 /// Writes `factor direction` in `f32` where the parameters lie in theirs, for a caller that applies it: `pointers` is a table of such buffers

@@ -5,9 +5,9 @@ use std::ffi::CStr;
 use klshampoo::Format;
 
 use super::magnitude::{first_stage, second_stage};
-use super::{Geometry, Pieces, Scalar, THREADS, Theta, format_number, grid};
+use super::{Geometry, Pieces, Scalar, THREADS, Theta, format_number, format_size, grid};
 use crate::batch::{Array, Items};
-use crate::queue::{DeviceError, DevicePtr, Kernel, Queue};
+use crate::queue::{DeviceError, DevicePtr, Kernel, Queue, Traffic};
 
 /// What is gathered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub struct Penalty {
 /// `kls_io_gather_params`
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) struct Gather {
+pub(crate) struct Gather {
     items: Items,
     geometry: Geometry,
     places: DevicePtr,
@@ -85,6 +85,10 @@ pub(super) struct Gather {
 unsafe impl Kernel for Gather {
     const NAME: &'static CStr = c"kls_io_gather";
     const THREADS: u32 = THREADS;
+
+    fn traffic(&self, _: [u32; 3]) -> Traffic {
+        self.all_traffic()
+    }
 }
 
 /// The same with what it measures.
@@ -96,6 +100,10 @@ pub(super) struct GatherMeasured(Gather);
 unsafe impl Kernel for GatherMeasured {
     const NAME: &'static CStr = c"kls_io_gather_measured";
     const THREADS: u32 = THREADS;
+
+    fn traffic(&self, _: [u32; 3]) -> Traffic {
+        self.0.all_traffic()
+    }
 }
 
 /// `kls_io_missing`
@@ -116,7 +124,8 @@ unsafe impl Kernel for Missing {
 }
 
 impl Gather {
-    fn new(items: Items, source: &Source, transform: &Transform, out: Array) -> Self {
+    /// As [`gather`] has it.
+    pub(crate) fn new(items: Items, source: &Source, transform: &Transform, out: Array) -> Self {
         let Penalty { decay, theta } = transform.penalty.unwrap_or(Penalty { decay: 0.0, theta: Theta::NONE });
         Self {
             items,
@@ -133,6 +142,19 @@ impl Gather {
         }
     }
 
+    fn all_traffic(&self) -> Traffic {
+        let (items, elements) = (u64::from(self.items.count), self.geometry.elements() as u64);
+        let penalty =
+            if self.theta == Theta::NONE { Traffic::NONE } else { Traffic::of(items, elements, self.theta.moving_size(), [1, 0]) };
+        let out = if self.out == Array::NULL { Traffic::NONE } else { Traffic::of(items, elements, 4, [0, 1]) };
+        self.gradient_traffic() + penalty + out
+    }
+
+    /// What is read where the gradient lies.
+    pub(crate) fn gradient_traffic(&self) -> Traffic {
+        Traffic::of(u64::from(self.items.count), self.geometry.elements() as u64, format_size(self.format), [1, 0])
+    }
+
     fn grid(&self) -> [u32; 3] {
         grid(self.geometry.chunks(), self.items.count)
     }
@@ -147,7 +169,8 @@ pub fn gather<Q: Queue>(queue: &mut Q, items: Items, source: &Source, transform:
     queue.launch(kernel.grid(), kernel)
 }
 
-/// The same, and measures what it writes: a [`super::Measure`] per item at `measures`, with the bits that [`super::magnitude`] of `out` gives.
+/// The same, and measures what it writes: a [`super::Measure`] per item at `measures`, with the bits that [`super::magnitude`] of `out` gives. With
+/// [`Array::NULL`] in the place of `out` it only measures.
 /// `work` has room for [`Geometry::chunks`] of them per item, and is not looked at where there is one chunk. Items whose tensors have no
 /// buffer must not take part.
 ///

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use super::{THREADS, grid};
 use crate::batch::{Array, Items};
-use crate::queue::{DeviceError, DevicePtr, Kernel, Queue};
+use crate::queue::{DeviceError, DevicePtr, Kernel, Queue, Traffic};
 
 /// Elements that a block measures: `KLS_CHUNK` in `kernels/io/chunks.cuh`.
 const CHUNK: usize = 4096;
@@ -41,6 +41,10 @@ pub(super) struct Chunks {
 unsafe impl Kernel for Chunks {
     const NAME: &'static CStr = c"kls_io_magnitude";
     const THREADS: u32 = THREADS;
+
+    fn traffic(&self, _: [u32; 3]) -> Traffic {
+        Traffic::of(u64::from(self.items.count), self.len, 4, [1, 0])
+    }
 }
 
 /// `kls_io_magnitude_sum`
@@ -65,7 +69,7 @@ pub(super) const fn first_stage(len: usize, work: DevicePtr, out: DevicePtr) -> 
 }
 
 /// The second stage: adds the chunks of each item in order.
-pub(super) fn second_stage<Q: Queue>(q: &mut Q, items: Items, len: usize, work: DevicePtr, out: DevicePtr) -> Result<(), DeviceError> {
+pub(crate) fn second_stage<Q: Queue>(q: &mut Q, items: Items, len: usize, work: DevicePtr, out: DevicePtr) -> Result<(), DeviceError> {
     if chunks(len) == 1 {
         return Ok(());
     }

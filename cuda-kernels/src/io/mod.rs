@@ -21,9 +21,12 @@ mod scalar;
 mod theta;
 mod words;
 
+pub(crate) use commit::Commit;
 pub use commit::{Decay, Update, commit_param, write_direction};
+pub(crate) use gather::Gather;
 pub use gather::{Penalty, Source, Transform, flag_missing, gather, gather_measured};
 pub use geometry::{Geometry, GeometryError, Pieces, Place};
+pub(crate) use magnitude::second_stage;
 pub use magnitude::{Measure, chunks, magnitude};
 pub use norm::{Norm, global_norm, reclip};
 pub use scalar::Scalar;
@@ -44,8 +47,13 @@ const fn format_number(format: Format) -> u32 {
     }
 }
 
+/// Bytes of a number in such a format.
+const fn format_size(number: u32) -> u64 {
+    if number == format_number(Format::Native) { 4 } else { 2 }
+}
+
 /// A grid of blocks for the chunks of all items: a kernel comes back for what goes beyond it.
-fn grid(chunks: usize, items: u32) -> [u32; 3] {
+pub(crate) fn grid(chunks: usize, items: u32) -> [u32; 3] {
     const LONGEST: usize = 0x7fff_ffff;
     [chunks.min(LONGEST) as u32, items.min(65_535), 1]
 }

@@ -2,9 +2,9 @@
 
 use klshampoo::{Format, SliceHeader};
 
-use super::format_number;
+use super::{format_number, format_size};
 use crate::batch::Array;
-use crate::queue::DevicePtr;
+use crate::queue::{DevicePtr, Traffic};
 
 /// The parameters of a batch: in the caller's buffers, or the master weights that they are rounded from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,18 @@ impl Theta {
         const WORDS: u64 = (size_of::<SliceHeader>() / 8) as u64;
         let steps = Array { base: headers.base, stride: headers.stride * WORDS };
         Self { pointers, master: Array::NULL, steps, format: format_number(Format::Bf16), unused: 0 }
+    }
+
+    /// Bytes of an element of what moves: of the master weights where there are some, else of the parameter.
+    pub(super) fn moving_size(&self) -> u64 {
+        if self.master == Array::NULL { format_size(self.format) } else { 4 }
+    }
+
+    /// What is moved of an element: master weights and parameter are written, one of them is read.
+    pub(super) fn traffic(&self, items: u64, elements: u64) -> Traffic {
+        let param = Traffic::of(items, elements, format_size(self.format), [0, 1]);
+        let all = param + Traffic::of(items, elements, self.moving_size(), [1, 0]);
+        if self.master == Array::NULL { all } else { all + Traffic::of(items, elements, 4, [0, 1]) }
     }
 
     /// Whether it is rounded when it is written.

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use super::{Place, THREADS, chunks, grid};
 use crate::batch::{Array, Items};
-use crate::queue::{DeviceError, DevicePtr, Kernel, Queue};
+use crate::queue::{DeviceError, DevicePtr, Kernel, Queue, Traffic};
 
 /// Words that a launch carries: `KLS_CARRIED` in `kernels/io/words.cuh`.
 const CARRIED: usize = 480;
@@ -40,6 +40,10 @@ pub(super) struct Fill {
 unsafe impl Kernel for Fill {
     const NAME: &'static CStr = c"kls_io_fill";
     const THREADS: u32 = THREADS;
+
+    fn traffic(&self, _: [u32; 3]) -> Traffic {
+        Traffic::of(u64::from(self.items.count), self.len, 4, [0, 1])
+    }
 }
 
 /// `kls_io_copy`
@@ -56,6 +60,10 @@ pub(super) struct Copy {
 unsafe impl Kernel for Copy {
     const NAME: &'static CStr = c"kls_io_copy";
     const THREADS: u32 = THREADS;
+
+    fn traffic(&self, _: [u32; 3]) -> Traffic {
+        Traffic::of(u64::from(self.items.count), self.len, 4, [1, 1])
+    }
 }
 
 /// Writes words that are known now. They travel in the launches' parameters, 480 in each.

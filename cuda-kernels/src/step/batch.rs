@@ -1,6 +1,6 @@
 //! Batches: the items of a table that one launch can work on.
 
-use klshampoo::{Config, EstimateOrder, Format, Layout, Rounding, Tensor, WeightDecay};
+use klshampoo::{Config, EstimateOrder, Format, Graft, Layout, Rounding, Tensor, WeightDecay};
 
 use super::axes::sorts;
 use super::params::Axes;
@@ -48,6 +48,12 @@ impl Batch {
     /// Whether a basis turns its tensors.
     pub fn is_turned(&self) -> bool {
         self.layout.shape().full_modes() > 0
+    }
+
+    /// Whether its step is one pass over the elements: nothing preconditions, and nothing has to be known of all of the direction first.
+    pub fn is_single_pass(&self) -> bool {
+        let Config { graft, rms_cap, measure, .. } = self.config;
+        !self.starts() && graft == Graft::None && rms_cap.is_none() && !measure
     }
 
     /// Whether the gradient is of loss and penalty.

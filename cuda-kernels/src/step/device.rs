@@ -3,6 +3,7 @@
 use klshampoo::{Scalar as _, SliceHeader};
 
 use super::batch::Item;
+use super::gradient;
 use super::mirror::{MOST_STEPS, Mirror};
 use super::pass::{Given, Pass};
 use super::program::{Placed, Program};
@@ -110,6 +111,8 @@ pub struct DeviceOptimizer {
     clip: Option<Scalar>,
     /// What its measures are of, in each step.
     measured: Vec<(Items, DevicePtr)>,
+    /// Whether the state has been written since the last step.
+    bounds_are_old: bool,
 }
 
 impl DeviceOptimizer {
@@ -119,7 +122,7 @@ impl DeviceOptimizer {
         let mirrors = core::mem::take(&mut program.mirrors);
         let stepped = vec![false; program.tensors];
         let measured = Vec::with_capacity(program.batches.len());
-        Self { program, base, mirrors, stepped, clip: None, measured }
+        Self { program, base, mirrors, stepped, clip: None, measured, bounds_are_old: false }
     }
 
     /// The program.
@@ -143,6 +146,8 @@ impl DeviceOptimizer {
                 io::set_places(queue, table, i * PLACES, &places)?;
             }
         }
+        // All moments are zero.
+        self.set_bounds(queue, 0.0)?;
         self.mirrors.iter_mut().for_each(Mirror::reset);
         self.stepped.fill(false);
         Ok(())
@@ -161,6 +166,16 @@ impl DeviceOptimizer {
         if !known(grad_scale).is_finite_bits() || known(grad_scale) <= 0.0 {
             return Err(StepError::GradScale);
         }
+        Ok(())
+    }
+
+    /// Sets the bounds on the momentum of all items that have one.
+    fn set_bounds<Q: Queue>(&mut self, queue: &mut Q, bound: f32) -> Result<(), DeviceError> {
+        for Placed { batch, kept, .. } in self.program.batches.iter().filter(|placed| placed.kept.bounds.exists) {
+            let bounds = Array { base: kept.bounds.pointer(self.base), stride: 0 };
+            io::fill(queue, Items::all(1), bounds, batch.items.len(), bound.to_bits())?;
+        }
+        self.bounds_are_old = false;
         Ok(())
     }
 
@@ -193,6 +208,9 @@ impl DeviceOptimizer {
             precision: self.program.options.precision,
             whole: grads.iter().all(|&grad| grad != DevicePtr::NULL),
         };
+        if self.bounds_are_old {
+            self.set_bounds(queue, f32::INFINITY)?;
+        }
         io::set_pointers(queue, given.params, 0, params)?;
         io::set_pointers(queue, given.grads, 0, grads)?;
         let has_gradient = |item: &Item| grads[item.tensor] != DevicePtr::NULL;
@@ -210,7 +228,8 @@ impl DeviceOptimizer {
             given.clip = io::Norm::factor_of(self.norm());
         }
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors).filter(|(placed, _)| placed.batch.any(has_gradient)) {
-            Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).run()?;
+            let gradients = gradient::in_place(&placed.batch, &given, grads);
+            Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).with_gradients(gradients).run()?;
             mirror.advance(&placed.batch, 1, has_gradient);
         }
         for (stepped, &grad) in self.stepped.iter_mut().zip(grads) {
@@ -220,7 +239,8 @@ impl DeviceOptimizer {
     }
 
     /// From the next step on the gradients of all tensors together, times their factor, have at most this norm: larger ones are scaled down. Those
-    /// of items that are not finite do not count. An L2 penalty is added afterwards. A bound costs one more pass over the gradients.
+    /// of items that are not finite do not count. An L2 penalty is added afterwards. A bound costs one more pass over the gradients, but for methods
+    /// without factors.
     pub fn set_clip(&mut self, limit: Option<Scalar>) {
         self.clip = limit;
     }
@@ -261,8 +281,10 @@ impl DeviceOptimizer {
         headers.iter().all(|header| header.step <= MOST_STEPS && header.last_refresh <= header.step)
     }
 
-    /// State and headers have been written, or read: `headers` are the table's of now, in the core's order. Refreshes go on from there.
+    /// State and headers have been written, or read: `headers` are the table's of now, in the core's order. Refreshes go on from there. The next step
+    /// of methods without factors looks at the moments that it finds; captured in a graph it does so in each replay, which costs time and nothing else.
     pub fn loaded(&mut self, headers: &[SliceHeader]) {
+        self.bounds_are_old = true;
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
             mirror.set(&placed.batch, headers);
         }

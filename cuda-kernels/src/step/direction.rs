@@ -44,10 +44,9 @@ impl<Q: Queue> Pass<'_, Q> {
             self.each_element::<Numerator>(directed, self.n(), 0, moved)?;
             self.rotate_back(directed, moved, true)?;
         }
-        self.each_element::<Graft>(directed, self.n(), 0, 0)?;
-        let Params { product, update, other_measure, .. } = self.p;
-        self.measure(directed, product, self.n(), other_measure)?;
-        self.copy(directed.without(flag::PRECONDITIONS), product, update, self.n())
+        let n = self.n();
+        self.each_block::<Graft>(directed, io::chunks(n), 0, 0)?;
+        io::second_stage(self.queue, directed.items, n, self.rooms.chunks, self.p.other_measure)
     }
 
     /// From where the chain of mode products starts to the update, with the bases of after a refresh, where there has been one in this step.

@@ -30,10 +30,33 @@ impl<Q: Queue> Pass<'_, Q> {
         if self.batch.mixes_estimates() {
             return self.estimate_in_mixed_order();
         }
-        for k in self.batch.preconditioned_modes() {
-            self.form(k)?;
+        if let Some(modes) = self.pair() {
+            self.form_pair(modes)?;
+        } else {
+            for k in self.batch.preconditioned_modes() {
+                self.form(k)?;
+            }
         }
         self.each_item::<Eigenvalues>(running, 0, ALL_MODES)
+    }
+
+    /// Two full modes, and no other ones, whose weighted gradients are products of one pass: those of a matrix.
+    fn pair(&self) -> Option<[usize; 2]> {
+        let mut full = self.batch.full_modes();
+        let modes = [full.next()?, full.next()?];
+        let weighs = modes.iter().all(|&k| self.weights() & !(1 << k) != 0);
+        (weighs && full.next().is_none() && self.batch.preconditioned_modes().count() == 2 && self.p.axes.by_factors == 0).then_some(modes)
+    }
+
+    /// `Delta~_k` of both. What will be the update has room for one of the weighted gradients.
+    fn form_pair(&mut self, modes: [usize; 2]) -> Result<(), DeviceError> {
+        let (running, Params { product, update, .. }) = (self.running(), self.p);
+        let [first, second] = modes.map(|k| self.weights() & !(1 << k));
+        self.each_element::<Weighted>(running, self.n(), 0, first | second << 8)?;
+        for (k, x) in modes.into_iter().zip([product, update]) {
+            self.unfolded(k, x, x)?;
+        }
+        Ok(())
     }
 
     /// As the authors' code: mode 3, then the eigenvalues of mode 2 from the new ones of mode 3 (its factor has seen the old ones), then mode 1 from

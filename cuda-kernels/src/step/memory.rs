@@ -112,12 +112,12 @@ impl Workspace {
             lengths: carver.take(count, size_of::<f32>()),
             measures: [(); 3].map(|()| carver.take(count, size_of::<Measure>())),
             chunks: carver.take(count, crate::io::chunks(largest) * size_of::<Measure>()),
-            grad: carver.floats(count, n),
+            grad: carver.floats(count, if_any(!batch.is_single_pass(), n)),
             gradient: carver.floats(count, if_any(turned, n)),
             new_momentum: carver.floats(count, if_any(turned && parts.momentum, n)),
             new_second_moment: carver.floats(count, if_any(turned && parts.second_moment, n)),
-            product: carver.floats(count, if_any(turned || batch.axes.graft != 0, n)),
-            update: carver.floats(count, n),
+            product: carver.floats(count, if_any(turned, n)),
+            update: carver.floats(count, if_any(!batch.is_single_pass(), n)),
             aside: carver.floats(count, if_any(turned && batch.axes.by_factors != 0, n)),
             rotation: carver.floats(count, full * full),
             square: carver.floats(count, full * full),
@@ -157,6 +157,8 @@ pub(super) struct Kept {
     /// In each step set anew, but a norm of all gradients is of all batches.
     pub flags: Slot,
     pub measures: Slot,
+    /// Of each item's momentum, where the step is one pass.
+    pub bounds: Slot,
 }
 
 impl Kept {
@@ -168,13 +170,14 @@ impl Kept {
             places: carvers[2].take(count, size_of::<Place>()),
             flags: carvers[2].take(count, size_of::<u32>()),
             measures: carvers[2].take(count, size_of::<Measure>()),
+            bounds: if batch.is_single_pass() { carvers[2].take(count, size_of::<f32>()) } else { Slot::default() },
         }
     }
 
     /// The same with the parts of each kind after those before it.
     pub fn moved(mut self, headers: usize, tables: usize) -> Self {
         self.headers.at += headers;
-        [&mut self.places, &mut self.flags, &mut self.measures].into_iter().for_each(|slot| slot.at += tables);
+        [&mut self.places, &mut self.flags, &mut self.measures, &mut self.bounds].into_iter().for_each(|slot| slot.at += tables);
         self
     }
 

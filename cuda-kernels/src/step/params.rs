@@ -2,9 +2,10 @@
 
 use std::ffi::CStr;
 
+use super::traffic;
 use crate::batch::Array;
 use crate::io::Scalar;
-use crate::queue::{DevicePtr, Kernel};
+use crate::queue::{DevicePtr, Kernel, Traffic};
 
 /// Most modes of a tensor: `KLS_MODES`.
 pub(super) const MODES: usize = 6;
@@ -25,6 +26,7 @@ pub(super) mod flag {
     pub const TURNED: u32 = 1 << 10;
     pub const POLISHES: u32 = 1 << 11;
     pub const DECAYS: u32 = 1 << 12;
+    pub const UNPROVEN: u32 = 1 << 13;
 }
 
 /// Numbers of an item that kernels leave to each other: `kls_scalars`.
@@ -100,6 +102,8 @@ pub(super) struct Params {
     pub update_measure: DevicePtr,
     pub other_measure: DevicePtr,
     pub partials: DevicePtr,
+    pub bounds: DevicePtr,
+    pub clip: DevicePtr,
     pub places: DevicePtr,
     pub grads: DevicePtr,
     pub lr: Scalar,
@@ -135,7 +139,7 @@ pub(super) trait StepKernel: Kernel {
 }
 
 macro_rules! kernels {
-    ($($kernel:ident: $name:literal, $threads:literal;)*) => {
+    ($($kernel:ident: $name:literal, $threads:literal $(, $traffic:path)?;)*) => {
         $(
             #[derive(Clone, Copy)]
             #[repr(transparent)]
@@ -145,6 +149,12 @@ macro_rules! kernels {
             unsafe impl Kernel for $kernel {
                 const NAME: &'static CStr = $name;
                 const THREADS: u32 = $threads;
+
+                $(
+                    fn traffic(&self, grid: [u32; 3]) -> Traffic {
+                        traffic::counted(&self.0, grid, $traffic)
+                    }
+                )?
             }
 
             impl StepKernel for $kernel {
@@ -183,27 +193,27 @@ kernels! {
     StartValues: c"kls_step_start_values", 256;
     StartBasis: c"kls_step_start_basis", 256;
     StartFactor: c"kls_step_start_factor", 128;
-    Unpack: c"kls_step_unpack", 256;
-    NormaliseFactor: c"kls_step_normalise_factor", 256;
+    Unpack: c"kls_step_unpack", 256, traffic::unpack;
+    NormaliseFactor: c"kls_step_normalise_factor", 256, traffic::normalise_factor;
     Weigh: c"kls_step_weigh", 128;
-    Weighted: c"kls_step_weighted", 256;
-    SumsOfSquares: c"kls_step_sums_of_squares", 256;
-    SumsOfProducts: c"kls_step_sums_of_products", 256;
+    Weighted: c"kls_step_weighted", 256, traffic::weighted;
+    SumsOfSquares: c"kls_step_sums_of_squares", 256, traffic::sums_of_squares;
+    SumsOfProducts: c"kls_step_sums_of_products", 256, traffic::sums_of_products;
     Eigenvalues: c"kls_step_eigenvalues", 128;
-    Averages: c"kls_step_averages", 256;
-    FormFactor: c"kls_step_form_factor", 256;
+    Averages: c"kls_step_averages", 256, traffic::averages;
+    FormFactor: c"kls_step_form_factor", 256, traffic::form_factor;
     Stale: c"kls_step_stale", 128;
     Refreshed: c"kls_step_refreshed", 128;
-    Permute: c"kls_step_permute", 256;
+    Permute: c"kls_step_permute", 256, traffic::permute;
     Roots: c"kls_step_roots", 128;
-    Numerator: c"kls_step_numerator", 256;
-    Graft: c"kls_step_graft", 256;
-    Divide: c"kls_step_divide", 256;
+    Numerator: c"kls_step_numerator", 256, traffic::numerator;
+    Graft: c"kls_step_graft", 256, traffic::graft;
+    Divide: c"kls_step_divide", 256, traffic::divide;
     Judge: c"kls_step_judge", 128;
-    Dot: c"kls_step_dot", 128;
+    Dot: c"kls_step_dot", 128, traffic::dot;
     Measured: c"kls_step_measured", 128;
-    CommitMoments: c"kls_step_commit_moments", 256;
-    CommitFactor: c"kls_step_commit_factor", 256;
+    CommitMoments: c"kls_step_commit_moments", 256, traffic::commit_moments;
+    CommitFactor: c"kls_step_commit_factor", 256, traffic::commit_factor;
     Undo: c"kls_step_undo", 256;
     Finish: c"kls_step_finish", 128;
 }

@@ -78,9 +78,13 @@ pub(super) struct Pass<'a, Q> {
     /// Whether an item may have to set its basis.
     pub may_start: bool,
     pub runs: &'a [Run],
-    given: Given,
-    pieces: Pieces,
-    theta: Theta,
+    pub given: Given,
+    pub pieces: Pieces,
+    pub theta: Theta,
+    /// What the pass of the norm has measured, if there is a bound on it.
+    pub measured: DevicePtr,
+    /// Whether the gradients are read where they lie.
+    in_place: bool,
 }
 
 impl<'a, Q: Queue> Pass<'a, Q> {
@@ -108,6 +112,8 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             update_measure: w.measures[1].pointer(base),
             other_measure: w.measures[2].pointer(base),
             partials: w.chunks.pointer(base),
+            bounds: if kept.bounds.exists { kept.bounds.pointer(base) } else { DevicePtr::NULL },
+            clip: DevicePtr::NULL,
             places: pieces.places,
             grads: given.grads,
             lr: given.lr.with_factor(given.lr.factor * batch.config.lr_scale),
@@ -142,11 +148,26 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             work: w.work.array(base),
             chunks: w.chunks.pointer(base),
         };
-        Self { queue, batch, p, rooms, may_start, runs, given, pieces, theta }
+        Self { queue, batch, p, rooms, may_start, runs, given, pieces, theta, measured: kept.measures.pointer(base), in_place: false }
+    }
+
+    /// With gradients that are used where they lie, if there is such an array: no copy of them is made.
+    pub fn with_gradients(mut self, gradients: Option<Array>) -> Self {
+        if let Some(gradients) = gradients {
+            self.in_place = true;
+            self.p.grad = gradients;
+            if !self.batch.is_turned() {
+                self.p.gradient = gradients;
+            }
+        }
+        self
     }
 
     /// The whole step.
     pub fn run(&mut self) -> Result<(), DeviceError> {
+        if self.batch.is_single_pass() {
+            return self.single_pass();
+        }
         let turned = self.batch.is_turned();
         self.admit()?;
         if self.may_start && self.batch.starts() {
@@ -249,7 +270,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
     }
 
     /// Who has a gradient, and for whom a refresh is due.
-    fn begin(&mut self) -> Result<Part, DeviceError> {
+    pub fn begin(&mut self) -> Result<Part, DeviceError> {
         let runs = self.runs;
         for run in runs {
             let part = self.part(self.all(), run);
@@ -258,25 +279,40 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         Ok(self.all().with(flag::PRESENT))
     }
 
-    fn gather(&mut self, present: Part, transform: &Transform, measures: DevicePtr) -> Result<(), DeviceError> {
-        let source = Source { pieces: self.pieces, pointers: self.given.grads, format: self.batch.grad };
-        io::gather_measured(self.queue, present.items, &source, transform, self.p.grad, self.rooms.chunks, measures)
+    pub fn source(&self) -> Source {
+        Source { pieces: self.pieces, pointers: self.given.grads, format: self.batch.grad }
     }
 
-    /// Measures the gradients alone; they are gathered again for the step. Returns who has one.
+    /// What becomes of the gradients when they are read.
+    pub fn transform(&self) -> Transform {
+        let decay = self.batch.config.weight_decay;
+        let penalty = self.batch.is_penalised().then_some(Penalty { decay, theta: self.theta });
+        Transform { scale: self.given.grad_scale, clip: self.given.clip, penalty }
+    }
+
+    pub fn decay(&self) -> Decay {
+        let config = &self.batch.config;
+        Decay { lr: self.p.lr, weight_decay: config.weight_decay, kind: config.weight_decay_kind }
+    }
+
+    /// Measures the gradients, and unless `out` is [`Array::NULL`] copies them there.
+    pub fn gather(&mut self, present: Part, transform: &Transform, out: Array, measures: DevicePtr) -> Result<(), DeviceError> {
+        let source = self.source();
+        io::gather_measured(self.queue, present.items, &source, transform, out, self.rooms.chunks, measures)
+    }
+
+    /// Measures the gradients alone; they are read again for the step. Returns who has one.
     pub fn measure_gradients(&mut self, measures: DevicePtr) -> Result<Items, DeviceError> {
         let present = self.begin()?;
-        self.gather(present, &Transform::scaled(self.given.grad_scale), measures)?;
+        self.gather(present, &Transform::scaled(self.given.grad_scale), Array::NULL, measures)?;
         Ok(present.items)
     }
 
     /// Gradients, and who is stepped.
     fn admit(&mut self) -> Result<(), DeviceError> {
         let present = self.begin()?;
-        let decay = self.batch.config.weight_decay;
-        let penalty = self.batch.is_penalised().then_some(Penalty { decay, theta: self.theta });
-        let transform = Transform { scale: self.given.grad_scale, clip: self.given.clip, penalty };
-        self.gather(present, &transform, self.p.gradient_measure)?;
+        let out = if self.in_place { Array::NULL } else { self.p.grad };
+        self.gather(present, &self.transform(), out, self.p.gradient_measure)?;
         self.each_item::<Admit>(present, 0, 0)
     }
 
@@ -314,9 +350,8 @@ impl<'a, Q: Queue> Pass<'a, Q> {
     /// Everything that the step computed becomes what is.
     fn commit(&mut self) -> Result<(), DeviceError> {
         let stepped = self.all().with(flag::ACTIVE).without(flag::FAILED);
-        let config = &self.batch.config;
         let update = Update { direction: self.p.update, factors: self.p.lengths, decays: flag::DECAYS, rests: flag::RESTS };
-        let decay = Decay { lr: self.p.lr, weight_decay: config.weight_decay, kind: config.weight_decay_kind };
+        let decay = self.decay();
         io::commit_param(self.queue, stepped.items, &self.pieces, self.theta, &update, &decay, self.batch.rounding)?;
 
         let moved = if self.batch.is_turned() { flag::DUE } else { 0 };
@@ -324,7 +359,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         self.each_element::<CommitMoments>(running, self.n(), 0, moved)?;
         for k in self.batch.full_modes() {
             let d = self.dim(k);
-            self.each_element::<CommitFactor>(running, d * d, k, moved)?;
+            self.each_element::<CommitFactor>(running, d.div_ceil(2) * (d + 1), k, moved)?;
             let (from, to) = (self.p.new_basis[k], self.p.basis[k]);
             let runs = self.runs;
             for run in runs.iter().filter(|run| run.refreshes()) {

@@ -303,6 +303,25 @@ impl Both {
         assert_eq!(headers, self.headers, "{what}");
     }
 
+    /// One step of the core with scaled gradients.
+    pub fn step_core_scaled(&mut self, grads: &[Grad], scale: f32) {
+        let before = core::mem::replace(&mut self.grad_scale, scale);
+        self.step_core(grads);
+        self.grad_scale = before;
+    }
+
+    /// The factor that the device has found for a bound on the norm.
+    pub fn norm_factor(&self) -> f32 {
+        let at = klshampoo_cuda::io::Norm::factor_of(self.device.norm()).address() as usize;
+        // SAFETY: in the device's block, which lives, and written by the last step.
+        unsafe { core::ptr::with_exposed_provenance::<f32>(at).read() }
+    }
+
+    /// The core's state.
+    pub fn state(&self) -> &[f32] {
+        &self.state
+    }
+
     /// How many times gradients were made.
     pub fn steps_made(&self) -> usize {
         self.step
