@@ -5,6 +5,9 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 . "$here/checks.sh"
+# As CMake names it: with another name what is in C would be compiled anew, and the library after it.
+CC=$(command -v cc)
+export CC
 # Of a machine that has a GPU too.
 export KLS_CUDA_DRIVER=/no/such/libcuda.so.1
 
@@ -56,18 +59,19 @@ check 'nothing shared, runs' runs klshampoo_cuda static "$work/program"
 # --- With what stands in for a driver
 
 mock() { # its path, as its build tells it
-    (cd "$root" && cargo build --quiet -p klshampoo-cuda-mock --message-format json) | sed -n 's/.*\["KLS_CUDA_MOCK","\([^"]*\)"\].*/\1/p'
+    (cd "$root" && env -u CC cargo build --quiet -p klshampoo-cuda-mock --message-format json) | sed -n 's/.*\["KLS_CUDA_MOCK","\([^"]*\)"\].*/\1/p'
 }
 driver=$(mock)
 check 'there is a mock of the driver' [ -f "$driver" ]
+check 'functions of the driver for it' cc -std=c11 -c "$root/cuda-kernels/tests/c/device.c" -o "$work/device.o"
 for kind in static shared; do
-    # shellcheck disable=SC2046,SC2086 # one flag a word
+    # shellcheck disable=SC2207,SC2206 # one flag a word
     case $kind in
         static) link=($static_libs) ;;
         shared) link=($(config --libs) -Wl,-rpath,"$prefix/lib") ;;
     esac
     check "training, $kind" c++ -std=c++17 "${strict[@]}" -I"$root/cuda-kernels/tests/cudart" -I"$prefix/include" \
-        "$root/bindings-c/examples/least_squares_cuda.cpp" -x c "$root/cuda-kernels/tests/c/device.c" -x none "${link[@]}" -ldl -o "$work/program"
+        "$root/bindings-c/examples/least_squares_cuda.cpp" "$work/device.o" "${link[@]}" -ldl -o "$work/program"
     check "training, $kind, runs" env KLS_CUDA_DRIVER="$driver" "$work/program"
 done
 

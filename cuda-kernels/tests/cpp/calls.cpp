@@ -33,7 +33,7 @@ TEST(test_requests) {
 }
 
 TEST(test_formats) {
-    const auto group = kls::config(kls::method::soap);
+    const auto group = kls::config(kls::method::adamw);
     const std::vector<std::uint16_t> ones(12, 0x3f80), halves(12, 0x3f00);
     const on_device<std::uint16_t> param(ones), grad(halves);
     const on_device<float> wrong(std::vector<float>(12));

@@ -175,7 +175,8 @@ mod tests {
             message.set_failure("call", &failure, &[]);
             assert_eq!(read(&message), "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered.");
             message.add("ptxas, line 1; fatal   : No.\nptxas, line 2\n");
-            let told = "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered. ptxas, line 1; fatal : No. ptxas, line 2";
+            let told =
+                "call: cuLaunchKernel: CUDA error 700: an illegal memory access was encountered. ptxas, line 1; fatal : No. ptxas, line 2";
             assert_eq!(read(&message), told);
             message.add(&"m".repeat(2 * LEN));
             assert!(read(&message).len() == LEN - 1 && read(&message).starts_with(told) && read(&message).ends_with("mmm"));
