@@ -198,7 +198,7 @@ enum Way {
 
 /// So many columns in a panel.
 fn panels_of(columns: usize) -> Way {
-    Way::Panels(JacobiPanels { columns, ..JacobiPanels::USUAL })
+    Way::Panels(JacobiPanels { columns, sweeps: 24 })
 }
 
 /// Vectors and values of all items, which were 7 before.
