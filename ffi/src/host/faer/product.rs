@@ -172,11 +172,10 @@ fn transpose<T: Scalar>(to: &mut [T], ld: usize, from: ::faer::MatRef<'_, T>) {
 #[inline(always)]
 fn transpose_tile<T: Scalar>(to: &mut [T], ld: usize, from: ::faer::MatRef<'_, T>, rows: usize, run: usize) {
     let mut tile = [[T::ZERO; TILE]; TILE];
-    for k in 0..run {
-        let Some(line) = from.col(k).try_as_col_major() else { return };
-        let line = &line.as_slice()[..rows];
-        for i in 0..rows {
-            tile[i][k] = line[i];
+    for (k, column) in from.col_iter().enumerate().take(run) {
+        let Some(column) = column.try_as_col_major() else { return };
+        for (line, &x) in tile.iter_mut().zip(&column.as_slice()[..rows]) {
+            line[k] = x;
         }
     }
     for (i, line) in tile[..rows].iter().enumerate() {
