@@ -247,6 +247,11 @@ class optimizer {
     /// Steps of captured graphs have been replayed. Errors: those of kls_cuda_replayed.
     outcome replayed(std::uint64_t steps) { return kls::detail::conclude(kls_cuda_replayed(handle_, steps), handle_); }
 
+    /// Sets a group's learning-rate scale and weight decay from the next step on. Errors: those of kls_cuda_set_group.
+    outcome set_group(std::size_t group, float lr_scale, float weight_decay) {
+        return kls::detail::conclude(kls_cuda_set_group(handle_, group, lr_scale, weight_decay), handle_);
+    }
+
     /// Bytes that copy_headers writes. Errors: the handle's.
     returned<std::size_t> headers_size() {
         std::size_t bytes = 0;

@@ -172,6 +172,12 @@ TEST(test_wrong_steps) {
     REFUSED(kls::status::grad_scale, "max_norm", optimizer.step({matrix, vector}, {matrix_grad, vector_grad}, kls::cuda::request(0.1f).set_max_norm(-1)));
     REFUSED(kls::status::tensor_count, "tensor_count", optimizer.step(request));
     CHECK(f.weights.host() == f.matrix);
+    REFUSED(kls::status::group, "kls_cuda_set_group", optimizer.set_group(1, 0, 0));
+    REFUSED(kls::status::lr_scale, "kls_cuda_set_group", optimizer.set_group(0, -1, 0));
+    optimizer.set_group(0, 0, 0);
+    optimizer.step({matrix, vector}, {matrix_grad, vector_grad}, request);
+    CHECK(f.weights.host() == f.matrix);
+    optimizer.set_group(0, 1, 0);
     // A wrong step is forgotten.
     optimizer.step({matrix, vector}, {matrix_grad, vector_grad}, request);
     CHECK(f.weights.host() != f.matrix);
