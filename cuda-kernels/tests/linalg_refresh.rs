@@ -315,7 +315,7 @@ fn a_lower_precision_keeps_bases_orthogonal() {
                 let turned = Square::symmetric(d, &mode.factor[d * d..]);
                 let error = turned.distance(&q.t().times(&s).times(&q)) / (s.largest() * (d as f64).sqrt());
                 assert!(error < tolerance, "{what}: {error:e}");
-                assert!(precision == Precision::Tf32x3 || error > 1e-2 * tolerance, "{what}: {error:e}");
+                assert!(precision == Precision::Tf32x3 || error > 2e-3 * tolerance, "{what}: {error:e}");
             }
         }
     }
