@@ -73,7 +73,7 @@ pub fn golden<T: Number, D: Driver<T>>(collection: Collection, algorithm: &str) 
     }
 }
 
-/// The largest errors of all the runs that [`golden`] makes of a collection's algorithm, or of all of them, whether they are tolerated or not: for
+/// The largest errors of all the runs that [`golden()`] makes of a collection's algorithm, or of all of them, whether they are tolerated or not: for
 /// implementations that round more than f32 does.
 ///
 /// # Panics
