@@ -1197,10 +1197,10 @@ kls_status kls_optimizer_add_tensors(struct kls_optimizer *optimizer,
 // the mean and one slice.
 //
 // The same arguments give the same division in every process. An optimizer of a part steps its slices as one of the whole table would, but for what
-// depends on a slice's place in the table: in which steps of the period it is refreshed (`stagger`), and the choices of
+// depends on a slice's place in the table: in which steps of the period it is refreshed (`stagger`, kls_optimizer_set_refresh_budget), and the choices of
 // KLS_ROUNDING_STOCHASTIC.
 //
-// Errors: those of kls_optimizer_query, KLS_ERROR_RANKS, KLS_ERROR_BUFFER_LENGTH for another `len`, KLS_ERROR_SLICES for more than 2^24 slices,
+// Errors: those of kls_optimizer_query, KLS_ERROR_RANKS (also for more than 2^24), KLS_ERROR_BUFFER_LENGTH for another `len`, KLS_ERROR_SLICES for more than 2^24 slices,
 // KLS_ERROR_OUT_OF_MEMORY; nothing is then written.
 //
 // # Safety

@@ -980,7 +980,7 @@ inline outcome partition(span<const config> groups, span<const tensor> tensors, 
         verdict = {KLS_ERROR_BUFFER_LENGTH, "costs", detail::no_tensor, costs.size(), ranks, "numbers"};
     } else {
         verdict = kls_table_partition(groups.data(), groups.size(), tensors.data(), tensors.size(), ranks, first_slices.data(),
-                                      first_slices.size(), costs.data());
+                                      first_slices.size(), costs.size() != 0 ? costs.data() : nullptr);
     }
     return detail::conclude(verdict);
 }

@@ -165,7 +165,7 @@ static const char *errors(void) {
     memset(firsts, 0x55, sizeof firsts);
     EXPECT(KLS_ERROR_RANKS, kls_table_partition(groups, 2, tensors, TENSORS, 0, firsts, TENSORS, costs));
     EXPECT(KLS_ERROR_BUFFER_LENGTH, kls_table_partition(groups, 2, tensors, TENSORS, 2, firsts, 3 * TENSORS - 1, costs));
-    EXPECT(KLS_ERROR_BUFFER_LENGTH, kls_table_partition(groups, 2, tensors, TENSORS, UINT32_MAX, firsts, 3 * TENSORS, costs));
+    EXPECT(KLS_ERROR_RANKS, kls_table_partition(groups, 2, tensors, TENSORS, UINT32_MAX, firsts, 3 * TENSORS, costs));
     EXPECT(KLS_ERROR_NULL, kls_table_partition(groups, 2, tensors, TENSORS, 2, NULL, 3 * TENSORS, costs));
     EXPECT(KLS_ERROR_NULL, kls_table_partition(groups, 2, NULL, TENSORS, 2, firsts, 3 * TENSORS, costs));
     EXPECT(KLS_ERROR_MISALIGNED, kls_table_partition(groups, 2, tensors, TENSORS, 2, (uint64_t *)(void *)((char *)firsts + 1), 3 * TENSORS, costs));
@@ -180,6 +180,8 @@ static const char *errors(void) {
     CHECK(strcmp(kls_last_error(NULL), "kls_table_partition: Tables of more than 2^24 slices are not divided.") == 0);
     for (int i = 0; i < 3 * TENSORS; i++) CHECK(firsts[i] == 0x5555555555555555u);
     CHECK(costs[0] == 1 && costs[1] == 1);
+    EXPECT(KLS_ERROR_RANKS, kls_table_partition(groups, 2, NULL, 0, UINT32_MAX, NULL, 0, NULL));
+    CHECK(strcmp(kls_last_error(NULL), "kls_table_partition: Tables are not divided among more than 2^24 ranks.") == 0);
     EXPECT(KLS_OK, kls_table_partition(groups, 2, NULL, 0, 2, NULL, 0, costs));
     CHECK(costs[0] == 0 && costs[1] == 0);
     return NULL;

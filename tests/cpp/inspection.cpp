@@ -74,6 +74,10 @@ TEST(test_cpp_partition) {
     CHECK(firsts == (std::vector<std::uint64_t>{0, 2, 4, 0, 1, 1}) && costs[0] > costs[1] && costs[1] > 0);
     kls::partition(kls::config(), table, 2, firsts);
     CHECK(firsts[1] == 2);
+    // What is empty is not written to, whatever it points to.
+    std::uint64_t beside[2] = {7, 8};
+    kls::partition(kls::config(), table, 2, firsts, kls::span<std::uint64_t>(beside, 0));
+    CHECK(beside[0] == 7 && beside[1] == 8);
     REFUSED(kls::status::ranks, "rank", kls::partition(kls::config(), table, 0, firsts));
     REFUSED(kls::status::buffer_length, "elements", kls::partition(kls::config(), table, 3, firsts));
     REFUSED(kls::status::buffer_length, "numbers", kls::partition(kls::config(), table, 2, firsts, kls::span<std::uint64_t>(costs.data(), 1)));

@@ -228,6 +228,8 @@ impl DeviceOptimizer {
             given.clip = io::Norm::factor_of(self.norm());
         }
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors).filter(|(placed, _)| placed.batch.any(has_gradient)) {
+            // Frozen tensors of other batches change nothing in this one.
+            let given = Given { whole: !placed.batch.any(|item| !has_gradient(item)), ..given };
             let gradients = gradient::in_place(&placed.batch, &given, grads);
             Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).with_gradients(gradients).run()?;
             mirror.advance(&placed.batch, 1, has_gradient);

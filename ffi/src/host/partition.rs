@@ -80,10 +80,10 @@ fn divide(tensors: &[(u64, u64)], firsts: &mut [u64], loads: &mut [u64]) -> Resu
 /// the mean and one slice.
 ///
 /// The same arguments give the same division in every process. An optimizer of a part steps its slices as one of the whole table would, but for what
-/// depends on a slice's place in the table: in which steps of the period it is refreshed (`stagger`), and the choices of
+/// depends on a slice's place in the table: in which steps of the period it is refreshed (`stagger`, kls_optimizer_set_refresh_budget), and the choices of
 /// KLS_ROUNDING_STOCHASTIC.
 ///
-/// Errors: those of kls_optimizer_query, KLS_ERROR_RANKS, KLS_ERROR_BUFFER_LENGTH for another `len`, KLS_ERROR_SLICES for more than 2^24 slices,
+/// Errors: those of kls_optimizer_query, KLS_ERROR_RANKS (also for more than 2^24), KLS_ERROR_BUFFER_LENGTH for another `len`, KLS_ERROR_SLICES for more than 2^24 slices,
 /// KLS_ERROR_OUT_OF_MEMORY; nothing is then written.
 ///
 /// # Safety
@@ -106,6 +106,9 @@ pub unsafe extern "C" fn kls_table_partition(
         let ranks = ranks as usize;
         if ranks == 0 {
             return Err(KLS_ERROR_RANKS).of_field("ranks");
+        }
+        if ranks as u64 > MOST_SLICES {
+            return Err(Failure::because(KLS_ERROR_RANKS, "Tables are not divided among more than 2^24 ranks."));
         }
         // SAFETY: the caller vouches for both arrays.
         let (groups, tensors) = unsafe { table(groups, group_count, tensors, tensor_count)? };

@@ -6,14 +6,14 @@
 
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use super::Task;
 
-/// How often a thread looks before it parks, which takes it some 30 microseconds. An empty run of two threads takes 1.1 microseconds while they look, and 57
-/// where one has to be woken (Zen 3 cores of a virtual machine).
+/// How often a thread looks before it parks: some 30 microseconds on Zen 3 cores of a virtual machine, where an empty run of two threads takes 1.1
+/// microseconds while they look, and 57 where one has to be woken. Processors differ in how long a look takes, by a few times.
 const LOOKS: u32 = 2000;
 
 #[derive(Default)]
@@ -33,7 +33,7 @@ struct Shared {
     start: Condvar,
     done: Condvar,
     /// Copies of `run` and `busy` that are looked at without the lock, and say only when to take it.
-    run: AtomicU64,
+    run: AtomicUsize,
     busy: AtomicUsize,
 }
 
@@ -52,7 +52,7 @@ impl Shared {
     /// Has the threads look for something new.
     fn call(&self, state: &mut State) {
         state.run += 1;
-        self.run.store(state.run, Ordering::Relaxed);
+        self.run.store(state.run as usize, Ordering::Relaxed);
         self.start.notify_all();
     }
 }
@@ -114,7 +114,7 @@ fn look(is_there: impl Fn() -> bool) {
 fn work(shared: &Shared, number: usize) {
     let mut seen = 0;
     loop {
-        look(|| shared.run.load(Ordering::Relaxed) != seen);
+        look(|| shared.run.load(Ordering::Relaxed) != seen as usize);
         let mut state = shared.lock();
         while state.run == seen {
             state = shared.start.wait(state).expect("nothing panics under the pool's lock");
