@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use klshampoo_cuda_mock as mock;
-use programs::{SYSTEM, archive, compiler, here, libraries, run_of, shared, succeeded, work};
+use programs::{NO_DRIVER, SYSTEM, archive, compiler, here, libraries, run_of, shared, succeeded, tests, work};
 
 const SOURCES: [&str; 18] = [
     "main",
@@ -46,34 +46,6 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| compiled("shared", &shared()))
 }
 
-/// Runs a test on what stands in for a driver, or with `REQUIRE_GPU=1` on the machine's own.
-fn run(test: &str) {
-    let gpu = std::env::var("REQUIRE_GPU").is_ok_and(|value| value == "1");
-    if !gpu {
-        println!("SKIPPED: {test} on a GPU; run on the CPU. REQUIRE_GPU=1 takes the GPU");
-    }
-    run_of(program(), test, if gpu { "libcuda.so.1" } else { mock::LIBRARY });
-}
-
-/// Runs one that needs what stands in for a driver.
-fn run_mocked(test: &str) {
-    run_of(program(), test, mock::LIBRARY);
-}
-
-/// Runs one where there is no driver.
-fn run_without(test: &str) {
-    run_of(program(), test, "/no/such/libcuda.so.1");
-}
-
-macro_rules! tests {
-    ($run:ident: $($name:ident),* $(,)?) => {
-        $(#[test]
-        fn $name() {
-            $run(stringify!($name));
-        })*
-    };
-}
-
 tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, groups, forged_counters);
 tests!(run: no_device, llmc, llmc_bf16, llmc_ranks, precisions, blas);
 tests!(run_mocked: failures, old_driver, nothing_hidden, blas_failures);
@@ -82,7 +54,7 @@ tests!(run_without: query, options, no_driver, llmc_shares);
 #[test]
 fn the_static_library_links_and_runs_without_a_driver() {
     let program = compiled("static", &archive());
-    run_of(&program, "no_driver", "/no/such/libcuda.so.1");
+    run_of(&program, "no_driver", NO_DRIVER);
     run_of(&program, "step_errors", mock::LIBRARY);
 }
 

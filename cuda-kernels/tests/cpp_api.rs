@@ -7,16 +7,11 @@ mod programs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use klshampoo_cuda_mock as mock;
-use programs::{SYSTEM, command, compiler, here, run_of, shared, succeeded, work};
+use programs::{NO_DRIVER, SYSTEM, command, compiler, driver, has_gpu, here, shared, succeeded, tests, work};
 
 const SANITIZED: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
-/// Whether the machine's own driver is to be taken; AddressSanitizer's memory is then in its way.
-fn has_gpu() -> bool {
-    std::env::var("REQUIRE_GPU").is_ok_and(|value| value == "1")
-}
-
+/// AddressSanitizer's memory is in the way of the machine's own driver.
 fn options() -> &'static [&'static str] {
     if has_gpu() { &[] } else { &SANITIZED }
 }
@@ -60,30 +55,6 @@ fn program() -> &'static Path {
     })
 }
 
-/// Runs a test on what stands in for a driver, or with `REQUIRE_GPU=1` on the machine's own.
-fn run(test: &str) {
-    run_of(program(), test, if has_gpu() { "libcuda.so.1" } else { mock::LIBRARY });
-}
-
-/// Runs one that needs what stands in for a driver.
-fn run_mocked(test: &str) {
-    run_of(program(), test, mock::LIBRARY);
-}
-
-/// Runs one where there is no driver.
-fn run_without(test: &str) {
-    run_of(program(), test, "/no/such/libcuda.so.1");
-}
-
-macro_rules! tests {
-    ($run:ident: $($name:ident),* $(,)?) => {
-        $(#[test]
-        fn $name() {
-            $run(stringify!($name));
-        })*
-    };
-}
-
 tests!(run: training, moves, places, requests, formats, counters, state, checkpoints, graphs, wrong_steps, returning, returning_wrong);
 tests!(run_mocked: failures);
 tests!(run_without: no_driver);
@@ -93,10 +64,10 @@ tests!(run_without: no_driver);
 fn example() {
     let source = here().join("../bindings-c/examples/least_squares_cuda.cpp");
     let program = linked("example", &[object(&source, "c++", "c++17", &[])]);
-    let output = succeeded(&mut command(&program, if has_gpu() { "libcuda.so.1" } else { mock::LIBRARY }));
+    let output = succeeded(&mut command(&program, driver()));
     let said = String::from_utf8(output.stdout).expect("a text");
     assert!(said.starts_with("step   0: loss ") && said.lines().count() > 3, "{said}");
-    let output = command(&program, "/no/such/libcuda.so.1").output().expect("the program");
+    let output = command(&program, NO_DRIVER).output().expect("the program");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said == "kls_cuda_create: There is no CUDA driver on this machine.\n", "{said}");
 }

@@ -150,7 +150,7 @@ impl Case {
     }
 
     fn launch(&self, precision: Precision) {
-        self.product.launch_at(precision, &mut EmulatorQueue::default(), self.items).unwrap();
+        self.product.at(precision).launch(&mut EmulatorQueue::default(), self.items).unwrap();
     }
 
     /// Launches it and looks at all of C.
@@ -288,7 +288,7 @@ fn one_times(precision: Precision, numbers: &[f32]) -> Vec<f32> {
     let (mut a, mut b, mut c) = (numbers.to_vec(), Vec::from([1.0f32]), vec![0.0f32; numbers.len()]);
     let column = |x: &mut Vec<f32>| Matrix::row_major(array(x, 0), 1);
     let product = Product::of(column(&mut c), column(&mut a), column(&mut b), [numbers.len(), 1, 1]);
-    product.launch_at(precision, &mut EmulatorQueue::default(), Items::all(1)).unwrap();
+    product.at(precision).launch(&mut EmulatorQueue::default(), Items::all(1)).unwrap();
     c
 }
 
@@ -415,12 +415,12 @@ fn long_sums_of_three_products_are_as_exact_as_in_fp32() {
 #[test]
 fn sizes_beyond_the_grid_are_refused() {
     for precision in Precision::ALL {
-        let launch = |product: Product| product.launch_at(precision, &mut EmulatorQueue::default(), Items::all(1));
+        let launch = |product: Product| product.at(precision).launch(&mut EmulatorQueue::default(), Items::all(1));
         assert!(launch(Product::of(nothing(), nothing(), nothing(), [1 << 31, 1, 1])).is_err());
         assert!(launch(Product::of(nothing(), nothing(), nothing(), [1 << 24, 1, 1 << 24])).is_err());
         // And of nothing nothing is asked.
         let mut q = EmulatorQueue::default();
-        Product::of(nothing(), nothing(), nothing(), [5; 3]).launch_at(precision, &mut q, Items::all(0)).unwrap();
+        Product::of(nothing(), nothing(), nothing(), [5; 3]).at(precision).launch(&mut q, Items::all(0)).unwrap();
         assert_eq!(q.launches, 0);
     }
 }

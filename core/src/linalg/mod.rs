@@ -8,6 +8,7 @@ pub use portable::Portable;
 pub(crate) use portable::{Reflections, VECTORS, matmul};
 
 use crate::Scalar;
+pub use crate::triangular::triangle_block;
 use crate::triangular::upper_times;
 
 /// Why a linear-algebra call gave no result. Its outputs then hold unspecified values; its inputs are as documented.

@@ -2,7 +2,7 @@
 //! name in the core.
 
 use super::Precision;
-use super::kernel::{INVALID, LARGEST_ALONE, dimension, elements, kernel, over};
+use super::kernel::{INVALID, LARGEST_ALONE, dimension, elements, kernel, kernels, over};
 use super::product::{Matrix, Product};
 use super::refresh::descending_order;
 use super::squares::{Order, gather, infinitesimal_rotation, newton_schulz};
@@ -45,46 +45,14 @@ pub(crate) struct Panels {
 
 const _: () = assert!(size_of::<Panels>() == 7 * size_of::<Array>() + size_of::<Items>() + 6 * size_of::<u32>(), "padding");
 
-kernel! {
-    EighBegin = c"kls_eigh_begin", 256 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    EighMeasure = c"kls_eigh_measure", 256 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    EighPrepare = c"kls_eigh_prepare", 256 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    EighSolve = c"kls_eigh_solve", 256 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    EighApply = c"kls_eigh_apply", 256 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    EighDiagonal = c"kls_eigh_diagonal", 256 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    EighEnd = c"kls_eigh_end", 256 threads {
-        p: Panels,
-    }
+kernels! { Panels:
+    EighBegin = c"kls_eigh_begin", 256 threads;
+    EighMeasure = c"kls_eigh_measure", 256 threads;
+    EighPrepare = c"kls_eigh_prepare", 256 threads;
+    EighSolve = c"kls_eigh_solve", 256 threads;
+    EighApply = c"kls_eigh_apply", 256 threads;
+    EighDiagonal = c"kls_eigh_diagonal", 256 threads;
+    EighEnd = c"kls_eigh_end", 256 threads;
 }
 
 /// Most columns of a panel: `KLS_EIGH_PANEL`.
@@ -194,23 +162,23 @@ pub fn eigh_in_panels<Q: Queue>(
     let log_panel = columns.ilog2();
     let first =
         Panels { a, vectors, values, rotations: work, diagonal, order, words, items, d, log_panel, panels, failed, sweep: 0, round: 0 };
-    q.launch([items.count.div_ceil(256), 1, 1], EighBegin { p: first })?;
-    q.launch([d, over(items), 1], EighMeasure { p: first })?;
-    q.launch(elements(items, d)?, EighPrepare { p: first })?;
+    q.launch([items.count.div_ceil(256), 1, 1], EighBegin(first))?;
+    q.launch([d, over(items), 1], EighMeasure(first))?;
+    q.launch(elements(items, d)?, EighPrepare(first))?;
     let between = u64::from(pairs) * u64::from(pairs - 1) / 2;
     let tiles =
         u32::try_from(between + u64::from(pairs) * u64::from(d.div_ceil(TILE))).ok().filter(|&tiles| tiles < 1 << 31).ok_or(INVALID)?;
     for sweep in 1..=sweeps {
         for round in 0..panels - 1 {
             let p = Panels { sweep, round, ..first };
-            q.launch([pairs, over(items), 1], EighSolve { p })?;
-            q.launch([tiles, over(items), 1], EighApply { p })?;
+            q.launch([pairs, over(items), 1], EighSolve(p))?;
+            q.launch([tiles, over(items), 1], EighApply(p))?;
         }
     }
     let last = Panels { sweep: sweeps, ..first };
-    q.launch([d.div_ceil(256), over(items), 1], EighDiagonal { p: last })?;
+    q.launch([d.div_ceil(256), over(items), 1], EighDiagonal(last))?;
     descending_order(q, items, len, diagonal, order)?;
-    q.launch([d.div_ceil(256), over(items), 1], EighEnd { p: last })?;
+    q.launch([d.div_ceil(256), over(items), 1], EighEnd(last))?;
     gather(q, items, len, vectors, a, Order { places: order, rows: false }, Array::NULL)?;
     gather(q, items, len, a, vectors, Order::OWN, Array::NULL)
 }

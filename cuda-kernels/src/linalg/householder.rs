@@ -1,6 +1,6 @@
 //! The QR decomposition by reflections, for what Cholesky factors cannot do.
 
-use super::kernel::{INVALID, LARGEST_ALONE, dimension, elements, kernel, over};
+use super::kernel::{INVALID, LARGEST_ALONE, dimension, elements, kernel, kernels, over};
 use crate::batch::{Array, Items};
 use crate::queue::{DeviceError, DevicePtr, Queue};
 
@@ -34,28 +34,11 @@ pub(crate) struct Panels {
 
 const _: () = assert!(size_of::<Panels>() == 4 * size_of::<Array>() + size_of::<Items>() + 4 * size_of::<u32>(), "padding");
 
-kernel! {
-    QrScale = c"kls_qr_scale", 64 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    QrPanel = c"kls_qr_panel", 512 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    QrIdentity = c"kls_qr_identity", 256 threads {
-        p: Panels,
-    }
-}
-
-kernel! {
-    QrReflect = c"kls_qr_reflect", 256 threads {
-        p: Panels,
-    }
+kernels! { Panels:
+    QrScale = c"kls_qr_scale", 64 threads;
+    QrPanel = c"kls_qr_panel", 512 threads;
+    QrIdentity = c"kls_qr_identity", 256 threads;
+    QrReflect = c"kls_qr_reflect", 256 threads;
 }
 
 /// Columns of a panel, and of a block that is reflected.
@@ -111,15 +94,15 @@ pub fn qr_in_panels<Q: Queue>(
     }
     let (items, triangles, d) = (items.without(failed), work.offset::<f32>(d), dimension(d)?);
     let of = |start: u32, to_q: u32| Panels { a, q: out, signs: work, triangles, items, d, failed, start, to_q };
-    q.launch([d.div_ceil(64), over(items), 1], QrScale { p: of(0, 0) })?;
+    q.launch([d.div_ceil(64), over(items), 1], QrScale(of(0, 0)))?;
     for start in (0..d).step_by(PANEL as usize) {
-        q.launch([items.count, 1, 1], QrPanel { p: of(start, 0) })?;
+        q.launch([items.count, 1, 1], QrPanel(of(start, 0)))?;
         let rest = d.saturating_sub(start + PANEL);
-        q.launch([rest.div_ceil(PANEL), over(items), 1], QrReflect { p: of(start, 0) })?;
+        q.launch([rest.div_ceil(PANEL), over(items), 1], QrReflect(of(start, 0)))?;
     }
-    q.launch(elements(items, d)?, QrIdentity { p: of(0, 1) })?;
+    q.launch(elements(items, d)?, QrIdentity(of(0, 1)))?;
     for start in (0..d).step_by(PANEL as usize).rev() {
-        q.launch([(d - start).div_ceil(PANEL), over(items), 1], QrReflect { p: of(start, 1) })?;
+        q.launch([(d - start).div_ceil(PANEL), over(items), 1], QrReflect(of(start, 1)))?;
     }
     Ok(())
 }

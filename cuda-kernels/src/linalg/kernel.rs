@@ -31,6 +31,26 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
+/// Kernels that are given the same struct, which is another kernel's or has no padding.
+macro_rules! kernels {
+    ($params:ty: $($(#[$doc:meta])* $name:ident = $kernel:literal, $threads:literal threads;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug)]
+            #[repr(transparent)]
+            #[allow(dead_code, reason = "the kernel reads it")]
+            pub(crate) struct $name(pub(crate) $params);
+
+            // SAFETY: the struct of the kernel of this name is that of which the parameters are the other half; its size is tested.
+            unsafe impl crate::queue::Kernel for $name {
+                const NAME: &'static core::ffi::CStr = $kernel;
+                const THREADS: u32 = $threads;
+            }
+        )*
+    };
+}
+pub(crate) use kernels;
+
 /// A dimension as kernels take it.
 pub(crate) fn dimension(d: usize) -> Result<u32, DeviceError> {
     // Blocks beyond this would not fit a grid, and tile numbers not 32 bits.

@@ -201,7 +201,7 @@ impl Product {
         if self.scratch && self.launch_on_library(q, items)? {
             return Ok(());
         }
-        tensor_product::launch(self, self.precision, q, items)
+        tensor_product::launch(self, q, items)
     }
 
     /// Leaves it to the queue's library, if that is to make such products and can make this one.

@@ -1,11 +1,10 @@
 //! Products at any [`Precision`]: which kernel makes them, in tiles of which size.
 
-use super::kernel::{INVALID, dimension, over};
+use super::kernel::{INVALID, dimension, kernels, over};
 use super::precision::Precision;
 use super::product::{Product, ProductKernel};
 use crate::batch::Items;
-use crate::queue::{DeviceError, Kernel, Queue};
-use core::ffi::CStr;
+use crate::queue::{DeviceError, Queue};
 
 const LOWER: u32 = 1;
 const ACCUMULATE: u32 = 2;
@@ -18,25 +17,8 @@ const LARGE: u32 = 128;
 /// Blocks that a device is busy with: about the number of its multiprocessors.
 const BUSY: u64 = 128;
 
-/// Kernels of `kernels/linalg/tensor_product.cuh`, which take what that of `product.cuh` does.
-macro_rules! tensor_kernels {
-    ($($name:ident = $kernel:literal, $threads:literal threads;)*) => {
-        $(
-            /// See `kernels/linalg/tensor_product.cuh`.
-            #[derive(Clone, Copy, Debug)]
-            #[repr(transparent)]
-            #[allow(dead_code, reason = "the kernel reads it")]
-            pub(crate) struct $name(ProductKernel);
-
-            // SAFETY: the struct of the kernel of this name is that of `kls_product`, of which `ProductKernel` is the other half.
-            unsafe impl Kernel for $name {
-                const NAME: &'static CStr = $kernel;
-                const THREADS: u32 = $threads;
-            }
-        )*
-    };
-}
-tensor_kernels! {
+// Kernels of `kernels/linalg/tensor_product.cuh`, which take what that of `product.cuh` does.
+kernels! { ProductKernel:
     Tf32Large = c"kls_product_tf32_large", 256 threads;
     Tf32Small = c"kls_product_tf32_small", 128 threads;
     Tf32x3Large = c"kls_product_tf32x3_large", 256 threads;
@@ -45,12 +27,12 @@ tensor_kernels! {
     Bf16Small = c"kls_product_bf16_small", 128 threads;
 }
 
-/// Launches a product at a precision.
+/// Launches a product.
 ///
 /// # Errors
 /// The driver's; "invalid value" of matrices that are too large.
-pub(super) fn launch<Q: Queue>(product: &Product, precision: Precision, q: &mut Q, items: Items) -> Result<(), DeviceError> {
-    let parameters = parameters(product, items)?;
+pub(super) fn launch<Q: Queue>(product: &Product, q: &mut Q, items: Items) -> Result<(), DeviceError> {
+    let (precision, parameters) = (product.precision, parameters(product, items)?);
     let (small, large) = (tiles(&parameters, SMALL), tiles(&parameters, LARGE));
     let is_large = precision != Precision::Fp32 && takes_large(small, large, items.count);
     let blocks = u32::try_from(if is_large { large } else { small }).ok().filter(|&blocks| blocks < 1 << 31).ok_or(INVALID)?;
@@ -63,16 +45,6 @@ pub(super) fn launch<Q: Queue>(product: &Product, precision: Precision, q: &mut 
         (Precision::Tf32x3, true) => q.launch(grid, Tf32x3Large(parameters)),
         (Precision::Bf16, false) => q.launch(grid, Bf16Small(parameters)),
         (Precision::Bf16, true) => q.launch(grid, Bf16Large(parameters)),
-    }
-}
-
-impl Product {
-    /// Launches it at a precision.
-    ///
-    /// # Errors
-    /// The driver's; "invalid value" of matrices that are too large.
-    pub fn launch_at<Q: Queue>(&self, precision: Precision, q: &mut Q, items: Items) -> Result<(), DeviceError> {
-        launch(self, precision, q, items)
     }
 }
 

@@ -206,7 +206,6 @@ impl DeviceOptimizer {
             grad_scale,
             clip: DevicePtr::NULL,
             precision: self.program.options.precision,
-            whole: grads.iter().all(|&grad| grad != DevicePtr::NULL),
         };
         if self.bounds_are_old {
             self.set_bounds(queue, f32::INFINITY)?;
@@ -228,8 +227,6 @@ impl DeviceOptimizer {
             given.clip = io::Norm::factor_of(self.norm());
         }
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors).filter(|(placed, _)| placed.batch.any(has_gradient)) {
-            // Frozen tensors of other batches change nothing in this one.
-            let given = Given { whole: !placed.batch.any(|item| !has_gradient(item)), ..given };
             let gradients = gradient::in_place(&placed.batch, &given, grads);
             Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).with_gradients(gradients).run()?;
             mirror.advance(&placed.batch, 1, has_gradient);

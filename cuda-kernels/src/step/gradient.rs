@@ -11,9 +11,17 @@ use crate::queue::DevicePtr;
 /// Bytes that are read in one access.
 const ACCESS: u64 = 16;
 
+/// The gradients of a batch's items, where they lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InPlace {
+    pub array: Array,
+    /// Whether every item has one. What others' elements of the array are is unknown, and they may not be there.
+    pub of_all: bool,
+}
+
 /// The gradients of a batch as an array: dense, `f32`, used as they are, one access's multiple from each other. `None` where they are not. Of
 /// tensors without a gradient nothing is read, so they may lie anywhere. A step in one pass reads gradients where they lie in any case.
-pub(super) fn in_place(batch: &Batch, given: &Given, grads: &[DevicePtr]) -> Option<Array> {
+pub(super) fn in_place(batch: &Batch, given: &Given, grads: &[DevicePtr]) -> Option<InPlace> {
     let scaled = given.clip != DevicePtr::NULL
         || given.grad_scale.pointer != DevicePtr::NULL
         || given.grad_scale.value * given.grad_scale.factor != 1.0;
@@ -24,6 +32,7 @@ pub(super) fn in_place(batch: &Batch, given: &Given, grads: &[DevicePtr]) -> Opt
     let of = |tensor: usize, offset: u64| {
         Some(grads[tensor].address() + offset * size_of::<f32>() as u64).filter(|_| grads[tensor] != DevicePtr::NULL)
     };
+    let of_all = !batch.any(|item| grads[item.tensor] == DevicePtr::NULL);
     let mut at = batch.items.iter().enumerate().filter_map(|(i, item)| Some((i as u64, of(item.tensor, item.place.offset)?)));
     let (first, start) = at.next()?;
     let mut stride = None;
@@ -36,6 +45,6 @@ pub(super) fn in_place(batch: &Batch, given: &Given, grads: &[DevicePtr]) -> Opt
     }
     let stride = stride.unwrap_or(0);
     let base = start.checked_sub(stride.checked_mul(first)?)?;
-    (base != 0 && base % ACCESS == 0 && stride % ACCESS == 0)
-        .then_some(Array { base: DevicePtr(base), stride: stride / size_of::<f32>() as u64 })
+    let array = Array { base: DevicePtr(base), stride: stride / size_of::<f32>() as u64 };
+    (base != 0 && base % ACCESS == 0 && stride % ACCESS == 0).then_some(InPlace { array, of_all })
 }

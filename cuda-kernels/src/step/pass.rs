@@ -3,6 +3,7 @@
 use klshampoo::{Format, StatePart};
 
 use super::batch::Batch;
+use super::gradient::InPlace;
 use super::mirror::Run;
 use super::params::{Admit, Begin, CommitFactor, CommitMoments, Finish, Launch, MODES, Params, StepKernel, Undo, flag};
 use super::program::{Placed, Precisions};
@@ -21,8 +22,6 @@ pub(super) struct Given {
     /// A further factor on the gradients, on the device, or [`DevicePtr::NULL`].
     pub clip: DevicePtr,
     pub precision: Precisions,
-    /// Whether all tensors of the table have a gradient.
-    pub whole: bool,
 }
 
 /// How a chain of products is made.
@@ -36,7 +35,6 @@ pub(super) struct Chain {
 /// Arrays that the linear algebra works in; the step's kernels do not see them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rooms {
-    pub gathered: Array,
     pub rotation: Array,
     pub square: Array,
     pub work: Array,
@@ -83,8 +81,8 @@ pub(super) struct Pass<'a, Q> {
     pub theta: Theta,
     /// What the pass of the norm has measured, if there is a bound on it.
     pub measured: DevicePtr,
-    /// Whether the gradients are read where they lie.
-    in_place: bool,
+    /// Where the gradients are read, if that is where they lie.
+    in_place: Option<InPlace>,
 }
 
 impl<'a, Q: Queue> Pass<'a, Q> {
@@ -142,25 +140,23 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             launch: Launch::default(),
         };
         let rooms = Rooms {
-            gathered: grad,
             rotation: w.rotation.array(base),
             square: w.square.array(base),
             work: w.work.array(base),
             chunks: w.chunks.pointer(base),
         };
-        Self { queue, batch, p, rooms, may_start, runs, given, pieces, theta, measured: kept.measures.pointer(base), in_place: false }
+        Self { queue, batch, p, rooms, may_start, runs, given, pieces, theta, measured: kept.measures.pointer(base), in_place: None }
     }
 
     /// With gradients that are used where they lie, if there is such an array: no copy of them is made.
-    pub fn with_gradients(mut self, gradients: Option<Array>) -> Self {
-        if let Some(gradients) = gradients {
-            self.in_place = true;
-            self.p.grad = gradients;
+    pub fn with_gradients(mut self, gradients: Option<InPlace>) -> Self {
+        if let Some(InPlace { array, .. }) = gradients {
+            self.p.grad = array;
             if !self.batch.is_turned() {
-                self.p.gradient = gradients;
+                self.p.gradient = array;
             }
         }
-        self
+        Self { in_place: gradients, ..self }
     }
 
     /// The whole step.
@@ -311,7 +307,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
     /// Gradients, and who is stepped.
     fn admit(&mut self) -> Result<(), DeviceError> {
         let present = self.begin()?;
-        let out = if self.in_place { Array::NULL } else { self.p.grad };
+        let out = if self.in_place.is_some() { Array::NULL } else { self.p.grad };
         self.gather(present, &self.transform(), out, self.p.gradient_measure)?;
         self.each_item::<Admit>(present, 0, 0)
     }
@@ -342,7 +338,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
     fn project(&mut self) -> Result<(), DeviceError> {
         let Params { basis, grad, gradient, product, .. } = self.p;
         // A library reads what all items have: of those without a gradient only what is in the workspace is there at all.
-        let scratch = self.given.whole || grad == self.rooms.gathered;
+        let scratch = self.in_place.is_none_or(|gradients| gradients.of_all);
         let chain = Chain { precision: self.precision().project, scratch };
         self.rotate(self.running(), (basis, true), Some(grad), [gradient, product], chain)
     }

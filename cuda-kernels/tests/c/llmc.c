@@ -2,20 +2,8 @@
 #include "check.h"
 #include "device.h"
 #include "klshampoo_llmc_cuda.h"
+#include "llmc_types.h"
 #include <math.h>
-
-typedef struct {
-    int max_seq_len, vocab_size, padded_vocab_size, num_layers, num_heads, channels;
-} GPT2Config;
-
-/* train_gpt2.cu's, less what it does not look at. */
-typedef struct {
-    GPT2Config config;
-    size_t param_sizeof[16];
-    void *params_memory, *grads_memory;
-    size_t num_parameters;
-    int use_master_weights;
-} GPT2;
 
 /* train_gpt2_fp32.cu's. */
 typedef struct {

@@ -98,18 +98,7 @@ static int ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_
 }
 
 #include "klshampoo_llmc_cuda.h"
-
-typedef struct {
-    int max_seq_len, vocab_size, padded_vocab_size, num_layers, num_heads, channels;
-} GPT2Config;
-
-typedef struct {
-    GPT2Config config;
-    size_t param_sizeof[16];
-    void *params_memory, *grads_memory;
-    size_t num_parameters;
-    int use_master_weights;
-} GPT2;
+#include "llmc_types.h"
 
 enum { T = 6, V = 10, VP = 16, L = 2, C = 8, MOST = 4096, STEPS = 5, GRADIENTS = 2 + 12 * L + 2, SLICES = V + T + 12 * L + 2, MOST_RANKS = SLICES + 3 };
 

@@ -87,3 +87,42 @@ pub fn run_of(program: &Path, test: &str, driver: &str) {
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{test}: ok\n"));
     std::fs::remove_dir_all(&folder).expect("the test's folder");
 }
+
+/// Whether the machine's own driver is to be taken.
+pub fn has_gpu() -> bool {
+    std::env::var("REQUIRE_GPU").is_ok_and(|value| value == "1")
+}
+
+/// The machine's own driver with `REQUIRE_GPU=1`, or else what stands in for one.
+pub fn driver() -> &'static str {
+    if has_gpu() { "libcuda.so.1" } else { mock::LIBRARY }
+}
+
+/// A driver that is not there.
+pub const NO_DRIVER: &str = "/no/such/libcuda.so.1";
+
+/// Tests of the file's `program()`, named as it names them: with a driver or what stands in for one, with the latter in any case, without either.
+macro_rules! tests {
+    (run: $($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            if !$crate::programs::has_gpu() {
+                println!("SKIPPED: {} on a GPU; run on the CPU. REQUIRE_GPU=1 takes the GPU", stringify!($name));
+            }
+            $crate::programs::run_of(program(), stringify!($name), $crate::programs::driver());
+        })*
+    };
+    (run_mocked: $($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            $crate::programs::run_of(program(), stringify!($name), klshampoo_cuda_mock::LIBRARY);
+        })*
+    };
+    (run_without: $($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            $crate::programs::run_of(program(), stringify!($name), $crate::programs::NO_DRIVER);
+        })*
+    };
+}
+pub(crate) use tests;

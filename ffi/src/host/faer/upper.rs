@@ -5,15 +5,10 @@ use ::faer::linalg::matmul::triangular::{self, BlockStructure};
 use ::faer::traits::RealField;
 use ::faer::{Accum, Par};
 use klshampoo::Scalar;
-use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable};
+use klshampoo::linalg::{LinAlg, LinAlgError, MatMut, MatRef, Portable, triangle_block};
 
 use super::product::{view, view_mut};
 use super::tiles::{self, Shared, Team};
-
-/// Rows that are one product: fewer make larger products, more leave out more zeros.
-const fn block(d: usize) -> usize {
-    if d >= 512 { 128 } else { 32 }
-}
 
 /// See [`LinAlg::upper_times`]. What it reads is contiguous along the summed index where the step has it, so nothing is copied.
 pub(super) fn upper_times<T: Scalar + RealField>(
@@ -31,8 +26,8 @@ pub(super) fn upper_times<T: Scalar + RealField>(
         // Those with the longest sums come first, and what threads wait for at the end is short.
         let (rows, cols) = tiles::lower_piece(d, tiles - 1 - tile);
         let on_diagonal = rows == cols;
-        for start in rows.clone().step_by(block(d)) {
-            let end = rows.end.min(start + block(d));
+        for start in rows.clone().step_by(triangle_block(d)) {
+            let end = rows.end.min(start + triangle_block(d));
             let (left, right) = (left.get(start..end, start..), right.subrows(start, d - start));
             let cols = if on_diagonal { cols.start..start } else { cols.clone() };
             if !cols.is_empty() {
