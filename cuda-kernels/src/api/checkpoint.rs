@@ -123,7 +123,7 @@ fn save(optimizer: &mut kls_cuda, stream: Stream, room: u64, write: impl FnOnce(
     }
     download_all(optimizer, stream, &mut copy)?;
     write(&mut copy, &optimizer.table)?;
-    optimizer.optimizer.loaded(copy.headers());
+    optimizer.optimizer.counted(copy.headers());
     Ok(())
 }
 

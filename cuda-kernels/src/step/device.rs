@@ -280,10 +280,15 @@ impl DeviceOptimizer {
         headers.iter().all(|header| header.step <= MOST_STEPS && header.last_refresh <= header.step)
     }
 
-    /// State and headers have been written, or read: `headers` are the table's of now, in the core's order. Refreshes go on from there. The next step
-    /// of methods without factors looks at the moments that it finds; captured in a graph it does so in each replay, which costs time and nothing else.
+    /// State and headers have been written: [`Self::counted`]. The next step of methods without factors looks at the moments that it finds; captured in a
+    /// graph it does so in each replay, which costs time and nothing else.
     pub fn loaded(&mut self, headers: &[SliceHeader]) {
         self.bounds_are_old = true;
+        self.counted(headers);
+    }
+
+    /// Headers have been read: `headers` are the table's of now, in the core's order. Refreshes go on from there.
+    pub fn counted(&mut self, headers: &[SliceHeader]) {
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
             mirror.set(&placed.batch, headers);
         }
