@@ -80,8 +80,12 @@ KLS_KERNEL(kls_probe_along, kls_probe_params, 256) {
         float sum[2] = {0, 0};
         if (column < p.d) {
             const float *q = p.q.of(item) + (uint64_t)column * p.d;
-            for (uint32_t i = lane; i < p.d; i += 8)
-                for (uint32_t v = 0; v < 2; v++) sum[v] = kls_fma(q[i], kls_probe(v, i), sum[v]);
+            // A signed index, so that the compiler may count the rounds beforehand and have the loads of eight under way.
+KLS_UNROLL_BY(8)
+            for (int i = (int)lane; i < (int)p.d; i += 8) {
+                sum[0] = kls_fma(q[i], kls_probe(0, i), sum[0]);
+                sum[1] = kls_fma(q[i], kls_probe(1, i), sum[1]);
+            }
         }
         __syncthreads();
         for (uint32_t v = 0; v < 2; v++) room[v][threadIdx.x] = sum[v];
@@ -94,17 +98,32 @@ KLS_KERNEL(kls_probe_along, kls_probe_params, 256) {
     }
 }
 
-// image = Q along - x: one thread to a row.
-KLS_FLAT_KERNEL(kls_probe_image, kls_probe_params, 64) {
-    const uint32_t i = blockIdx.x * 64 + threadIdx.x;
-    if (i >= p.d) return;
+// image = Q along - x: 32 rows to a block, of each eight threads.
+KLS_KERNEL(kls_probe_image, kls_probe_params, 256) {
+    __shared__ float room[2][8][32];
+    // Neighbouring rows are neighbours in memory.
+    const uint32_t lane = threadIdx.x % 32, slice = threadIdx.x / 32, row = blockIdx.x * 32 + lane;
     for (uint32_t item = blockIdx.y; item < p.items.count; item += gridDim.y) {
         if (!kls_takes_part(p.items, item)) continue;
-        const float *q = p.q.of(item), *along = p.along.of(item);
-        float sum[2] = {-kls_probe(0, i), -kls_probe(1, i)};
-        for (uint32_t j = 0; j < p.d; j++)
-            for (uint32_t v = 0; v < 2; v++) sum[v] = kls_fma(q[(uint64_t)j * p.d + i], along[v * p.d + j], sum[v]);
-        for (uint32_t v = 0; v < 2; v++) p.image.of(item)[v * p.d + i] = sum[v];
+        float sum[2] = {0, 0};
+        if (row < p.d) {
+            const float *q = p.q.of(item) + row, *along = p.along.of(item);
+KLS_UNROLL_BY(8)
+            for (int j = (int)slice; j < (int)p.d; j += 8) {
+                const float x = q[(uint64_t)j * p.d];
+                sum[0] = kls_fma(x, along[j], sum[0]);
+                sum[1] = kls_fma(x, along[p.d + j], sum[1]);
+            }
+        }
+        __syncthreads();
+        room[0][slice][lane] = sum[0];
+        room[1][slice][lane] = sum[1];
+        __syncthreads();
+        if (slice < 2 && row < p.d) {
+            float total = -kls_probe(slice, row);
+            for (uint32_t i = 0; i < 8; i++) total += room[slice][i][lane];
+            p.image.of(item)[slice * p.d + row] = total;
+        }
     }
 }
 

@@ -5,14 +5,6 @@
 #include "mma.cuh"
 #include "product.cuh"
 
-// Tells the compiler that what follows from a number cannot be known before this line: the places of an item's results, which are those of the next
-// one's, would else be kept in registers that its products need.
-#ifdef KLS_EMULATE
-#define KLS_COMPUTED_HERE(x)
-#else
-#define KLS_COMPUTED_HERE(x) asm volatile("" : "+r"(x))
-#endif
-
 // Where an operand's elements are: lines (rows of A, columns of B) by depth.
 struct kls_lines {
     uint32_t lines, depth, inner_depth;
@@ -186,24 +178,36 @@ KLS_UNROLL
             float *at = c + column_place(column, p.c_column_outer, p.c_column_inner);
             const bool has_next = column + 1 < p.columns;
             float *next_at = has_next ? c + column_place(column + 1, p.c_column_outer, p.c_column_inner) : at;
+            auto exists = [&](uint32_t row) { return row < p.rows && !(lower && row < column); };
+            auto next_exists = [&](uint32_t row) { return has_next && row < p.rows && !(lower && row <= column); };
+            // All that is read of these columns is under way before the first element is written: the compiler cannot know that they are different ones.
+            two old[M][2];
 KLS_UNROLL
             for (uint32_t i = 0; i < M; i++)
 KLS_UNROLL
-                for (uint32_t r = 0; r < 4; r += 2) {
-                    const uint32_t row = first_row + i * 16 + r / 2 * 8;
-                    if (row >= p.rows || (lower && row < column)) continue;
-                    const float x = alpha * sum[i][j][r], next = alpha * sum[i][j][r + 1];
+                for (uint32_t h = 0; h < 2; h++) {
+                    const uint32_t row = first_row + i * 16 + h * 8;
                     const uint64_t down_to = row * p.c_row;
-                    const bool wants_next = has_next && !(lower && row == column);
-                    if (c_twos && wants_next) {
-                        two *out = reinterpret_cast<two *>(at + down_to);
-                        two old = {{0, 0}};
-                        if (accumulate) old = *out;
-                        *out = accumulate ? two{{old.at[0] + x, old.at[1] + next}} : two{{x, next}};
+                    const bool both = c_twos && next_exists(row);
+                    old[i][h] = {{0, 0}};
+                    if (accumulate && both) old[i][h] = *reinterpret_cast<const two *>(at + down_to);
+                    if (accumulate && !both && exists(row)) old[i][h].at[0] = at[down_to];
+                    if (accumulate && !both && next_exists(row)) old[i][h].at[1] = next_at[down_to];
+                }
+KLS_UNROLL
+            for (uint32_t i = 0; i < M; i++)
+KLS_UNROLL
+                for (uint32_t h = 0; h < 2; h++) {
+                    const uint32_t row = first_row + i * 16 + h * 8;
+                    const uint64_t down_to = row * p.c_row;
+                    two x = {{alpha * sum[i][j][2 * h], alpha * sum[i][j][2 * h + 1]}};
+                    if (accumulate) x = {{old[i][h].at[0] + x.at[0], old[i][h].at[1] + x.at[1]}};
+                    if (c_twos && next_exists(row)) {
+                        *reinterpret_cast<two *>(at + down_to) = x;
                         continue;
                     }
-                    at[down_to] = accumulate ? at[down_to] + x : x;
-                    if (wants_next) next_at[down_to] = accumulate ? next_at[down_to] + next : next;
+                    if (exists(row)) at[down_to] = x.at[0];
+                    if (next_exists(row)) next_at[down_to] = x.at[1];
                 }
         }
     }
