@@ -4,12 +4,9 @@
 
 #ifdef KLS_EMULATE
 #define KLS_UNROLL
-#define KLS_UNROLL_BY(times)
 #define KLS_NO_UNROLL
 #else
-#define KLS_PRAGMA(words) _Pragma(#words)
 #define KLS_UNROLL _Pragma("unroll")
-#define KLS_UNROLL_BY(times) KLS_PRAGMA(unroll times)
 #define KLS_NO_UNROLL _Pragma("unroll 1")
 #endif
 

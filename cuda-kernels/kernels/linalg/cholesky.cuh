@@ -8,29 +8,30 @@
 
 #define KLS_CHOLESKY_BLOCK 64
 
-// Columns that a thread works on in registers, and columns of which it fetches its row at a time. All of these loads are under way before the first one
-// is used; under a condition each would be waited for before the next, so what does not exist is fetched from a place that does, and not used.
+// Columns that a thread works on in registers, and columns of which it fetches its row at a time. All of these loads are under way before the first
+// one is waited for. Under a condition each would be waited for before the next: what is not there is fetched from a place that is, and gets into
+// nothing that is kept.
 constexpr uint32_t KLS_CHOLESKY_GROUP = 16, KLS_CHOLESKY_LOADS = 32;
 
-// A thread's row of a lower triangle, to shared memory, where l[k][i] is element (i, k): what one column contributes to the later ones is contiguous.
-// Columns beyond the last are those of the identity.
-__device__ __forceinline__ void kls_fetch_triangle(float (&l)[KLS_CHOLESKY_BLOCK][KLS_CHOLESKY_BLOCK], const float *from, uint64_t column_stride,
-                                                   uint32_t size) {
-    const uint32_t row = threadIdx.x;
+// A thread's row of a matrix, to shared memory, where to[k][i] is element (i, k): what one column contributes to the later ones is contiguous. It ends
+// with column `last`.
+__device__ __forceinline__ void kls_fetch_row(float (&to)[KLS_CHOLESKY_BLOCK][KLS_CHOLESKY_BLOCK], const float *row, uint64_t column_stride,
+                                              uint32_t last) {
 KLS_NO_UNROLL
     for (uint32_t first = 0; first < KLS_CHOLESKY_BLOCK; first += KLS_CHOLESKY_LOADS) {
         float x[KLS_CHOLESKY_LOADS];
 KLS_UNROLL
-        for (uint32_t j = 0; j < KLS_CHOLESKY_LOADS; j++) {
-            const uint32_t column = first + j;
-            x[j] = from[row >= column && row < size ? column * column_stride + row : 0];
-        }
+        for (uint32_t j = 0; j < KLS_CHOLESKY_LOADS; j++) x[j] = row[min(first + j, last) * column_stride];
 KLS_UNROLL
-        for (uint32_t j = 0; j < KLS_CHOLESKY_LOADS; j++) {
-            const uint32_t column = first + j;
-            l[column][row] = row >= column && row < size ? x[j] : row == column ? 1.0f : 0.0f;
-        }
+        for (uint32_t j = 0; j < KLS_CHOLESKY_LOADS; j++) to[first + j][threadIdx.x] = x[j];
     }
+}
+
+// The same of a lower triangle, of which nothing above the diagonal is read.
+__device__ __forceinline__ void kls_fetch_triangle(float (&to)[KLS_CHOLESKY_BLOCK][KLS_CHOLESKY_BLOCK], const float *l, uint64_t column_stride,
+                                                   uint32_t size) {
+    const uint32_t row = min(threadIdx.x, size - 1);
+    kls_fetch_row(to, l + row, column_stride, row);
 }
 
 // The thread's row of the group of columns from `first` on, less what the columns before the group contribute.
@@ -67,12 +68,12 @@ KLS_KERNEL(kls_cholesky_block, kls_cholesky_block_params, KLS_CHOLESKY_BLOCK) {
         float x[KLS_CHOLESKY_GROUP], pivot[KLS_CHOLESKY_GROUP];
         kls_begin_group(x, l, l, first);
 
-        // One barrier to a column. If a pivot's own thread told the others its root, all would wait for it, and then again for each other's elements of the
-        // column. Instead every thread has all pivots of the group, and takes off them what each column contributes just as their own threads do: all
-        // have the same roots, bit for bit, and fail alike.
+        // One barrier to a column. If a pivot's own thread told the others its root, all would wait for it, and then again for each other's elements
+        // of the column. Instead every thread has all pivots of the group, and takes off them what each column contributes just as their own threads
+        // do: all have the same roots, bit for bit, and fail alike.
 KLS_UNROLL
         for (uint32_t j = 0; j < KLS_CHOLESKY_GROUP; j++)
-            if (i == first + j) diagonal[j] = x[j];
+            if (i == first + j) diagonal[j] = i < n ? x[j] : 1.0f;
         __syncthreads();
 KLS_UNROLL
         for (uint32_t j = 0; j < KLS_CHOLESKY_GROUP; j++) pivot[j] = diagonal[j];
@@ -84,7 +85,7 @@ KLS_UNROLL
             }
             const uint32_t column = first + j;
             const float root = sqrtf(pivot[j]);
-            x[j] = i > column ? x[j] / root : i == column ? root : 0.0f;
+            x[j] = i > column && i < n ? x[j] / root : i == column ? root : 0.0f;
             l[column][i] = x[j];
             __syncthreads();
 KLS_UNROLL
@@ -114,21 +115,14 @@ KLS_KERNEL(kls_solve_block, kls_solve_block_params, KLS_CHOLESKY_BLOCK) {
     alignas(16) __shared__ float l[KLS_CHOLESKY_BLOCK][KLS_CHOLESKY_BLOCK];
     __shared__ float x[KLS_CHOLESKY_BLOCK][KLS_CHOLESKY_BLOCK];
     const uint32_t n = p.size, t = threadIdx.x, row0 = blockIdx.x * KLS_CHOLESKY_BLOCK, row = row0 + t;
-    // Of this block's rows, which no other one writes.
+    // What is fetched in its place is one of this block's rows, which no other one writes.
     const uint32_t existing_row = row < p.rows ? row : row0;
     for (uint32_t item = blockIdx.y; item < p.items.count; item += gridDim.y) {
         if (!kls_takes_part(p.items, item)) continue;
         float *x_of_item = p.x.of(item);
         __syncthreads();
         kls_fetch_triangle(l, p.l.of(item), p.l_column_stride, n);
-        for (uint32_t first = 0; first < KLS_CHOLESKY_BLOCK; first += KLS_CHOLESKY_LOADS) {
-            float y[KLS_CHOLESKY_LOADS];
-KLS_UNROLL
-            for (uint32_t j = 0; j < KLS_CHOLESKY_LOADS; j++)
-                y[j] = x_of_item[(first + j < n ? first + j : 0) * p.x_column_stride + existing_row];
-KLS_UNROLL
-            for (uint32_t j = 0; j < KLS_CHOLESKY_LOADS; j++) x[first + j][t] = first + j < n && row < p.rows ? y[j] : 0.0f;
-        }
+        kls_fetch_row(x, x_of_item + existing_row, p.x_column_stride, n - 1);
         __syncthreads();
         for (uint32_t first = 0; first < n; first += KLS_CHOLESKY_GROUP) {
             float y[KLS_CHOLESKY_GROUP];

@@ -155,8 +155,8 @@ KLS_UNROLL
                     at[i][j] = exists ? top + row * p.c_row : NULL;
                 }
             }
-            // All that is read of two columns is under way before the first element is written: the compiler cannot know that the others are not changed by
-            // that. For all four there are no registers.
+            // All that is read of two columns is under way before the first element is written: the compiler cannot know that this does not change
+            // the others. For all four there are too few registers.
 KLS_UNROLL
             for (uint32_t j = 0; j < 2; j++)
 KLS_UNROLL

@@ -80,11 +80,18 @@ KLS_KERNEL(kls_probe_along, kls_probe_params, 256) {
         float sum[2] = {0, 0};
         if (column < p.d) {
             const float *q = p.q.of(item) + (uint64_t)column * p.d;
-            // A signed index, so that the compiler may count the rounds beforehand and have the loads of eight under way.
-KLS_UNROLL_BY(8)
-            for (int i = (int)lane; i < (int)p.d; i += 8) {
-                sum[0] = kls_fma(q[i], kls_probe(0, i), sum[0]);
-                sum[1] = kls_fma(q[i], kls_probe(1, i), sum[1]);
+            for (uint32_t first = lane; first < p.d; first += 64) {
+                // As below.
+                float x[8];
+KLS_UNROLL
+                for (uint32_t j = 0; j < 8; j++) x[j] = q[min(first + j * 8, p.d - 1)];
+KLS_UNROLL
+                for (uint32_t j = 0; j < 8; j++) {
+                    const uint32_t i = first + j * 8;
+                    const float here = i < p.d ? x[j] : 0.0f;
+                    sum[0] = kls_fma(here, kls_probe(0, i), sum[0]);
+                    sum[1] = kls_fma(here, kls_probe(1, i), sum[1]);
+                }
             }
         }
         __syncthreads();
@@ -98,21 +105,30 @@ KLS_UNROLL_BY(8)
     }
 }
 
-// image = Q along - x: 32 rows to a block, of each eight threads.
+// image = Q along - x: eight threads to a row, each of another warp.
 KLS_KERNEL(kls_probe_image, kls_probe_params, 256) {
     __shared__ float room[2][8][32];
-    // Neighbouring rows are neighbours in memory.
+    // A warp has neighbouring rows, which are neighbours in memory.
     const uint32_t lane = threadIdx.x % 32, slice = threadIdx.x / 32, row = blockIdx.x * 32 + lane;
     for (uint32_t item = blockIdx.y; item < p.items.count; item += gridDim.y) {
         if (!kls_takes_part(p.items, item)) continue;
         float sum[2] = {0, 0};
         if (row < p.d) {
             const float *q = p.q.of(item) + row, *along = p.along.of(item);
-KLS_UNROLL_BY(8)
-            for (int j = (int)slice; j < (int)p.d; j += 8) {
-                const float x = q[(uint64_t)j * p.d];
-                sum[0] = kls_fma(x, along[j], sum[0]);
-                sum[1] = kls_fma(x, along[p.d + j], sum[1]);
+            for (uint32_t first = slice; first < p.d; first += 64) {
+                // Loads of eight columns are under way together; behind the last one there are zeros.
+                float x[8], y[2][8];
+KLS_UNROLL
+                for (uint32_t i = 0; i < 8; i++) {
+                    const uint32_t j = min(first + i * 8, p.d - 1);
+                    x[i] = q[(uint64_t)j * p.d], y[0][i] = along[j], y[1][i] = along[p.d + j];
+                }
+KLS_UNROLL
+                for (uint32_t i = 0; i < 8; i++) {
+                    const float here = first + i * 8 < p.d ? x[i] : 0.0f;
+                    sum[0] = kls_fma(here, y[0][i], sum[0]);
+                    sum[1] = kls_fma(here, y[1][i], sum[1]);
+                }
             }
         }
         __syncthreads();

@@ -25,13 +25,16 @@ template <class Numbers, uint32_t LINES, uint32_t THREADS> struct kls_share {
     uint32_t line[QUADS];
     bool along_depth;
 
-    // Neighbours in memory go to neighbouring threads, or into one access of a thread.
+    // Neighbours in memory go to neighbouring threads, or into one access of a thread. The numbers are computed anew at each step, which costs less than
+    // the registers to keep them in.
     __device__ __forceinline__ uint32_t line_in_tile(uint32_t l) const {
-        const uint32_t number = threadIdx.x + l * THREADS;
+        uint32_t number = threadIdx.x + l * THREADS;
+        KLS_COMPUTED_HERE(number);
         return along_depth ? number / KLS_LINE_QUADS : number % LINES;
     }
     __device__ __forceinline__ uint32_t quad(uint32_t l) const {
-        const uint32_t number = threadIdx.x + l * THREADS;
+        uint32_t number = threadIdx.x + l * THREADS;
+        KLS_COMPUTED_HERE(number);
         return along_depth ? number % KLS_LINE_QUADS : number / LINES;
     }
 
@@ -180,34 +183,33 @@ KLS_UNROLL
             float *next_at = has_next ? c + column_place(column + 1, p.c_column_outer, p.c_column_inner) : at;
             auto exists = [&](uint32_t row) { return row < p.rows && !(lower && row < column); };
             auto next_exists = [&](uint32_t row) { return has_next && row < p.rows && !(lower && row <= column); };
-            // All that is read of these columns is under way before the first element is written: the compiler cannot know that they are different ones.
-            two old[M][2];
+            // All that is read of two columns is under way before the first element is written: the compiler cannot know that this does not change
+            // the others.
+            float old[M][4] = {};
+            if (accumulate) {
+KLS_UNROLL
+                for (uint32_t i = 0; i < M; i++)
+KLS_UNROLL
+                    for (uint32_t r = 0; r < 4; r += 2) {
+                        const uint32_t row = first_row + i * 16 + r / 2 * 8;
+                        if (exists(row)) old[i][r] = at[row * p.c_row];
+                        if (next_exists(row)) old[i][r + 1] = next_at[row * p.c_row];
+                    }
+            }
 KLS_UNROLL
             for (uint32_t i = 0; i < M; i++)
 KLS_UNROLL
-                for (uint32_t h = 0; h < 2; h++) {
-                    const uint32_t row = first_row + i * 16 + h * 8;
+                for (uint32_t r = 0; r < 4; r += 2) {
+                    const uint32_t row = first_row + i * 16 + r / 2 * 8;
                     const uint64_t down_to = row * p.c_row;
-                    const bool both = c_twos && next_exists(row);
-                    old[i][h] = {{0, 0}};
-                    if (accumulate && both) old[i][h] = *reinterpret_cast<const two *>(at + down_to);
-                    if (accumulate && !both && exists(row)) old[i][h].at[0] = at[down_to];
-                    if (accumulate && !both && next_exists(row)) old[i][h].at[1] = next_at[down_to];
-                }
-KLS_UNROLL
-            for (uint32_t i = 0; i < M; i++)
-KLS_UNROLL
-                for (uint32_t h = 0; h < 2; h++) {
-                    const uint32_t row = first_row + i * 16 + h * 8;
-                    const uint64_t down_to = row * p.c_row;
-                    two x = {{alpha * sum[i][j][2 * h], alpha * sum[i][j][2 * h + 1]}};
-                    if (accumulate) x = {{old[i][h].at[0] + x.at[0], old[i][h].at[1] + x.at[1]}};
+                    float x = alpha * sum[i][j][r], next = alpha * sum[i][j][r + 1];
+                    if (accumulate) x = old[i][r] + x, next = old[i][r + 1] + next;
                     if (c_twos && next_exists(row)) {
-                        *reinterpret_cast<two *>(at + down_to) = x;
+                        *reinterpret_cast<two *>(at + down_to) = two{{x, next}};
                         continue;
                     }
-                    if (exists(row)) at[down_to] = x.at[0];
-                    if (next_exists(row)) next_at[down_to] = x.at[1];
+                    if (exists(row)) at[down_to] = x;
+                    if (next_exists(row)) next_at[down_to] = next;
                 }
         }
     }
