@@ -10,6 +10,14 @@
 #define KLS_NO_UNROLL _Pragma("unroll 1")
 #endif
 
+// Tells the compiler that what follows from a number cannot be known before this line: the places of an item's results, say, which are those of the
+// next one's, would else be kept in registers that its products need.
+#ifdef KLS_EMULATE
+#define KLS_COMPUTED_HERE(x)
+#else
+#define KLS_COMPUTED_HERE(x) asm volatile("" : "+r"(x))
+#endif
+
 // x y + z, for sums whose bits are nobody's business: fused where the machine has an instruction for it, though the module as a whole is compiled
 // without contraction.
 __device__ __forceinline__ float kls_fma(float x, float y, float z) {

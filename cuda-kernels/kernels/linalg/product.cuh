@@ -137,16 +137,40 @@ KLS_UNROLL
         }
 
         const float alpha = p.scale.base ? p.alpha * p.scale.of(item)[0] : p.alpha;
-        for (uint32_t j = 0; j < 4; j++) {
-            const uint32_t column = column0 + tx * 4 + j;
-            if (column >= p.columns) break;
-            float *at = c + kls_two_levels(column, p.columns, p.inner_columns, p.c_column_outer, p.c_column_inner);
-            for (uint32_t i = 0; i < 4; i++) {
-                const uint32_t row = row0 + ty * 4 + i;
-                if (row >= p.rows || (lower && row < column)) continue;
-                float *out = at + row * p.c_row;
-                *out = p.options & KLS_PRODUCT_ACCUMULATE ? *out + alpha * sum[i][j] : alpha * sum[i][j];
+        const bool accumulate = p.options & KLS_PRODUCT_ACCUMULATE;
+        uint32_t first_row = row0 + ty * 4, first_column = column0 + tx * 4;
+        KLS_COMPUTED_HERE(first_row);
+        KLS_COMPUTED_HERE(first_column);
+KLS_UNROLL
+        for (uint32_t pair = 0; pair < 4; pair += 2) {
+            float *at[4][2], old[4][2];
+KLS_UNROLL
+            for (uint32_t j = 0; j < 2; j++) {
+                const uint32_t column = first_column + pair + j;
+                float *top = c + kls_two_levels(column, p.columns, p.inner_columns, p.c_column_outer, p.c_column_inner);
+KLS_UNROLL
+                for (uint32_t i = 0; i < 4; i++) {
+                    const uint32_t row = first_row + i;
+                    const bool exists = row < p.rows && column < p.columns && !(lower && row < column);
+                    at[i][j] = exists ? top + row * p.c_row : NULL;
+                }
             }
+            // All that is read of two columns is under way before the first element is written: the compiler cannot know that this does not change
+            // the others. For all four there are too few registers.
+KLS_UNROLL
+            for (uint32_t j = 0; j < 2; j++)
+KLS_UNROLL
+                for (uint32_t i = 0; i < 4; i++) {
+                    old[i][j] = 0;
+                    if (accumulate && at[i][j]) old[i][j] = *at[i][j];
+                }
+KLS_UNROLL
+            for (uint32_t j = 0; j < 2; j++)
+KLS_UNROLL
+                for (uint32_t i = 0; i < 4; i++) {
+                    const float x = alpha * sum[i][pair + j];
+                    if (at[i][j]) *at[i][j] = accumulate ? old[i][j] + x : x;
+                }
         }
     }
 }

@@ -80,8 +80,19 @@ KLS_KERNEL(kls_probe_along, kls_probe_params, 256) {
         float sum[2] = {0, 0};
         if (column < p.d) {
             const float *q = p.q.of(item) + (uint64_t)column * p.d;
-            for (uint32_t i = lane; i < p.d; i += 8)
-                for (uint32_t v = 0; v < 2; v++) sum[v] = kls_fma(q[i], kls_probe(v, i), sum[v]);
+            for (uint32_t first = lane; first < p.d; first += 64) {
+                // As below.
+                float x[8];
+KLS_UNROLL
+                for (uint32_t j = 0; j < 8; j++) x[j] = q[min(first + j * 8, p.d - 1)];
+KLS_UNROLL
+                for (uint32_t j = 0; j < 8; j++) {
+                    const uint32_t i = first + j * 8;
+                    const float here = i < p.d ? x[j] : 0.0f;
+                    sum[0] = kls_fma(here, kls_probe(0, i), sum[0]);
+                    sum[1] = kls_fma(here, kls_probe(1, i), sum[1]);
+                }
+            }
         }
         __syncthreads();
         for (uint32_t v = 0; v < 2; v++) room[v][threadIdx.x] = sum[v];
@@ -94,17 +105,41 @@ KLS_KERNEL(kls_probe_along, kls_probe_params, 256) {
     }
 }
 
-// image = Q along - x: one thread to a row.
-KLS_FLAT_KERNEL(kls_probe_image, kls_probe_params, 64) {
-    const uint32_t i = blockIdx.x * 64 + threadIdx.x;
-    if (i >= p.d) return;
+// image = Q along - x: eight threads to a row, each of another warp.
+KLS_KERNEL(kls_probe_image, kls_probe_params, 256) {
+    __shared__ float room[2][8][32];
+    // A warp has neighbouring rows, which are neighbours in memory.
+    const uint32_t lane = threadIdx.x % 32, slice = threadIdx.x / 32, row = blockIdx.x * 32 + lane;
     for (uint32_t item = blockIdx.y; item < p.items.count; item += gridDim.y) {
         if (!kls_takes_part(p.items, item)) continue;
-        const float *q = p.q.of(item), *along = p.along.of(item);
-        float sum[2] = {-kls_probe(0, i), -kls_probe(1, i)};
-        for (uint32_t j = 0; j < p.d; j++)
-            for (uint32_t v = 0; v < 2; v++) sum[v] = kls_fma(q[(uint64_t)j * p.d + i], along[v * p.d + j], sum[v]);
-        for (uint32_t v = 0; v < 2; v++) p.image.of(item)[v * p.d + i] = sum[v];
+        float sum[2] = {0, 0};
+        if (row < p.d) {
+            const float *q = p.q.of(item) + row, *along = p.along.of(item);
+            for (uint32_t first = slice; first < p.d; first += 64) {
+                // Loads of eight columns are under way together; behind the last one there are zeros.
+                float x[8], y[2][8];
+KLS_UNROLL
+                for (uint32_t i = 0; i < 8; i++) {
+                    const uint32_t j = min(first + i * 8, p.d - 1);
+                    x[i] = q[(uint64_t)j * p.d], y[0][i] = along[j], y[1][i] = along[p.d + j];
+                }
+KLS_UNROLL
+                for (uint32_t i = 0; i < 8; i++) {
+                    const float here = first + i * 8 < p.d ? x[i] : 0.0f;
+                    sum[0] = kls_fma(here, y[0][i], sum[0]);
+                    sum[1] = kls_fma(here, y[1][i], sum[1]);
+                }
+            }
+        }
+        __syncthreads();
+        room[0][slice][lane] = sum[0];
+        room[1][slice][lane] = sum[1];
+        __syncthreads();
+        if (slice < 2 && row < p.d) {
+            float total = -kls_probe(slice, row);
+            for (uint32_t i = 0; i < 8; i++) total += room[slice][i][lane];
+            p.image.of(item)[slice * p.d + row] = total;
+        }
     }
 }
 

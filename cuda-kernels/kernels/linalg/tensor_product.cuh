@@ -5,14 +5,6 @@
 #include "mma.cuh"
 #include "product.cuh"
 
-// Tells the compiler that what follows from a number cannot be known before this line: the places of an item's results, which are those of the next
-// one's, would else be kept in registers that its products need.
-#ifdef KLS_EMULATE
-#define KLS_COMPUTED_HERE(x)
-#else
-#define KLS_COMPUTED_HERE(x) asm volatile("" : "+r"(x))
-#endif
-
 // Where an operand's elements are: lines (rows of A, columns of B) by depth.
 struct kls_lines {
     uint32_t lines, depth, inner_depth;
@@ -33,13 +25,16 @@ template <class Numbers, uint32_t LINES, uint32_t THREADS> struct kls_share {
     uint32_t line[QUADS];
     bool along_depth;
 
-    // Neighbours in memory go to neighbouring threads, or into one access of a thread.
+    // Neighbours in memory go to neighbouring threads, or into one access of a thread. The numbers are computed anew at each step, which costs less than
+    // the registers to keep them in.
     __device__ __forceinline__ uint32_t line_in_tile(uint32_t l) const {
-        const uint32_t number = threadIdx.x + l * THREADS;
+        uint32_t number = threadIdx.x + l * THREADS;
+        KLS_COMPUTED_HERE(number);
         return along_depth ? number / KLS_LINE_QUADS : number % LINES;
     }
     __device__ __forceinline__ uint32_t quad(uint32_t l) const {
-        const uint32_t number = threadIdx.x + l * THREADS;
+        uint32_t number = threadIdx.x + l * THREADS;
+        KLS_COMPUTED_HERE(number);
         return along_depth ? number % KLS_LINE_QUADS : number / LINES;
     }
 
@@ -186,24 +181,35 @@ KLS_UNROLL
             float *at = c + column_place(column, p.c_column_outer, p.c_column_inner);
             const bool has_next = column + 1 < p.columns;
             float *next_at = has_next ? c + column_place(column + 1, p.c_column_outer, p.c_column_inner) : at;
+            auto exists = [&](uint32_t row) { return row < p.rows && !(lower && row < column); };
+            auto next_exists = [&](uint32_t row) { return has_next && row < p.rows && !(lower && row <= column); };
+            // All that is read of two columns is under way before the first element is written: the compiler cannot know that this does not change
+            // the others.
+            float old[M][4] = {};
+            if (accumulate) {
+KLS_UNROLL
+                for (uint32_t i = 0; i < M; i++)
+KLS_UNROLL
+                    for (uint32_t r = 0; r < 4; r += 2) {
+                        const uint32_t row = first_row + i * 16 + r / 2 * 8;
+                        if (exists(row)) old[i][r] = at[row * p.c_row];
+                        if (next_exists(row)) old[i][r + 1] = next_at[row * p.c_row];
+                    }
+            }
 KLS_UNROLL
             for (uint32_t i = 0; i < M; i++)
 KLS_UNROLL
                 for (uint32_t r = 0; r < 4; r += 2) {
                     const uint32_t row = first_row + i * 16 + r / 2 * 8;
-                    if (row >= p.rows || (lower && row < column)) continue;
-                    const float x = alpha * sum[i][j][r], next = alpha * sum[i][j][r + 1];
                     const uint64_t down_to = row * p.c_row;
-                    const bool wants_next = has_next && !(lower && row == column);
-                    if (c_twos && wants_next) {
-                        two *out = reinterpret_cast<two *>(at + down_to);
-                        two old = {{0, 0}};
-                        if (accumulate) old = *out;
-                        *out = accumulate ? two{{old.at[0] + x, old.at[1] + next}} : two{{x, next}};
+                    float x = alpha * sum[i][j][r], next = alpha * sum[i][j][r + 1];
+                    if (accumulate) x = old[i][r] + x, next = old[i][r + 1] + next;
+                    if (c_twos && next_exists(row)) {
+                        *reinterpret_cast<two *>(at + down_to) = two{{x, next}};
                         continue;
                     }
-                    at[down_to] = accumulate ? at[down_to] + x : x;
-                    if (wants_next) next_at[down_to] = accumulate ? next_at[down_to] + next : next;
+                    if (exists(row)) at[down_to] = x;
+                    if (next_exists(row)) next_at[down_to] = next;
                 }
         }
     }

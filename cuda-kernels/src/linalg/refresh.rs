@@ -48,7 +48,7 @@ kernel! {
 }
 
 kernel! {
-    ProbeImage = c"kls_probe_image", 64 threads {
+    ProbeImage = c"kls_probe_image", 256 threads {
         q: Array,
         along: Array,
         image: Array,
@@ -265,7 +265,7 @@ fn probe<Q: Queue>(q: &mut Q, items: Items, d: usize, matrix: Array, work: &Work
     let tolerance = f32::EPSILON * (2 * d) as f32;
     let d = dimension(d)?;
     q.launch([d.div_ceil(32), over(items), 1], ProbeAlong { q: matrix, along, image, items, d, unused: 0 })?;
-    q.launch([d.div_ceil(64), over(items), 1], ProbeImage { q: matrix, along, image, items, d, unused: 0 })?;
+    q.launch([d.div_ceil(32), over(items), 1], ProbeImage { q: matrix, along, image, items, d, unused: 0 })?;
     q.launch([items.count, 1, 1], ProbeJudge { image, items, d, found, tolerance, unused: 0 })
 }
 
