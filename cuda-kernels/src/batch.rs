@@ -2,6 +2,10 @@
 
 use crate::queue::DevicePtr;
 
+/// Most blocks of an elementwise pass that share an item: eight for each of 256 multiprocessors, so that one item alone fills a device. More would
+/// only cost their launch, also where no item takes part.
+pub(crate) const PER_ITEM: usize = 2048;
+
 /// One thing of each item of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

@@ -363,6 +363,21 @@ fn every_kernel_is_in_the_image() {
     }
 }
 
+/// The kernels' sources ask for it; the compiler may take it apart.
+#[test]
+fn passes_over_elements_move_four_at_once() {
+    let text = include_str!("../ptx/klshampoo.ptx");
+    let reads = ["kls_io_copy", "kls_io_gather", "kls_io_gather_measured", "kls_io_magnitude", "kls_io_commit"];
+    let reads = reads.into_iter().chain(["kls_step_weighted", "kls_step_divide", "kls_step_graft", "kls_step_commit_moments"]);
+    let reads: Vec<_> = reads.chain(["kls_step_check_update", "kls_step_single_pass"]).collect();
+    let writes = reads.iter().filter(|name| !["kls_io_magnitude", "kls_step_check_update"].contains(name)).chain(&["kls_io_fill"]);
+    for (name, access) in reads.iter().map(|name| (name, "ld.global.")).chain(writes.map(|name| (name, "st.global."))) {
+        let (_, entry) = text.split_once(&format!(".entry {name}(")).unwrap();
+        let mut lines = entry.split(".entry ").next().unwrap().lines();
+        assert!(lines.any(|line| line.contains(access) && line.contains(".v4.")), "{name}: no {access} of four: run ptx.py");
+    }
+}
+
 #[test]
 fn two_devices() {
     let (zero, one) = (kernels(0), kernels(1));

@@ -136,6 +136,13 @@ fn large_shapes() {
     compare("long, grafted", Config { graft: Graft::Adam, measure: true, ..Config::<f32>::adafactor() }, &long, 3, TOLERANCE);
 }
 
+/// More elements than the threads of as many blocks as an item may have take at once.
+#[test]
+fn threads_that_come_back() {
+    let kl = Config { refresh_period: 2, ..Config::<f32>::kl_shampoo() };
+    compare("longer, with a factor", kl, &[TensorSpec::matrix(8, 262_500).mode(1, Mode::Diagonal)], 2, TOLERANCE);
+}
+
 /// Choices that no preset makes.
 #[test]
 fn every_other_choice() {

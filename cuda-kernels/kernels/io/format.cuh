@@ -36,6 +36,7 @@ __device__ __forceinline__ uint16_t kls_to_bf16(float x, bool stochastic, uint16
 template <class T>
 __device__ __forceinline__ void kls_load_piece4(const kls_geometry &g, const T *base, bool quads, const kls_index &index, uint32_t ahead,
                                                 uint32_t count, T out[4]) {
+    base = kls_global(base);
     if (quads && count == 4) {
         kls_load4(base, true, kls_offset(g, index, ahead), 4, out);
     } else {
@@ -47,6 +48,7 @@ __device__ __forceinline__ void kls_load_piece4(const kls_geometry &g, const T *
 template <class T>
 __device__ __forceinline__ void kls_store_piece4(const kls_geometry &g, T *base, bool quads, const kls_index &index, uint32_t ahead,
                                                  uint32_t count, const T x[4]) {
+    base = kls_global(base);
     if (quads && count == 4) {
         kls_store4(base, true, kls_offset(g, index, ahead), 4, x);
     } else {

@@ -44,7 +44,7 @@ __device__ __forceinline__ kls_item_theta kls_theta_of(const kls_theta &theta, c
 __device__ __forceinline__ void kls_read_theta4(const kls_theta &theta, const kls_item_theta &own, const kls_geometry &g, const kls_index &index,
                                                 uint32_t ahead, uint64_t i, uint32_t count, float out[4]) {
     if (own.master && !own.fresh)
-        kls_load4(own.master, own.master_quads, i, count, out);
+        kls_load4(kls_global(own.master), own.master_quads, i, count, out);
     else
         kls_read_piece4(g, own.param, theta.format, own.param_quads, index, ahead, count, out);
 }

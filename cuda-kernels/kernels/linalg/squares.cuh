@@ -1,15 +1,22 @@
-// Elementwise passes over squares of d x d: one thread to an element, one row of the grid to an item.
+// Elementwise passes over squares of d x d: one row of the grid to an item.
 #pragma once
 #include "../batch.h"
 #include "bits.cuh"
 
-// Runs `f(item, row, column)` for the elements of this block, in items that take part.
+// Runs `f(item, row, column)` for the elements of this thread, in items that take part: every so many elements one, as there are threads in a row of
+// the grid.
 template <class F> __device__ __forceinline__ void kls_for_elements(const kls_items &items, uint32_t d, F f) {
-    const uint64_t at = (uint64_t)blockIdx.x * 256 + threadIdx.x;
-    if (at >= (uint64_t)d * d) return;
-    const uint32_t row = (uint32_t)(at / d), column = (uint32_t)(at - (uint64_t)row * d);
-    for (uint32_t item = blockIdx.y; item < items.count; item += gridDim.y)
-        if (kls_takes_part(items, item)) f(item, row, column);
+    const uint32_t at = blockIdx.x * 256 + threadIdx.x, threads = gridDim.x * 256;
+    // From one element to the next without a division.
+    const uint32_t first = at / d, rows = threads / d, columns = threads - rows * d;
+    for (uint32_t item = blockIdx.y; item < items.count; item += gridDim.y) {
+        if (!kls_takes_part(items, item)) continue;
+        for (uint32_t row = first, column = at - first * d; row < d; row += rows) {
+            f(item, row, column);
+            column += columns;
+            if (column >= d) column -= d, row++;
+        }
+    }
 }
 
 struct kls_gather_square_params {
@@ -45,19 +52,22 @@ KLS_KERNEL(kls_place_rotation, kls_place_rotation_params, 256) {
     // Turned around in shared memory, so that both sides are accessed along their rows.
     __shared__ float tile[32][33];
     const uint32_t across = (p.d + 31) / 32, tx = threadIdx.x % 32, ty = threadIdx.x / 32;
-    const uint32_t row0 = blockIdx.x / across * 32, column0 = blockIdx.x % across * 32;
     for (uint32_t item = blockIdx.y; item < p.items.count; item += gridDim.y) {
         if (!kls_takes_part(p.items, item)) continue;
         const float *columns = p.columns.of(item);
-        __syncthreads();
-        for (uint32_t c = ty; c < 32; c += 8)
-            if (column0 + c < p.d && row0 + tx < p.d) tile[c][tx] = columns[(uint64_t)(column0 + c) * p.d + row0 + tx];
-        __syncthreads();
         const uint32_t *order = p.order.base ? p.order.of(item) : nullptr;
-        for (uint32_t r = ty; r < 32; r += 8) {
-            if (row0 + r >= p.d || column0 + tx >= p.d) continue;
-            const uint64_t row = order ? order[row0 + r] : row0 + r;
-            p.rotation.of(item)[row * p.d + column0 + tx] = tile[tx][r];
+        float *rotation = p.rotation.of(item);
+        for (uint32_t at = blockIdx.x; at < across * across; at += gridDim.x) {
+            const uint32_t row0 = at / across * 32, column0 = at % across * 32;
+            __syncthreads();
+            for (uint32_t c = ty; c < 32; c += 8)
+                if (column0 + c < p.d && row0 + tx < p.d) tile[c][tx] = columns[(uint64_t)(column0 + c) * p.d + row0 + tx];
+            __syncthreads();
+            for (uint32_t r = ty; r < 32; r += 8) {
+                if (row0 + r >= p.d || column0 + tx >= p.d) continue;
+                const uint64_t row = order ? order[row0 + r] : row0 + r;
+                rotation[row * p.d + column0 + tx] = tile[tx][r];
+            }
         }
     }
 }

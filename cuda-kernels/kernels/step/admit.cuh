@@ -34,17 +34,13 @@ __device__ inline int kls_gain_log2(const kls_step_params &p, uint32_t item, boo
             if (!p.has_lambda) continue;
             if (p.weighting == KLS_WEIGHT_INVERSE_ROOT) {
                 int exponent = 0x7fffffff;
-                KLS_OWN(i, p.dims[k]) exponent = kls_least()(exponent, kls_exponent(p.lambda[k].of(item)[i]));
+                kls_own_of(p.lambda[k].of(item), p.dims[k], [&](uint32_t, float x) { exponent = kls_least()(exponent, kls_exponent(x)); });
                 gain = -kls_reduce(exponent, kls_least());
             } else if (p.divisor != KLS_DIVISOR_NONE) {
                 int exponent = floor;
-                if (p.by_factors && p.modes[k] == KLS_FULL) {
-                    const float *factor = p.factor[k].of(item);
-                    const uint64_t len = (uint64_t)p.dims[k] * (p.dims[k] + 1) / 2;
-                    for (uint64_t i = threadIdx.x; i < len; i += blockDim.x) exponent = kls_largest()(exponent, kls_exponent(factor[i]));
-                } else {
-                    KLS_OWN(i, p.dims[k]) exponent = kls_largest()(exponent, kls_exponent(p.lambda[k].of(item)[i]));
-                }
+                const bool of_factor = p.by_factors && p.modes[k] == KLS_FULL;
+                kls_own_of((of_factor ? p.factor[k] : p.lambda[k]).of(item), of_factor ? kls_triangle(p.dims[k]) : p.dims[k],
+                           [&](uint32_t, float x) { exponent = kls_largest()(exponent, kls_exponent(x)); });
                 gain = -kls_reduce(exponent, kls_largest());
             }
         } else {

@@ -6,16 +6,14 @@
 __device__ __forceinline__ float kls_trace(const kls_step_params &p, uint32_t item, uint32_t k) {
     const uint32_t d = p.dims[k];
     const bool refreshed = p.flags[item] & p.option;
-    if (p.modes[k] != KLS_FULL) return kls_sum_of((p.apply_first ? p.lambda[k] : p.new_lambda[k]).of(item), d, 1);
+    if (p.modes[k] != KLS_FULL) return kls_sum_of((p.apply_first ? p.lambda[k] : p.new_lambda[k]).of(item), d);
     const float *factor = p.factor[k].of(item), *delta = p.delta[k].of(item);
     const float alpha = p.scalars[item].alpha[k];
     double old = 0, fresh = 0;
-    KLS_OWN(i, d) {
-        old += (double)factor[(uint64_t)i * (i + 3) / 2];
-        fresh += (double)delta[i * ((uint64_t)d + 1)];
-    }
+    kls_own(d, [&](uint32_t i) { return factor[(uint64_t)i * (i + 3) / 2]; }, [&](uint32_t, float x) { old += (double)x; });
     old = kls_reduce(old, kls_sum());
     if (p.apply_first) return (float)old;
+    kls_own(d, [&](uint32_t i) { return delta[i * ((uint64_t)d + 1)]; }, [&](uint32_t, float x) { fresh += (double)x; });
     fresh = kls_reduce(fresh, kls_sum());
     return refreshed ? (float)fresh : kls_average(p.beta2, (float)old, (float)(alpha * fresh));
 }
@@ -38,10 +36,10 @@ KLS_KERNEL(kls_step_roots, kls_step_params, KLS_BLOCK) {
         }
         const float *lambda = (p.apply_first ? p.lambda[k] : p.new_lambda[k]).of(item);
         float *root = p.weight[k].of(item);
-        KLS_OWN(i, p.dims[k]) {
-            const float own = kls_power(lambda[i] + added, p.power);
+        kls_own_of(lambda, p.dims[k], [&](uint32_t i, float x) {
+            const float own = kls_power(x + added, p.power);
             root[i] = p.direction == KLS_TRACE_SCALED ? own * scale : own;
-        }
+        });
     }
 }
 

@@ -5,13 +5,13 @@
 
 __device__ __forceinline__ float kls_norm_of(const float *lambda, uint32_t count) {
     double sum = 0;
-    KLS_OWN(i, count) sum += (double)lambda[i] * (double)lambda[i];
+    kls_own_of(lambda, count, [&](uint32_t, float x) { sum += (double)x * (double)x; });
     return (float)sqrt(kls_reduce(sum, kls_sum()));
 }
 
-__device__ __forceinline__ float kls_sum_of(const float *values, uint32_t count, uint64_t stride) {
+__device__ __forceinline__ float kls_sum_of(const float *values, uint32_t count) {
     double sum = 0;
-    KLS_OWN(i, count) sum += (double)values[i * stride];
+    kls_own_of(values, count, [&](uint32_t, float x) { sum += (double)x; });
     return (float)kls_reduce(sum, kls_sum());
 }
 
@@ -30,10 +30,10 @@ KLS_KERNEL(kls_step_weigh, kls_step_params, KLS_BLOCK) {
         if (!p.has_lambda) continue;
         const float *lambda = (p.option >> k & 1 ? p.new_lambda[k] : p.lambda[k]).of(item);
         float *weight = p.weight[k].of(item), norm = 1.0f;
-        if (p.divisor == KLS_DIVISOR_SUM) divisors[k] = kls_sum_of(lambda, p.dims[k], 1);
+        if (p.divisor == KLS_DIVISOR_SUM) divisors[k] = kls_sum_of(lambda, p.dims[k]);
         if (p.divisor == KLS_DIVISOR_SQUARES) norm = divisors[k] = kls_norm_of(lambda, p.dims[k]);
         if (p.by_factors && p.modes[k] == KLS_FULL) divisors[k] = p.scalars[item].norm[k];
-        KLS_OWN(i, p.dims[k]) weight[i] = kls_weight(p.weighting, lambda[i] / norm);
+        kls_own_of(lambda, p.dims[k], [&](uint32_t i, float x) { weight[i] = kls_weight(p.weighting, x / norm); });
     }
     if (threadIdx.x != 0) return;
     for (uint32_t k = 0; k < p.order; k++) {
@@ -143,18 +143,18 @@ KLS_KERNEL(kls_step_sums_of_products, kls_step_params, 256) {
 // Bounds the eigenvalues of a mode from below and counts those that are raised.
 __device__ __forceinline__ uint32_t kls_raise(float *lambda, uint32_t d, float lowest, float noise) {
     uint32_t count = 0;
-    KLS_OWN(i, d) {
-        const float value = kls_larger(lambda[i], noise);
+    kls_own_of(lambda, d, [&](uint32_t i, float x) {
+        const float value = kls_larger(x, noise);
         count += value < lowest;
         lambda[i] = kls_larger(value, lowest);
-    }
+    });
     return count;
 }
 
 // The same of eigenvalues that have just been read off a factor: at least what they cannot be told from, the rounding of the largest of them.
 __device__ __forceinline__ uint32_t kls_settle(float *lambda, uint32_t d, float lowest) {
     float largest = 0;
-    KLS_OWN(i, d) largest = kls_larger(largest, lambda[i]);
+    kls_own_of(lambda, d, [&](uint32_t, float x) { largest = kls_larger(largest, x); });
     return kls_raise(lambda, d, lowest, KLS_EPSILON * kls_reduce(largest, kls_largest()));
 }
 
@@ -166,12 +166,18 @@ __device__ __forceinline__ void kls_count_raised(const kls_step_params &p, kls_h
 // Bits of `option` from here on: modes whose diag(Delta) is to be taken from sums, whether they have a factor or not.
 constexpr uint32_t KLS_BY_SUMS = 1u << 8;
 
-__device__ __forceinline__ float kls_diagonal_of(const kls_step_params &p, uint32_t item, uint32_t k, uint32_t i) {
-    const uint64_t d = p.dims[k];
-    if (p.modes[k] == KLS_FULL && !(p.option & KLS_BY_SUMS << k)) return p.delta[k].of(item)[i * (d + 1)];
-    float sum = 0;
-    for (uint32_t split = 0; split < p.splits[k]; split++) sum += p.diagonal[k].of(item)[split * d + i];
-    return sum;
+// diag(Delta_k) but for c_k, of a group of this thread's indices.
+__device__ __forceinline__ void kls_diagonals_of(const kls_step_params &p, uint32_t item, uint32_t k, uint32_t first, float out[KLS_GROUP]) {
+    const uint32_t d = p.dims[k];
+    for (uint32_t j = 0; j < KLS_GROUP; j++) out[j] = 0;
+    if (p.modes[k] == KLS_FULL && !(p.option & KLS_BY_SUMS << k)) {
+        const float *delta = p.delta[k].of(item);
+        kls_each_of_group(first, d, [&](uint32_t j, uint32_t i) { out[j] = delta[i * ((uint64_t)d + 1)]; });
+        return;
+    }
+    const float *part = p.diagonal[k].of(item);
+    for (uint32_t split = 0; split < p.splits[k]; split++, part += d)
+        kls_each_of_group(first, d, [&](uint32_t j, uint32_t i) { out[j] += part[i]; });
 }
 
 // The eigenvalues of after this step, before any refresh, of the modes in `option`, and whether nothing left the range in the estimate.
@@ -187,18 +193,29 @@ KLS_KERNEL(kls_step_eigenvalues, kls_step_params, KLS_BLOCK) {
         const uint32_t d = p.dims[k];
         const float alpha = s.alpha[k];
         if (!p.has_lambda) {
-            if (full) KLS_OWN(i, d) broken |= !kls_is_finite(alpha * kls_diagonal_of(p, item, k, i));
+            if (!full) continue;
+            KLS_OWN_GROUPS(first, d) {
+                float diagonal[KLS_GROUP];
+                kls_diagonals_of(p, item, k, first, diagonal);
+                kls_each_of_group(first, d, [&](uint32_t j, uint32_t) { broken |= !kls_is_finite(alpha * diagonal[j]); });
+            }
             continue;
         }
         const float *old = p.lambda[k].of(item), *factor = p.factor[k].of(item);
         float *lambda = p.new_lambda[k].of(item);
         const bool keeps = p.eigenvalues == KLS_AT_REFRESH && full && !starting, reads = p.eigenvalues != KLS_AVERAGE && full;
-        KLS_OWN(i, d) {
-            const float diagonal = alpha * kls_diagonal_of(p, item, k, i);
-            broken |= !kls_is_finite(diagonal);
-            lambda[i] = keeps ? old[i] : reads ? kls_average(p.beta2, factor[(uint64_t)i * (i + 3) / 2], diagonal) * s.factor
-                                               : kls_average(p.beta2, old[i], diagonal);
-            broken |= !kls_is_finite(lambda[i]);
+        const bool of_factor = reads && !keeps;
+        const float *from = of_factor ? factor : old, correction = of_factor ? s.factor : 1.0f;
+        KLS_OWN_GROUPS(first, d) {
+            float diagonal[KLS_GROUP], before[KLS_GROUP] = {};
+            kls_diagonals_of(p, item, k, first, diagonal);
+            kls_each_of_group(first, d, [&](uint32_t j, uint32_t i) { before[j] = from[of_factor ? (uint64_t)i * (i + 3) / 2 : i]; });
+            kls_each_of_group(first, d, [&](uint32_t j, uint32_t i) {
+                const float fresh = alpha * diagonal[j];
+                const float x = keeps ? before[j] : kls_average(p.beta2, before[j], fresh) * correction;
+                broken |= !kls_is_finite(fresh) || !kls_is_finite(x);
+                lambda[i] = x;
+            });
         }
         if (keeps) continue;
         kls_count_raised(p, p.next[item], reads ? kls_settle(lambda, d, p.lowest[k]) : kls_raise(lambda, d, p.lowest[k], 0.0f));

@@ -13,8 +13,9 @@ __device__ inline kls_mean_log2 kls_mean_log2_of(const kls_step_params &p, uint3
     const float *lambda = p.lambda[k].of(item);
     long long sum = 0;
     int count = 0;
-    KLS_OWN(i, p.dims[k])
-        if (lambda[i] > p.floor) sum += kls_exponent(lambda[i]), count++;
+    kls_own_of(lambda, p.dims[k], [&](uint32_t, float x) {
+        if (x > p.floor) sum += kls_exponent(x), count++;
+    });
     sum = kls_reduce(sum, kls_sum());
     count = kls_reduce(count, kls_sum());
     return {count > 0, count > 0 ? (int)(sum / count) : 0};
@@ -23,10 +24,8 @@ __device__ inline kls_mean_log2 kls_mean_log2_of(const kls_step_params &p, uint3
 __device__ inline void kls_scale_mode(const kls_step_params &p, uint32_t item, uint32_t k, int log2) {
     float *lambda = p.lambda[k].of(item), *factor = p.factor[k].of(item);
     const float scale = kls_exp2i(log2);
-    KLS_OWN(i, p.dims[k]) lambda[i] = kls_larger(lambda[i] * scale, p.floor);
-    if (p.modes[k] != KLS_FULL) return;
-    const uint64_t len = (uint64_t)p.dims[k] * (p.dims[k] + 1) / 2;
-    for (uint64_t i = threadIdx.x; i < len; i += blockDim.x) factor[i] *= scale;
+    kls_own_of(lambda, p.dims[k], [&](uint32_t i, float x) { lambda[i] = kls_larger(x * scale, p.floor); });
+    if (p.modes[k] == KLS_FULL) kls_own_of(factor, kls_triangle(p.dims[k]), [&](uint32_t i, float x) { factor[i] = x * scale; });
 }
 
 // Moves an even power of two between the mode with the largest and the one with the smallest mean eigenvalue.
@@ -45,12 +44,9 @@ __device__ inline void kls_rebalance(const kls_step_params &p, uint32_t item) {
     if (!known || high_mean - low_mean <= 2) return;
     // The mean moves, but the largest must stay in range.
     int largest = -0x7fffffff;
-    KLS_OWN(i, p.dims[low]) largest = kls_largest()(largest, kls_exponent(p.lambda[low].of(item)[i]));
-    if (p.modes[low] == KLS_FULL) {
-        const float *factor = p.factor[low].of(item);
-        const uint64_t len = (uint64_t)p.dims[low] * (p.dims[low] + 1) / 2;
-        for (uint64_t i = threadIdx.x; i < len; i += blockDim.x) largest = kls_largest()(largest, kls_exponent(factor[i]));
-    }
+    const auto look = [&](uint32_t, float x) { largest = kls_largest()(largest, kls_exponent(x)); };
+    kls_own_of(p.lambda[low].of(item), p.dims[low], look);
+    if (p.modes[low] == KLS_FULL) kls_own_of(p.factor[low].of(item), kls_triangle(p.dims[low]), look);
     largest = kls_reduce(largest, kls_largest());
     const int room = KLS_NORM_LIMIT_LOG2 - 1 - largest, shift = kls_least()(2 * ((high_mean - low_mean + 2) / 4), room & ~1);
     if (shift <= 0) return;
@@ -76,7 +72,7 @@ KLS_KERNEL(kls_step_finish, kls_step_params, KLS_BLOCK) {
                 if (p.modes[k] == KLS_IDENTITY) continue;
                 const float *from = p.new_lambda[k].of(item);
                 float *lambda = p.lambda[k].of(item);
-                KLS_OWN(i, p.dims[k]) lambda[i] = from[i];
+                kls_own_of(from, p.dims[k], [&](uint32_t i, float x) { lambda[i] = x; });
             }
         __syncthreads();
         if (p.gauge && p.preconditioned_modes > 1) kls_rebalance(p, item);

@@ -132,6 +132,9 @@ __device__ __forceinline__ bool kls_step_takes(const kls_step_params &p, uint32_
 // The same where an item has one block.
 #define KLS_OWN(i, n) for (uint32_t i = threadIdx.x; i < (n); i += blockDim.x)
 
+// Elements of a triangle with its diagonal, of at most 2^15 rows.
+__device__ __forceinline__ uint32_t kls_triangle(uint32_t d) { return d * (d + 1) / 2; }
+
 // Products of the dims before mode k and after it.
 __device__ __forceinline__ uint32_t kls_left(const kls_step_params &p, uint32_t k) {
     uint32_t left = 1;

@@ -1,9 +1,6 @@
 // One number of what the threads of a block have, in a fixed order.
 #pragma once
-#include "params.cuh"
-
-// Threads of a kernel in which a block works on an item.
-constexpr uint32_t KLS_BLOCK = 128;
+#include "own.cuh"
 
 struct kls_sum {
     template <class T> __device__ T operator()(T a, T b) const { return a + b; }

@@ -57,19 +57,20 @@ KLS_KERNEL(kls_step_refreshed, kls_step_params, KLS_BLOCK) {
     if (!turned) {
         const float *old = p.basis[k].of(item);
         float *basis = p.new_basis[k].of(item);
-        for (uint64_t i = threadIdx.x; i < (uint64_t)d * d; i += blockDim.x) basis[i] = old[i];
+        kls_own_of(old, d * d, [&](uint32_t i, float x) { basis[i] = x; });
     }
     if (!p.has_lambda || (tried && !turned)) return;
     float *lambda = p.new_lambda[k].of(item);
     if (p.eigenvalues == KLS_AT_REFRESH || p.eigenvalues == KLS_INSTANTANEOUS_AFTER_REFRESH) {
         const float *square = p.delta[k].of(item);
-        KLS_OWN(i, d) lambda[i] = p.scalars[item].factor * square[i * ((uint64_t)d + 1)];
+        const float factor = p.scalars[item].factor;
+        kls_own(d, [&](uint32_t i) { return square[i * ((uint64_t)d + 1)]; }, [&](uint32_t i, float x) { lambda[i] = factor * x; });
         kls_count_raised(p, header, kls_settle(lambda, d, p.lowest[k]));
     } else if (turned && p.sorts) {
         // Each with its eigenvector.
         float *old = p.values.of(item);
         const float *key = p.weight[k].of(item);
-        KLS_OWN(i, d) old[i] = lambda[i];
+        kls_own_of(lambda, d, [&](uint32_t i, float x) { old[i] = x; });
         __syncthreads();
         KLS_OWN(i, d) lambda[kls_rank(key, d, i)] = old[i];
     }

@@ -75,7 +75,7 @@ KLS_KERNEL(kls_step_start_factor, kls_step_params, KLS_BLOCK) {
         }
     if (decomposed && p.has_lambda && p.eigenvalues != KLS_AVERAGE) {
         float *lambda = p.lambda[k].of(item);
-        KLS_OWN(i, d) lambda[i] = weight * s.factor * values[i];
+        kls_own_of(values, d, [&](uint32_t i, float x) { lambda[i] = weight * s.factor * x; });
         kls_count_raised(p, p.next[item], kls_settle(lambda, d, p.lowest[k]));
     }
     __syncthreads();

@@ -164,7 +164,7 @@ pub fn eigh_in_panels<Q: Queue>(
         Panels { a, vectors, values, rotations: work, diagonal, order, words, items, d, log_panel, panels, failed, sweep: 0, round: 0 };
     q.launch([items.count.div_ceil(256), 1, 1], EighBegin(first))?;
     q.launch([d, over(items), 1], EighMeasure(first))?;
-    q.launch(elements(items, d)?, EighPrepare(first))?;
+    q.launch(elements(items, d), EighPrepare(first))?;
     let between = u64::from(pairs) * u64::from(pairs - 1) / 2;
     let tiles =
         u32::try_from(between + u64::from(pairs) * u64::from(d.div_ceil(TILE))).ok().filter(|&tiles| tiles < 1 << 31).ok_or(INVALID)?;

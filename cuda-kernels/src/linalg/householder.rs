@@ -100,7 +100,7 @@ pub fn qr_in_panels<Q: Queue>(
         let rest = d.saturating_sub(start + PANEL);
         q.launch([rest.div_ceil(PANEL), over(items), 1], QrReflect(of(start, 0)))?;
     }
-    q.launch(elements(items, d)?, QrIdentity(of(0, 1)))?;
+    q.launch(elements(items, d), QrIdentity(of(0, 1)))?;
     for start in (0..d).step_by(PANEL as usize).rev() {
         q.launch([(d - start).div_ceil(PANEL), over(items), 1], QrReflect(of(start, 1)))?;
     }

@@ -1,6 +1,6 @@
 //! How this module's kernels are spelled in Rust.
 
-use crate::batch::Items;
+use crate::batch::{Items, PER_ITEM};
 use crate::queue::DeviceError;
 
 /// The driver's "invalid value": what it would say itself if it saw it.
@@ -63,8 +63,7 @@ pub(crate) fn over(items: Items) -> u32 {
 }
 
 /// The grid of an elementwise pass over squares.
-pub(crate) fn elements(items: Items, d: u32) -> Result<[u32; 3], DeviceError> {
+pub(crate) fn elements(items: Items, d: u32) -> [u32; 3] {
     let blocks = (u64::from(d) * u64::from(d)).div_ceil(256);
-    let blocks = u32::try_from(blocks).ok().filter(|&blocks| blocks < 1 << 31).ok_or(INVALID)?;
-    Ok([blocks, over(items), 1])
+    [blocks.min(PER_ITEM as u64) as u32, over(items), 1]
 }

@@ -7,7 +7,7 @@ use super::gradient::InPlace;
 use super::mirror::Run;
 use super::params::{Admit, Begin, CommitFactor, CommitMoments, Finish, Launch, MODES, Params, StepKernel, Undo, flag};
 use super::program::{Placed, Precisions};
-use crate::batch::{Array, Items};
+use crate::batch::{Array, Items, PER_ITEM};
 use crate::io::{self, Decay, Penalty, Pieces, Scalar, Source, Theta, Transform, Update};
 use crate::linalg::{Precision, Product, View};
 use crate::queue::{DeviceError, DevicePtr, Queue};
@@ -249,9 +249,9 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         self.launch::<K>(part, part.items.count * blocks, blocks, mode as u32, option)
     }
 
-    /// Blocks enough for `len` elements of each item, four to a thread.
+    /// Blocks enough for `len` elements of each item, four to a thread, or the most that there may be: their threads take more.
     pub fn each_element<K: StepKernel>(&mut self, part: Part, len: usize, mode: usize, option: u32) -> Result<(), DeviceError> {
-        self.each_block::<K>(part, len.div_ceil(4 * K::THREADS as usize), mode, option)
+        self.each_block::<K>(part, len.div_ceil(4 * K::THREADS as usize).min(PER_ITEM), mode, option)
     }
 
     /// A thread for each item.
