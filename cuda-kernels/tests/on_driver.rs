@@ -1,11 +1,14 @@
 //! Whole steps through the driver, on memory that it allocates and on the caller's streams: with what stands in for a driver, or on a device with
 //! `KLS_TEST_DEVICE=1`.
 
-mod common;
+#[path = "common/choice.rs"]
+mod choice;
+#[path = "common/on_driver.rs"]
+mod on_driver;
 
 use std::ptr::null_mut;
 
-use common::on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise, ok};
+use on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise, ok};
 use cust::sys;
 use klshampoo::{Config, SliceHeader, Tensor, TensorSpec, Totals};
 use klshampoo_cuda::batch::{Array, Items};

@@ -320,6 +320,20 @@ fn a_small_workspace_changes_nothing() {
     assert!(params == other_params && state == other_state);
 }
 
+/// By default every shape of GPT-2 124M's layers is a batch.
+#[test]
+fn the_layers_of_gpt2_are_four_batches() {
+    let groups = [Config::<f32>::kl_shampoo()];
+    let mut totals = Totals::default();
+    let mut layers = |[rows, columns]: [usize; 2]| Tensor::resolve(&TensorSpec::matrix(rows, columns).slices(12), &groups, &mut totals).unwrap();
+    let table = [[2304, 768], [768, 768], [3072, 768], [768, 3072]].map(&mut layers);
+    let program = |workspace_limit| Program::new(&groups, &table, &Options { workspace_limit, ..Options::default() }).unwrap();
+    let default = program(Options::default().workspace_limit);
+    assert_eq!(default.batches(), 4);
+    assert!(default.bytes().workspace <= Options::default().workspace_limit);
+    assert!(program(1 << 30).batches() > 4);
+}
+
 fn set(grad: &mut Grad, f: impl Fn(usize, &mut f32)) {
     let Some(Buffer::Native(numbers)) = grad else { panic!("a native gradient") };
     numbers.iter_mut().enumerate().for_each(|(i, x)| f(i, x));

@@ -1,8 +1,11 @@
 //! 200 steps of training: the device's losses are those of the CPU. With `KLS_TEST_DEVICE=1` on a device, else on what stands in for a driver.
 
-mod common;
+#[path = "common/choice.rs"]
+mod choice;
+#[path = "common/on_driver.rs"]
+mod on_driver;
 
-use common::on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise};
+use on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise};
 use klshampoo::linalg::Portable;
 use klshampoo::{Config, Optimizer, SliceBuffers, SliceHeader, StepReport, Target, Tensor, TensorSpec, Totals};
 use klshampoo_cuda::driver::Memory;
