@@ -149,6 +149,11 @@ mkdir -p "$KLS_TEST_FOLDER"
 if wants tests; then
     suites="on_driver training linalg_products linalg_tensor linalg_factorisations linalg_refresh library io step"
     for suite in $suites; do step "tests: $suite" 900 "$here/bin/$suite"; done
+    # Its runs say how far off they are.
+    KLS_GOLDEN=$here/golden step "tests: golden" 900 "$here/bin/golden" --nocapture
+    golden=$(sed -nE 's/^(.* )?(Published|Family) [^:]*: [0-9]+ runs, .* \(([0-9.]+) of the tolerance\).*/\3/p' "$logs/tests--golden.log" | sort -g | tail -1)
+    [ -z "$golden" ] || printf 'section,of,who,what,value,unit\ngolden,all runs,klshampoo f32,largest share of what f32 is allowed,%s,ratio\n' "$golden" \
+        > "$logs/table-golden.csv"
 fi
 if wants c; then
     while read -r name; do on_gpu "C: $name" 300 "$here/bin/c_tests" "$name"; done < "$here/c_tests.txt"
@@ -228,7 +233,7 @@ if wants peers; then
 fi
 
 say ""
-if wants benchmark || wants peers; then
+if wants tests || wants benchmark || wants peers; then
     shopt -s nullglob
     tables=("$logs"/table-*.csv)
     if [ ${#tables[@]} -gt 0 ]; then

@@ -45,6 +45,8 @@ chmod +x "$work"/{bin,refuses}/compute-sanitizer
 PATH=$work/bin:$PATH OUT=$work/trial REQUIRE_GPU=1 SECTIONS=$sections "$work/run/run.sh" --trial > "$work/said" || { cat "$work/said" "$work"/trial/logs-*/*.log; exit 1; }
 report=$(ls "$work"/trial/report-*.md)
 expect trial "$report" '^\| tests: on_driver \| test result: ok\. [1-9]'
+expect trial "$report" '^\| tests: golden \| test result: ok\. [1-9]'
+expect trial "$report" '^\| error of golden trajectories in f32: .* \| under 10x \| [0-9.]+x \| the run that is farthest off \| reached \|'
 expect trial "$report" '^\| C: step \| ok '
 expect trial "$report" '^\| graph capture: the C interface \| ok '
 expect trial "$report" '^\| racecheck: steps \| test result: ok\. 1 passed'
@@ -78,6 +80,11 @@ refused() { # KLS_MOCK_MANAGED
 refused exclusive "the host cannot use this device's managed memory"
 expect exclusive "$work/said" '^- concurrent managed access: 0'
 refused none 'no 8192 MiB of managed memory: '
+
+if KLS_GOLDEN=/no/such "$work/run/bin/golden" published_adamw > "$work/said" 2>&1; then
+    echo "golden trajectories were read where there are none"
+    exit 1
+fi
 
 # Without time the rest is named.
 BENCHMARK_LIMIT=0 OUT=$work/late SECTIONS=benchmark "$work/run/run.sh" --trial > "$work/said"

@@ -59,7 +59,13 @@ fn every_number_is_there() {
             assert!((rate * 1e9 * plain * 1e-3 / flops - 1.0).abs() < 1e-6, "{who}: {rate} GFLOP/s");
             let best = of("rates", &who, "best product rate at this precision").unwrap();
             assert!((of("rates", &who, "share").unwrap() * best / rate - 1.0).abs() < 1e-6, "{who}");
-            let like = if way.contains("TF32 cuBLAS") { "TF32" } else if way.contains("bf16") { "bf16" } else { "f32" };
+            let like = if way.contains("TF32 cuBLAS") {
+                "TF32"
+            } else if way.contains("bf16") {
+                "bf16"
+            } else {
+                "f32"
+            };
             assert_eq!(of("rates", &format!("products {like}"), "best product rate at this precision"), Some(best), "{who}");
         }
         // Besides, a step without refreshes and an amortised one at every other precision.
@@ -101,7 +107,10 @@ fn a_probe_tells_what_is_there() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let said = probed("");
-    assert!(said.starts_with("Mock 0, compute capability 9.0") && said.contains("\ncuBLAS: found\n") && said.ends_with("a kernel ran\n"), "{said}");
+    assert!(
+        said.starts_with("Mock 0, compute capability 9.0") && said.contains("\ncuBLAS: found\n") && said.ends_with("a kernel ran\n"),
+        "{said}"
+    );
     assert!(said.contains("\nconcurrent managed access: 1\n"), "{said}");
     assert!(probed("exclusive").contains("\nconcurrent managed access: 0\n"));
 }

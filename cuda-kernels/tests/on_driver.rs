@@ -8,7 +8,6 @@ mod on_driver;
 
 use std::ptr::null_mut;
 
-use on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise, ok};
 use cust::sys;
 use klshampoo::{Config, SliceHeader, Tensor, TensorSpec, Totals};
 use klshampoo_cuda::batch::{Array, Items};
@@ -16,6 +15,7 @@ use klshampoo_cuda::driver::{Blas, Event, Factor, Gemm, Input, Launcher, Memory,
 use klshampoo_cuda::io::{self, Scalar};
 use klshampoo_cuda::queue::DevicePtr;
 use klshampoo_cuda::step::{DeviceOptimizer, Options, Program, Transferred};
+use on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise, ok};
 
 const PERIOD: u32 = 3;
 

@@ -325,7 +325,8 @@ fn a_small_workspace_changes_nothing() {
 fn the_layers_of_gpt2_are_four_batches() {
     let groups = [Config::<f32>::kl_shampoo()];
     let mut totals = Totals::default();
-    let mut layers = |[rows, columns]: [usize; 2]| Tensor::resolve(&TensorSpec::matrix(rows, columns).slices(12), &groups, &mut totals).unwrap();
+    let mut layers =
+        |[rows, columns]: [usize; 2]| Tensor::resolve(&TensorSpec::matrix(rows, columns).slices(12), &groups, &mut totals).unwrap();
     let table = [[2304, 768], [768, 768], [3072, 768], [768, 3072]].map(&mut layers);
     let program = |workspace_limit| Program::new(&groups, &table, &Options { workspace_limit, ..Options::default() }).unwrap();
     let default = program(Options::default().workspace_limit);

@@ -5,13 +5,13 @@ mod choice;
 #[path = "common/on_driver.rs"]
 mod on_driver;
 
-use on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise};
 use klshampoo::linalg::Portable;
 use klshampoo::{Config, Optimizer, SliceBuffers, SliceHeader, StepReport, Target, Tensor, TensorSpec, Totals};
 use klshampoo_cuda::driver::Memory;
 use klshampoo_cuda::io::Scalar;
 use klshampoo_cuda::linalg::Precision;
 use klshampoo_cuda::step::{DeviceOptimizer, Options, Precisions, Program};
+use on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise};
 
 const STEPS: usize = 200;
 const EXAMPLES: usize = 64;

@@ -77,7 +77,7 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// From the first parameters on, and the state of other steps if there is one.
-    pub fn new(gpu: &mut Gpu, data: &'a Data, config: Config<f32>, precision: Precisions, warm: Option<&Warm>) -> Result<Self, Failure> {
+    pub fn new(gpu: &Gpu, data: &'a Data, config: Config<f32>, precision: Precisions, warm: Option<&Warm>) -> Result<Self, Failure> {
         let program = data.program(config, precision)?;
         let bytes = program.bytes();
         let block = Memory::allocate(gpu.context(), bytes.total)?;
@@ -118,7 +118,7 @@ impl<'a> Run<'a> {
     }
 
     /// What others may begin with.
-    pub fn warm(&self, gpu: &mut Gpu) -> Result<Warm, Failure> {
+    pub fn warm(&self, gpu: &Gpu) -> Result<Warm, Failure> {
         let memory = Memory::allocate(gpu.context(), self.bytes.state + self.bytes.headers)?;
         driver_copy(&gpu.queue()?, self.block.at(), memory.at(), memory.bytes())?;
         Ok(Warm { memory, headers: self.headers(gpu)?, transfers: self.optimizer.transfers().collect() })
