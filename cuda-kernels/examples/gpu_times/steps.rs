@@ -94,8 +94,8 @@ impl Timing<'_> {
         if self.is_elementwise() {
             return Ok(None);
         }
-        let mut failures = Vec::new();
-        for mix in MIXES.iter().filter(|mix| !mix.library || gpu.has_blas()) {
+        let (mut failures, has_blas) = (Vec::new(), gpu.has_blas());
+        for mix in MIXES.iter().filter(|mix| !mix.library || has_blas) {
             let what = format!("{} of {}", self.who(mix.name), self.of());
             if self.options.is_out_of_time(&what) {
                 break;
