@@ -9,7 +9,7 @@ mod single_pass;
 mod traffic;
 
 use common::{EmulatorQueue, RecordingQueue};
-use harness::{Both, Buffer, Grad, stored};
+use harness::{Both, Buffer, Grad, resolve, stored};
 use klshampoo::{
     BadGradient, BiasCorrection, Config, Convention, Damping, Direction, Eigenvalues, FirstBasis, Format, Graft, LambdaInit, Mode,
     Momentum, Refresh, Rounding, SliceHeader, StatePart, StepOrder, Storage, TensorSpec, WeightDecay,
@@ -324,10 +324,8 @@ fn a_small_workspace_changes_nothing() {
 #[test]
 fn the_layers_of_gpt2_are_four_batches() {
     let groups = [Config::<f32>::kl_shampoo()];
-    let mut totals = Totals::default();
-    let mut layers =
-        |[rows, columns]: [usize; 2]| Tensor::resolve(&TensorSpec::matrix(rows, columns).slices(12), &groups, &mut totals).unwrap();
-    let table = [[2304, 768], [768, 768], [3072, 768], [768, 3072]].map(&mut layers);
+    let layers = [[2304, 768], [768, 768], [3072, 768], [768, 3072]].map(|[rows, columns]| TensorSpec::matrix(rows, columns).slices(12));
+    let (table, _) = resolve(&groups, &layers);
     let program = |workspace_limit| Program::new(&groups, &table, &Options { workspace_limit, ..Options::default() }).unwrap();
     let default = program(Options::default().workspace_limit);
     assert_eq!(default.batches(), 4);
