@@ -11,6 +11,8 @@
  *               buffers of checkpoints and of counters are in host memory.
  *   Streams     A void *stream is a CUstream or cudaStream_t of the optimizer's device; NULL is the legacy default stream. A call queues
  *               its work there after what is there already. Calls of one optimizer on several streams are ordered by the caller.
+ *   Refreshes   Where kls_cuda_options.refresh_stream is not NULL they are made on it between two steps. Whatever looks at the state waits for them
+ *               on its own stream; kls_cuda_join makes any other stream wait.
  *   Waiting     Steps and kls_cuda_copy_headers return at once: they allocate nothing and wait for nothing. (The first few steps queue a copy
  *               of the slices' headers, and later ones look whether it has come, until every slice that had gradients had one that is not
  *               zero; frozen tensors do not count, a slice whose gradients are all zero keeps it up.) kls_cuda_create, the saves, the loads
@@ -104,6 +106,12 @@ typedef struct kls_cuda_options {
   int32_t blas;
   // How large: the least number of multiplications (rows x columns x depth) in a product of one tensor. Default 2^24: 256 x 256 x 256.
   uint64_t blas_from;
+  // A CUstream or cudaStream_t of the device, on which the refreshes of a step are made after it, beside what its stream is given next: the caller's
+  // next forward and backward pass. It stays until the optimizer's end. A refresh that is due in a step is then made from the state that this
+  // step leaves, and used from the next step on: every group is stepped as with step_order KLS_ORDER_APPLY_FIRST, whatever it says. The next
+  // step waits for it on the device; see kls_cuda_join. It has a workspace of its own, about as large again. NULL (the default): refreshes
+  // are part of the step, on its stream.
+  void *refresh_stream;
 } kls_cuda_options;
 
 // Bytes of device memory that an optimizer holds, all in one block, from its making to its end.
@@ -118,7 +126,7 @@ typedef struct kls_cuda_memory {
   uint64_t header_bytes;
   // What the kernels know of the tensors.
   uint64_t table_bytes;
-  // Gradients, products and updates on their way through a step, and what cuBLAS works in.
+  // Gradients, products and updates on their way through a step, what refreshes with a stream of their own work in, and what cuBLAS does.
   uint64_t workspace_bytes;
   // The block: all of these, and the gaps between them.
   uint64_t total_bytes;
@@ -258,6 +266,9 @@ kls_status kls_cuda_step(struct kls_cuda *optimizer,
 // slower. In the conventions whose refreshes come a step later (reference_kl, reference_soap) the first step has to be one of these: a period that
 // begins with it has a refresh less than all others.
 //
+// With kls_cuda_options.refresh_stream a captured step's refreshes are a branch of its own graph, which ends with them: they overlap nothing that comes
+// after the graph. Call kls_cuda_join before the capture begins, and before the first replay.
+//
 // Errors: KLS_ERROR_OVERFLOW for steps that would bring the count beyond 2^40, or more than 2^20 at once while the refresh period still grows
 // (refresh_growth): none of them then counts; and the handle's.
 //
@@ -265,6 +276,19 @@ kls_status kls_cuda_step(struct kls_cuda *optimizer,
 // `optimizer` is a handle that no other thread uses.
 kls_status kls_cuda_replayed(struct kls_cuda *optimizer,
                              uint64_t steps);
+
+// Lets `stream` wait for the refreshes that are under way on `kls_cuda_options.refresh_stream`; the call itself waits for nothing. What is queued on it
+// later sees them. kls_cuda_step, the saves, the loads, kls_cuda_read_state and kls_cuda_copy_headers do so themselves. It is needed before
+// a step is captured, and before captured steps are replayed, if a step was made without a capture before: on the stream of the capture, or of the
+// replay. Without a refresh_stream, or where nothing is under way, it does nothing.
+//
+// Errors: KLS_ERROR_CUDA (also while `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's.
+//
+// # Safety
+// `optimizer` is a handle that no other thread uses; `stream` is a stream of the optimizer's device, and what is done with the optimizer next is queued on
+// it or after it.
+kls_status kls_cuda_join(struct kls_cuda *optimizer,
+                         void *stream);
 
 // Sets a group's learning-rate scale and weight decay from the next step on, as kls_optimizer_set_group does. Nothing is queued. Graphs that were
 // captured before keep the numbers that they were captured with.

@@ -86,6 +86,11 @@ struct options : kls_cuda_options {
         stream = value;
         return *this;
     }
+    /// Refreshes after a step, on this stream, beside what its own is given next. See kls::cuda::optimizer::join.
+    options &set_refresh_stream(void *value) noexcept {
+        refresh_stream = value;
+        return *this;
+    }
     /// In device memory that the caller lends until the optimizer's end.
     options &set_memory(void *address, std::uint64_t bytes) noexcept {
         memory = address;
@@ -246,6 +251,9 @@ class optimizer {
 
     /// Steps of captured graphs have been replayed. Errors: those of kls_cuda_replayed.
     outcome replayed(std::uint64_t steps) { return kls::detail::conclude(kls_cuda_replayed(handle_, steps), handle_); }
+
+    /// Lets a stream wait for refreshes that are under way on a stream of their own. Errors: those of kls_cuda_join.
+    outcome join(void *stream = nullptr) { return kls::detail::conclude(kls_cuda_join(handle_, stream), handle_); }
 
     /// Sets a group's learning-rate scale and weight decay from the next step on. Errors: those of kls_cuda_set_group.
     outcome set_group(std::size_t group, float lr_scale, float weight_decay) {

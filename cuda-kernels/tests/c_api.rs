@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use klshampoo_cuda_mock as mock;
 use programs::{NO_DRIVER, SYSTEM, archive, compiler, here, libraries, run_of, shared, succeeded, tests, work};
 
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 19] = [
     "main",
     "device",
     "fixture",
@@ -26,6 +26,7 @@ const SOURCES: [&str; 18] = [
     "graphs",
     "precision",
     "groups",
+    "refreshes",
     "failures",
     "llmc",
     "llmc_ranks",
@@ -46,9 +47,9 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| compiled("shared", &shared()))
 }
 
-tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, groups, forged_counters);
+tests!(run: create, step, step_errors, formats, skipping, checkpoints, checkpoint_files, checkpoints_after_skips, state, graphs, refreshes, groups, forged_counters);
 tests!(run: no_device, llmc, llmc_bf16, llmc_ranks, precisions, blas);
-tests!(run_mocked: failures, old_driver, nothing_hidden, blas_failures);
+tests!(run_mocked: failures, late_refreshes, old_driver, nothing_hidden, blas_failures);
 tests!(run_without: query, options, no_driver, llmc_shares);
 
 #[test]

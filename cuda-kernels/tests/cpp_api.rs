@@ -55,7 +55,7 @@ fn program() -> &'static Path {
     })
 }
 
-tests!(run: training, moves, places, requests, formats, counters, state, checkpoints, graphs, wrong_steps, returning, returning_wrong);
+tests!(run: training, moves, places, requests, formats, counters, state, checkpoints, graphs, refreshes, wrong_steps, returning, returning_wrong);
 tests!(run_mocked: failures);
 tests!(run_without: no_driver);
 

@@ -761,8 +761,8 @@ fn precisions_and_formats() {
 fn products_are_captured() {
     let kernels = kernels(0);
     let context = kernels.context();
-    let mut blas = blas_of(context);
     let owned = Owned::new(context);
+    let mut blas = blas_of(context);
     let memory = Memory::allocate(context, 512).unwrap();
     memory.write(owned.stream(), 0, bytes_of(&[2.0_f32; 128])).unwrap();
     mock::reset_counters();

@@ -333,6 +333,73 @@ fn the_layers_of_gpt2_are_four_batches() {
     assert!(program(1 << 30).batches() > 4);
 }
 
+/// Refreshes between the steps: those of steps that apply first, to the bit, whatever order the configuration has; and so the core's.
+#[test]
+fn refreshes_with_a_queue_of_their_own() {
+    let later = Options { refreshes_later: true, ..Options::default() };
+    let specs = [
+        TensorSpec::matrix(4, 6),
+        TensorSpec::new(&[3, 2, 4]).unwrap(),
+        TensorSpec::new(&[3, 2, 4]).unwrap().mode(1, Mode::Diagonal),
+        TensorSpec::matrix(4, 6).slices(3),
+        TensorSpec::vector(5),
+    ];
+    let turned = presets().into_iter().filter(|(name, _)| !matches!(*name, "adafactor" | "adamw" | "rmsprop" | "sgd"));
+    for (i, (name, preset)) in turned.enumerate() {
+        // Staggered refreshes are spread by what the steps of the configuration cost, in its own order.
+        let config = match i % 3 {
+            0 => Config { stagger: false, ..preset },
+            1 => preset.in_convention(Convention::ReferenceKl),
+            _ => Config { sort: true, stagger: false, ..preset },
+        };
+        let specs = if name == "one_sided" { &specs[..2] } else { &specs };
+        let config = Config { weight_decay: 0.1, ..short(config) };
+        let applies_first = Config { step_order: StepOrder::ApplyFirst, ..config };
+        let mut both = Both::with_options(&[applies_first], specs, &later);
+        let (mut within, mut usual) = (Both::new(&[applies_first], specs), Both::with_options(&[config], specs, &later));
+        for step in 0..7 {
+            let grads = both.gradients();
+            both.step(&grads);
+            within.step(&grads);
+            usual.step(&grads);
+            if step == 0 {
+                both.meet();
+                within.meet();
+                let (state, headers) = both.download();
+                usual.upload(&state, &headers);
+                usual.device_params.clone_from(&both.device_params);
+            }
+            assert!(both.device_params == within.device_params, "{name}, step {step}");
+            assert!(both.device_params == usual.device_params, "{name}, step {step}: whatever the order");
+        }
+        both.check(name, TOLERANCE);
+        assert!(both.download() == within.download(), "{name}");
+        assert!(both.download() == usual.download(), "{name}");
+        assert!(both.headers().iter().any(|header| header.refreshes > 0), "{name}");
+    }
+}
+
+/// An item that was left alone in a step has no refresh after it.
+#[test]
+fn later_refreshes_are_of_the_items_that_were_stepped() {
+    let config =
+        Config { bad_gradient: BadGradient::Skip, stagger: false, step_order: StepOrder::ApplyFirst, ..Config::<f32>::kl_shampoo() };
+    let specs = [TensorSpec::matrix(4, 6); 2];
+    let mut both = Both::with_options(&[short(config)], &specs, &Options { refreshes_later: true, ..Options::default() });
+    both.steps(PERIOD as usize - 1);
+    let mut grads = both.gradients();
+    set(&mut grads[1], |i, x| *x = if i == 7 { f32::NAN } else { *x });
+    let before = both.download();
+    both.step(&grads);
+    assert!(both.device.has_refreshes());
+    let after = both.download();
+    assert!(!both.device.has_refreshes());
+    let len = both.table[0].state_range(0).len();
+    assert!(before.0[len..] == after.0[len..]);
+    assert_eq!(after.1[1], SliceHeader { skipped: 1, ..before.1[1] });
+    assert_eq!((after.1[0].refreshes, after.1[0].last_refresh), (2, u64::from(PERIOD)));
+}
+
 fn set(grad: &mut Grad, f: impl Fn(usize, &mut f32)) {
     let Some(Buffer::Native(numbers)) = grad else { panic!("a native gradient") };
     numbers.iter_mut().enumerate().for_each(|(i, x)| f(i, x));

@@ -29,7 +29,7 @@ fn the_committed_header_is_current() {
 #[test]
 fn the_committed_header_of_the_gpu_is_current() {
     is_current("klshampoo_cuda.h", "cuda-kernels", |builder, folder| {
-        let files = ["options", "memory", "create", "handle", "step", "group", "counters", "checkpoint", "state"];
+        let files = ["options", "memory", "create", "handle", "step", "refreshes", "group", "counters", "checkpoint", "state"];
         files.iter().fold(builder, |builder, file| builder.with_src(folder.join(format!("src/api/{file}.rs"))))
     });
 }

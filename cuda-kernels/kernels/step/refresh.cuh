@@ -3,7 +3,7 @@
 #include "estimate.cuh"
 
 // Delta~_k becomes the factor of after this step, both triangles, and its diagonal is kept: in the weights' place, which are not in use between
-// the estimate and the direction.
+// the estimate and the direction. `option`: that factor is the state's already.
 KLS_FLAT_KERNEL(kls_step_form_factor, kls_step_params, 256) {
     const uint32_t item = kls_step_item(p), k = p.mode, d = p.dims[k];
     if (!kls_step_takes(p, item)) return;
@@ -12,7 +12,8 @@ KLS_FLAT_KERNEL(kls_step_form_factor, kls_step_params, 256) {
     KLS_EACH(i, (uint64_t)d * d) {
         const uint32_t row = (uint32_t)i / d, column = (uint32_t)i - row * d;
         if (column > row) continue;
-        const float x = kls_average(p.beta2, factor[(uint64_t)row * (row + 1) / 2 + column], alpha * square[i]);
+        const float s = factor[(uint64_t)row * (row + 1) / 2 + column];
+        const float x = p.option ? s : kls_average(p.beta2, s, alpha * square[i]);
         square[i] = x;
         if (row == column)
             diagonal[row] = x;

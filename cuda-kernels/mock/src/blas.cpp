@@ -1,6 +1,8 @@
 // cuBLAS: strided-batched products, column-major, with the factors rounded as the compute type allows.
 #include "mock.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <set>
 
@@ -66,6 +68,10 @@ API int cublasCreate_v2(handle **to) {
 API int cublasDestroy_v2(handle *h) {
     std::lock_guard<std::recursive_mutex> locked(everything);
     if (!handles.erase(h)) return BLAS_NOT_INITIALIZED;
+    if (!find_stream(h->on)) {
+        fprintf(stderr, "mock cuBLAS: a handle outlives its stream\n");
+        abort();
+    }
     counters.synchronisations++;
     delete h;
     return BLAS_SUCCESS;

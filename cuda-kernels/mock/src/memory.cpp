@@ -156,6 +156,11 @@ API int cuMemFreeHost(void *at) {
 
 API int cuPointerGetAttribute(void *to, int attribute, uint64_t at) {
     BEGIN(cuPointerGetAttribute)
+    auto in_host = locked_blocks.upper_bound(host(at));
+    if (attribute == 2 && in_host != locked_blocks.begin() && at - reinterpret_cast<uint64_t>((--in_host)->first) < in_host->second) {
+        *static_cast<unsigned *>(to) = 1; // the host's, page-locked
+        return SUCCESS;
+    }
     const auto found = find(at);
     if (found == blocks.end()) return INVALID_VALUE;
     switch (attribute) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -29,6 +30,7 @@ enum : int {
     CAPTURE_INVALIDATED = 901,
     CAPTURE_UNMATCHED = 903,
     CAPTURE_UNJOINED = 904,
+    CAPTURE_ISOLATION = 905,
     CAPTURE_IMPLICIT = 906,
     CAPTURED_EVENT = 907,
     CAPTURE_WRONG_THREAD = 908,
@@ -65,6 +67,8 @@ struct stream {
     bool blocking;                    // waits for the legacy default stream, and it for this one
     std::shared_ptr<capture> into;    // NULL: runs
     uint64_t work = 0;                // given to it while captured
+    bool lags = false;                // does nothing before somebody waits for it
+    std::deque<std::function<void()>> held{};
 };
 
 // A graph in the making.

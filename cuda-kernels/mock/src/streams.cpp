@@ -29,6 +29,14 @@ std::set<std::shared_ptr<capture>> captures; // that have not ended
 std::deque<std::function<void()>> later;
 thread_local int mode;                       // this thread's: 0 global, 1 thread-local, 2 relaxed
 
+void catch_up() {
+    for (; !later.empty(); later.pop_front()) later.front()();
+}
+
+void catch_up(stream *s) {
+    for (; !s->held.empty(); s->held.pop_front()) s->held.front()();
+}
+
 void note(stream *s) {
     s->work++;
     if (!s->into || s == s->into->origin) return;
@@ -63,7 +71,15 @@ int usable(stream *s) {
 }
 
 void finish() {
-    for (; !later.empty(); later.pop_front()) later.front()();
+    catch_up();
+    for (stream *s : streams) catch_up(s);
+}
+
+// What is given to the stream is done no sooner than another stream, or the host, waits for it.
+API void kls_mock_set_lagging(stream *s, int lags) {
+    std::lock_guard<std::recursive_mutex> locked(everything);
+    finish();
+    if (streams.count(s)) s->lags = lags != 0;
 }
 
 int enqueue(stream *s, std::function<void()> work) {
@@ -71,10 +87,12 @@ int enqueue(stream *s, std::function<void()> work) {
     if (s->into) {
         counters.recorded++;
         s->into->nodes.push_back(std::move(work));
+    } else if (s->lags) {
+        s->held.push_back(std::move(work));
     } else if (deferred) {
         later.push_back(std::move(work));
     } else {
-        finish();
+        catch_up();
         work();
     }
     return SUCCESS;
@@ -113,7 +131,9 @@ API int cuStreamCreate(stream **to, unsigned flags) {
 
 API int cuStreamDestroy_v2(stream *s) {
     BEGIN(cuStreamDestroy_v2)
-    if (!streams.erase(s)) return INVALID_HANDLE;
+    if (!streams.count(s)) return INVALID_HANDLE;
+    catch_up(s);
+    streams.erase(s);
     delete s;
     return SUCCESS;
 }
@@ -248,7 +268,14 @@ API int cuStreamWaitEvent(void *on, event *e, unsigned flags) {
     stream *s = find_stream(on);
     if (!s || !events.count(e)) return INVALID_HANDLE;
     if (const int refused = usable(s)) return refused;
-    if (!e->in) return SUCCESS;
+    if (!e->in) {
+        if (s->into && e->recorded) { // on work that is in no graph
+            s->into->invalid = true;
+            return CAPTURE_ISOLATION;
+        }
+        if (e->on != s && streams.count(e->on)) catch_up(e->on);
+        return SUCCESS;
+    }
     if (!s->into) { // drawn into the capture
         s->into = e->in;
         note(s);

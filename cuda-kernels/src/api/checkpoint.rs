@@ -121,6 +121,7 @@ fn save(optimizer: &mut kls_cuda, stream: Stream, room: u64, write: impl FnOnce(
     if copy.view()?.save_len() > room {
         return Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("len");
     }
+    optimizer.join(stream)?;
     download_all(optimizer, stream, &mut copy)?;
     write(&mut copy, &optimizer.table)?;
     optimizer.optimizer.counted(copy.headers());
@@ -135,6 +136,7 @@ fn load(optimizer: &mut kls_cuda, stream: Stream, fill: impl FnOnce(&mut HostCop
     if !optimizer.optimizer.can_load(copy.headers()) {
         return Err(Failure::because(KLS_ERROR_OVERFLOW, "A slice has counted more steps than the GPU's optimizer counts, 2^40."));
     }
+    optimizer.join(stream)?;
     upload_all(optimizer, stream, &mut copy)?;
     optimizer.optimizer.loaded(copy.headers());
     optimizer.observer.forget();

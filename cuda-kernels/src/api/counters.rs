@@ -51,6 +51,7 @@ pub unsafe extern "C" fn kls_cuda_copy_headers(
             if len < optimizer.headers.range.len() {
                 return Err(KLS_ERROR_MEMORY_TOO_SHORT).of_field("len");
             }
+            optimizer.join(Stream::from_raw(stream))?;
             let range = &optimizer.headers.range;
             optimizer.memory.begin_read(Stream::from_raw(stream), range.start, headers.cast(), range.len()).map_err(from_device)
         })

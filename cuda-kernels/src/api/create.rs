@@ -14,6 +14,7 @@ use super::failure::{from_device, from_launch, from_refused, no_blas};
 use super::handle::kls_cuda;
 use super::observer::Observer;
 use super::options::{KLS_CUDA_BLAS_REQUIRED, kls_cuda_options};
+use super::refreshes::Refreshes;
 use crate::driver::{ALIGNMENT, Allocator, Blas, Context, Device, Error, Kernels, Memory, Stream};
 use crate::queue::DevicePtr;
 use crate::step::{DeviceOptimizer, Program};
@@ -158,7 +159,10 @@ unsafe fn make(table: Table, program: Program, options: &kls_cuda_options, sourc
     optimizer.prepare(&mut kernels.on(stream).map_err(from_device)?).map_err(from_launch)?;
     memory.wait(stream).map_err(from_device)?;
     let observer = Observer::new(&context, &optimizer)?;
-    Ok(kls_cuda::new(table, optimizer, observer, blas, kernels, memory))
+    // SAFETY: by the caller's word a stream of the device's primary context.
+    let own = (!options.refresh_stream.is_null()).then(|| unsafe { Stream::from_raw(options.refresh_stream) });
+    let refreshes = own.map(|own| Refreshes::new(&context, own)).transpose().map_err(from_device)?;
+    Ok(kls_cuda::new(table, optimizer, observer, refreshes, blas, kernels, memory))
 }
 
 /// Ends an optimizer, gives its memory back and sets the caller's handle to NULL. A NULL handle is KLS_OK. Memory of the driver is given back when

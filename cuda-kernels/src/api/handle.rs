@@ -10,6 +10,7 @@ use klshampoo_ffi::message::{Message, last_without_handle};
 use klshampoo_ffi::status::KLS_ERROR_HANDLE;
 
 use super::observer::Observer;
+use super::refreshes::Refreshes;
 use super::transfer::Headers;
 use crate::driver::{Blas, Kernels, Memory};
 use crate::step::DeviceOptimizer;
@@ -28,6 +29,8 @@ pub struct kls_cuda {
     pub(super) headers: Headers,
     /// How the host learns that the first steps are over.
     pub(super) observer: Observer,
+    /// Refreshes that are not part of the step. They are over before the memory is given back.
+    pub(super) refreshes: Option<Refreshes>,
     /// Whether there was a bound on the norm of the gradients, which was measured then.
     pub(super) has_norm: bool,
     // It works in the memory below.
@@ -42,6 +45,7 @@ impl kls_cuda {
         table: Table,
         optimizer: DeviceOptimizer,
         observer: Observer,
+        refreshes: Option<Refreshes>,
         blas: Option<Blas>,
         kernels: Kernels,
         memory: Memory,
@@ -55,6 +59,7 @@ impl kls_cuda {
             optimizer,
             headers,
             observer,
+            refreshes,
             has_norm: false,
             blas,
             memory,

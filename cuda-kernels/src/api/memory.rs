@@ -25,7 +25,7 @@ pub struct kls_cuda_memory {
     pub header_bytes: u64,
     /// What the kernels know of the tensors.
     pub table_bytes: u64,
-    /// Gradients, products and updates on their way through a step, and what cuBLAS works in.
+    /// Gradients, products and updates on their way through a step, what refreshes with a stream of their own work in, and what cuBLAS does.
     pub workspace_bytes: u64,
     /// The block: all of these, and the gaps between them.
     pub total_bytes: u64,

@@ -80,11 +80,18 @@ pub struct kls_cuda_options {
     pub blas: i32,
     /// How large: the least number of multiplications (rows x columns x depth) in a product of one tensor. Default 2^24: 256 x 256 x 256.
     pub blas_from: u64,
+    /// A CUstream or cudaStream_t of the device, on which the refreshes of a step are made after it, beside what its stream is given next: the caller's
+    /// next forward and backward pass. It stays until the optimizer's end. A refresh that is due in a step is then made from the state that this
+    /// step leaves, and used from the next step on: every group is stepped as with step_order KLS_ORDER_APPLY_FIRST, whatever it says. The next
+    /// step waits for it on the device; see kls_cuda_join. It has a workspace of its own, about as large again. NULL (the default): refreshes
+    /// are part of the step, on its stream.
+    pub refresh_stream: *mut c_void,
 }
 
 impl Versioned for kls_cuda_options {
-    // The first header ended before the products.
-    const SIZES: &'static [usize] = &[core::mem::offset_of!(Self, precision_project), size_of::<Self>()];
+    // The first header ended before the products, the second one before the stream of refreshes.
+    const SIZES: &'static [usize] =
+        &[core::mem::offset_of!(Self, precision_project), core::mem::offset_of!(Self, refresh_stream), size_of::<Self>()];
 }
 
 impl FromC for kls_cuda_options {
@@ -110,6 +117,7 @@ impl kls_cuda_options {
         precision_refresh: KLS_CUDA_PRECISION_F32,
         blas: KLS_CUDA_BLAS_AUTO,
         blas_from: Library::WORTH_WHILE,
+        refresh_stream: ptr::null_mut(),
     };
 
     /// What they say of the program of a step.
@@ -128,6 +136,7 @@ impl kls_cuda_options {
                 }
                 _ => return Err(KLS_ERROR_UNKNOWN_VALUE).of_field("blas"),
             },
+            refreshes_later: !self.refresh_stream.is_null(),
         })
     }
 }

@@ -74,6 +74,7 @@ pub unsafe extern "C" fn kls_cuda_read_state(
             let entry = &optimizer.table.tensors()[tensor];
             let of_slice = slice / entry.pieces();
             let (headers, state) = (entry.header_range(of_slice), entry.state_range(of_slice));
+            optimizer.join(Stream::from_raw(stream))?;
             download(optimizer, Stream::from_raw(stream), &mut copy, headers, state)?;
             let scratch = Block::new(entry.scratch_len() * size_of::<f32>())?;
             // SAFETY: zeros of as many floats as the block was made for, used here alone.

@@ -153,11 +153,18 @@ pub unsafe extern "C" fn kls_cuda_step(optimizer: *mut kls_cuda, request: *const
 }
 
 fn run(optimizer: &mut kls_cuda, params: &[DevicePtr], grads: &[DevicePtr], (lr, grad_scale): (Scalar, Scalar), stream: Stream) -> Outcome {
-    let kls_cuda { optimizer, headers, observer, blas, kernels, memory, .. } = optimizer;
+    let kls_cuda { optimizer, headers, observer, refreshes, blas, kernels, memory, .. } = optimizer;
     let mut queue = kernels.on(stream).map_err(from_device)?.with_blas(blas.as_mut());
+    if let Some(refreshes) = refreshes {
+        refreshes.join(&queue).map_err(from_device)?;
+    }
     observer.take(&queue, headers, optimizer).map_err(from_device)?;
-    optimizer.step(&mut queue, params, grads, lr, grad_scale).map_err(from_step)?;
-    observer.ask(&queue, headers, memory, optimizer).map_err(from_device)
+    let stepped = optimizer.step(&mut queue, params, grads, lr, grad_scale).map_err(from_step);
+    let left = queue.leave_blas().map_err(from_device);
+    stepped?;
+    left?;
+    observer.ask(&queue, headers, memory, optimizer).map_err(from_device)?;
+    refreshes.as_mut().map_or(Ok(()), |refreshes| refreshes.begin(&queue, kernels, optimizer))
 }
 
 /// Captured steps have been replayed: `steps` of them, that is launches of a graph times the steps in it. What the library knows of an optimizer's
@@ -171,6 +178,9 @@ fn run(optimizer: &mut kls_cuda, params: &[DevicePtr], grads: &[DevicePtr], (lr,
 /// two later that it is over: run a few steps before you capture, or what is captured is
 /// slower. In the conventions whose refreshes come a step later (reference_kl, reference_soap) the first step has to be one of these: a period that
 /// begins with it has a refresh less than all others.
+///
+/// With kls_cuda_options.refresh_stream a captured step's refreshes are a branch of its own graph, which ends with them: they overlap nothing that comes
+/// after the graph. Call kls_cuda_join before the capture begins, and before the first replay.
 ///
 /// Errors: KLS_ERROR_OVERFLOW for steps that would bring the count beyond 2^40, or more than 2^20 at once while the refresh period still grows
 /// (refresh_growth): none of them then counts; and the handle's.

@@ -97,6 +97,9 @@ impl core::fmt::Debug for Kernels {
 impl Drop for Kernels {
     fn drop(&mut self) {
         if let Ok(_entered) = self.context.enter() {
+            // Lent memory has been given back without a wait, and kernels may still run. There is nobody to tell of an error of the device.
+            // SAFETY: the context is current.
+            unsafe { sys::cuCtxSynchronize() };
             // SAFETY: dropped once, here.
             unsafe { ManuallyDrop::drop(&mut self.module) }
         }
@@ -139,6 +142,14 @@ impl<'a> Launcher<'a> {
     #[must_use]
     pub fn with_blas(self, blas: Option<&'a mut Blas>) -> Self {
         Self { blas, ..self }
+    }
+
+    /// Takes the stream from the library of products, whose handle may outlive it.
+    ///
+    /// # Errors
+    /// cuBLAS's.
+    pub fn leave_blas(&mut self) -> Result<(), Error> {
+        self.blas.as_mut().map_or(Ok(()), |blas| blas.leave_stream())
     }
 
     /// The stream.

@@ -160,8 +160,8 @@ impl Memory {
         })
     }
 
-    /// Begins a copy of `bytes` bytes from `offset` to the host, after what was given to the stream before; with page-locked memory nobody waits
-    /// for it. It may be captured.
+    /// Begins a copy of `bytes` bytes from `offset` to the host, after what was given to the stream before. With page-locked memory nobody waits for
+    /// it; other memory has been written on return, unless the copy is captured.
     ///
     /// # Safety
     /// `to` has so many writable bytes, which nobody else touches until the copy is made.
@@ -170,13 +170,14 @@ impl Memory {
     /// [`Error::UnfitMemory`] beyond the end, or the driver's.
     pub unsafe fn begin_read(&self, stream: Stream, offset: usize, to: *mut u8, bytes: usize) -> Result<(), Error> {
         let from = self.range(offset, bytes)?;
-        let _entered = self.context.enter()?;
+        let entered = self.context.enter()?;
+        // The driver does not say whether it has written pageable memory when it returns.
+        let waits = !is_page_locked(to)? && !stream.is_capturing(&entered)?;
         // SAFETY: within the block; the host's bytes by the caller's word.
-        if succeeded(unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from.0, bytes, stream.as_raw().cast()) }) {
-            Ok(())
-        } else {
-            Err(Error::last("cuMemcpyDtoHAsync"))
+        if !succeeded(unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from.0, bytes, stream.as_raw().cast()) }) {
+            return Err(Error::last("cuMemcpyDtoHAsync"));
         }
+        if waits { stream.synchronize(&entered) } else { Ok(()) }
     }
 
     /// Waits for what was given to a stream of the block's device.
@@ -221,6 +222,19 @@ impl Drop for Memory {
             },
             Owner::Lent => {}
         }
+    }
+}
+
+/// Whether memory of the host is the driver's or registered with it. A context is current.
+fn is_page_locked(at: *const u8) -> Result<bool, Error> {
+    let mut kind = 0_u32;
+    let which = sys::CUpointer_attribute_enum::CU_POINTER_ATTRIBUTE_MEMORY_TYPE;
+    // SAFETY: it is told where to write an unsigned int.
+    let known = succeeded(unsafe { sys::cuPointerGetAttribute((&raw mut kind).cast(), which, at.addr() as u64) });
+    match known {
+        true => Ok(kind == sys::CUmemorytype_enum::CU_MEMORYTYPE_HOST as u32),
+        false if shim::last_code() == shim::INVALID_VALUE => Ok(false),
+        false => Err(Error::last("cuPointerGetAttribute")),
     }
 }
 

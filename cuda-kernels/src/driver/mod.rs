@@ -12,7 +12,7 @@
 //! | [`Stream`] | the caller's |
 //! | [`Memory`] | a block of device memory: the driver's, of the caller's allocator, or lent |
 //! | [`Readback`] | a small copy to the host that nobody waits for |
-//! | [`Event`] | a point in a stream's work, with its time |
+//! | [`Event`] | a point in a stream's work, with its time, or for other streams to wait for |
 //! | [`Blas`] | cuBLAS, opened at run time |
 //!
 //! Environment: `KLS_CUDA_DRIVER` names another library than `libcuda.so.1`, `KLS_CUDA_BLAS` another than `libcublas.so.13` or `.12`.

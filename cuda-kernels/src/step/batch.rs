@@ -1,6 +1,6 @@
 //! Batches: the items of a table that one launch can work on.
 
-use klshampoo::{Config, EstimateOrder, Format, Graft, Layout, Rounding, Tensor, WeightDecay};
+use klshampoo::{Config, EstimateOrder, Format, Graft, Layout, Rounding, StepOrder, Tensor, WeightDecay};
 
 use super::axes::sorts;
 use super::params::Axes;
@@ -107,11 +107,12 @@ pub(super) fn copied<T: Copy>(from: &[T]) -> Result<Vec<T>, Reason> {
     Ok(list)
 }
 
-/// All batches of a table.
-pub(super) fn batches(groups: &[Config<f32>], table: &[Tensor]) -> Result<Vec<Batch>, (usize, Reason)> {
+/// All batches of a table, in the order of their groups or in this one.
+pub(super) fn batches(groups: &[Config<f32>], table: &[Tensor], order: Option<StepOrder>) -> Result<Vec<Batch>, (usize, Reason)> {
     let mut batches: Vec<Batch> = Vec::new();
     for (index, tensor) in table.iter().enumerate() {
         let config = tensor.config(groups);
+        let config = Config { step_order: order.unwrap_or(config.step_order), ..config };
         let storage = tensor.storage();
         // Pieces repeat from slice to slice.
         let mut homes = Vec::new();

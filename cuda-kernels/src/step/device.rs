@@ -4,7 +4,7 @@ use klshampoo::{Scalar as _, SliceHeader};
 
 use super::batch::Item;
 use super::gradient;
-use super::mirror::{MOST_STEPS, Mirror};
+use super::mirror::{MOST_STEPS, Mirror, Run};
 use super::pass::{Given, Pass};
 use super::program::{Placed, Program};
 use crate::batch::{Array, Items};
@@ -113,6 +113,8 @@ pub struct DeviceOptimizer {
     measured: Vec<(Items, DevicePtr)>,
     /// Whether the state has been written since the last step.
     bounds_are_old: bool,
+    /// What the last step was given, if it has left refreshes to a queue of their own.
+    left: Option<Given>,
 }
 
 impl DeviceOptimizer {
@@ -122,7 +124,7 @@ impl DeviceOptimizer {
         let mirrors = core::mem::take(&mut program.mirrors);
         let stepped = vec![false; program.tensors];
         let measured = Vec::with_capacity(program.batches.len());
-        Self { program, base, mirrors, stepped, clip: None, measured, bounds_are_old: false }
+        Self { program, base, mirrors, stepped, clip: None, measured, bounds_are_old: false, left: None }
     }
 
     /// The program.
@@ -150,6 +152,7 @@ impl DeviceOptimizer {
         self.set_bounds(queue, 0.0)?;
         self.mirrors.iter_mut().for_each(Mirror::reset);
         self.stepped.fill(false);
+        self.left = None;
         Ok(())
     }
 
@@ -199,6 +202,7 @@ impl DeviceOptimizer {
             return Err(StepError::ParameterMissing { tensor });
         }
         Self::check_scalars(lr, grad_scale)?;
+        self.refresh(queue)?;
         let mut given = Given {
             params: self.program.params.pointer(self.base),
             grads: self.program.grads.pointer(self.base),
@@ -231,8 +235,36 @@ impl DeviceOptimizer {
             Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).with_gradients(gradients).run()?;
             mirror.advance(&placed.batch, 1, has_gradient);
         }
+        if self.program.options.refreshes_later && self.refreshing().next().is_some() {
+            self.left = Some(given);
+        }
         for (stepped, &grad) in self.stepped.iter_mut().zip(grads) {
             *stepped = grad != DevicePtr::NULL;
+        }
+        Ok(())
+    }
+
+    /// Batches in which a refresh was due in the last step.
+    fn refreshing(&self) -> impl Iterator<Item = (&Placed, &Mirror)> {
+        let refreshes = |(placed, mirror): &(&Placed, &Mirror)| placed.batch.is_turned() && mirror.runs().iter().any(Run::refreshes);
+        self.program.batches.iter().zip(&self.mirrors).filter(refreshes)
+    }
+
+    /// Whether the last step has left refreshes, which [`Self::refresh`] makes.
+    #[must_use]
+    pub fn has_refreshes(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// Makes the refreshes that the last step has left ([`Options::refreshes_later`](super::Options::refreshes_later)), if it has: on any queue that works
+    /// it off after that step and before whatever looks at the state next. A step begins with it, so it may be left out.
+    ///
+    /// # Errors
+    /// The driver's. What was launched before it runs: the state is then unspecified.
+    pub fn refresh<Q: Queue>(&mut self, queue: &mut Q) -> Result<(), DeviceError> {
+        let Some(given) = self.left.take() else { return Ok(()) };
+        for (placed, mirror) in self.refreshing() {
+            Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).refresh_later(placed, self.base)?;
         }
         Ok(())
     }
@@ -289,6 +321,7 @@ impl DeviceOptimizer {
 
     /// Headers have been read: `headers` are the table's of now, in the core's order. Refreshes go on from there.
     pub fn counted(&mut self, headers: &[SliceHeader]) {
+        self.left = None;
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
             mirror.set(&placed.batch, headers);
         }

@@ -18,7 +18,7 @@ pub struct Memory {
     pub headers: usize,
     /// Places of the items, pointers to the tensors, flags and norms.
     pub tables: usize,
-    /// What a step computes in: the most that one of the batches needs, and what a library of products does.
+    /// What a step computes in: the most that one of the batches needs; the same of refreshes with a queue of their own; what a library of products works in.
     pub workspace: usize,
     /// All of it.
     pub total: usize,
@@ -62,7 +62,7 @@ impl Carver {
     }
 
     /// `len` numbers for each of `count` items; nothing if there are none.
-    fn floats(&mut self, count: usize, len: usize) -> Slot {
+    pub fn floats(&mut self, count: usize, len: usize) -> Slot {
         // Four numbers are one access.
         let stride = len.next_multiple_of(4);
         if len == 0 { Slot::default() } else { Slot { stride, ..self.take(count, 4 * stride) } }
@@ -159,10 +159,12 @@ pub(super) struct Kept {
     pub measures: Slot,
     /// Of each item's momentum, where the step is one pass.
     pub bounds: Slot,
+    /// What a step leaves to refreshes with a queue of their own.
+    pub scalars: Slot,
 }
 
 impl Kept {
-    pub fn new(batch: &Batch, carvers: &mut [Carver; 3]) -> Self {
+    pub fn new(batch: &Batch, carvers: &mut [Carver; 3], refreshes_later: bool) -> Self {
         let count = batch.items.len();
         Self {
             state: Slot { stride: batch.layout.state_len(), ..carvers[0].take(count, 4 * batch.layout.state_len()) },
@@ -171,13 +173,16 @@ impl Kept {
             flags: carvers[2].take(count, size_of::<u32>()),
             measures: carvers[2].take(count, size_of::<Measure>()),
             bounds: if batch.is_single_pass() { carvers[2].take(count, size_of::<f32>()) } else { Slot::default() },
+            scalars: if refreshes_later { carvers[2].take(count, SCALARS * size_of::<f32>()) } else { Slot::default() },
         }
     }
 
     /// The same with the parts of each kind after those before it.
     pub fn moved(mut self, headers: usize, tables: usize) -> Self {
         self.headers.at += headers;
-        [&mut self.places, &mut self.flags, &mut self.measures, &mut self.bounds].into_iter().for_each(|slot| slot.at += tables);
+        [&mut self.places, &mut self.flags, &mut self.measures, &mut self.bounds, &mut self.scalars]
+            .into_iter()
+            .for_each(|slot| slot.at += tables);
         self
     }
 

@@ -13,6 +13,9 @@
 //! step in one launch instead, once it is known that nothing goes wrong in it: see `single_pass.rs`. What the passes over elements move can be
 //! counted without a device: [`crate::queue::Tally`].
 //!
+//! Refreshes can be left to a queue of their own ([`Options::refreshes_later`]): a step then writes everything else, and they work on the state until
+//! the next one.
+//!
 //! The host knows no number of the device. It keeps a count of each item's steps, which says for whom a refresh is due; everything else that
 //! depends on numbers is a flag of the item on the device, and launches are predicated on it.
 
@@ -22,6 +25,7 @@ mod device;
 mod direction;
 mod estimate;
 mod gradient;
+mod later;
 mod memory;
 mod mirror;
 mod params;

@@ -83,11 +83,13 @@ pub(super) struct Pass<'a, Q> {
     pub measured: DevicePtr,
     /// Where the gradients are read, if that is where they lie.
     in_place: Option<InPlace>,
+    /// Whether refreshes are left to a queue of their own.
+    pub refreshes_later: bool,
 }
 
 impl<'a, Q: Queue> Pass<'a, Q> {
     pub fn new(queue: &'a mut Q, placed: &'a Placed, base: DevicePtr, given: Given, may_start: bool, runs: &'a [Run]) -> Self {
-        let Placed { batch, kept, workspace: w } = placed;
+        let Placed { batch, kept, workspace: w, .. } = placed;
         let part = |part| kept.part(batch, base, part);
         let each = |slots: [super::memory::Slot; MODES]| slots.map(|slot| slot.array(base));
         let turned = batch.is_turned();
@@ -104,7 +106,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             flags: kept.flags.pointer(base),
             headers,
             next: w.next.pointer(base),
-            scalars: w.scalars.pointer(base),
+            scalars: if kept.scalars.exists { kept.scalars } else { w.scalars }.pointer(base),
             lengths: w.lengths.pointer(base),
             gradient_measure: w.measures[0].pointer(base),
             update_measure: w.measures[1].pointer(base),
@@ -145,7 +147,8 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             work: w.work.array(base),
             chunks: w.chunks.pointer(base),
         };
-        Self { queue, batch, p, rooms, may_start, runs, given, pieces, theta, measured: kept.measures.pointer(base), in_place: None }
+        let (measured, refreshes_later) = (kept.measures.pointer(base), kept.scalars.exists);
+        Self { queue, batch, p, rooms, may_start, runs, given, pieces, theta, measured, in_place: None, refreshes_later }
     }
 
     /// With gradients that are used where they lie, if there is such an array: no copy of them is made.
@@ -178,7 +181,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         if self.applies_first() {
             self.direct()?;
         }
-        if turned {
+        if turned && !self.refreshes_later {
             self.refresh()?;
         }
         if !self.applies_first() {
@@ -350,7 +353,8 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         let decay = self.decay();
         io::commit_param(self.queue, stepped.items, &self.pieces, self.theta, &update, &decay, self.batch.rounding)?;
 
-        let moved = if self.batch.is_turned() { flag::DUE } else { 0 };
+        let refreshed = self.batch.is_turned() && !self.refreshes_later;
+        let moved = if refreshed { flag::DUE } else { 0 };
         let running = self.running();
         self.each_element::<CommitMoments>(running, self.n(), 0, moved)?;
         for k in self.batch.full_modes() {
@@ -358,7 +362,7 @@ impl<'a, Q: Queue> Pass<'a, Q> {
             self.each_element::<CommitFactor>(running, d.div_ceil(2) * (d + 1), k, moved)?;
             let (from, to) = (self.p.new_basis[k], self.p.basis[k]);
             let runs = self.runs;
-            for run in runs.iter().filter(|run| run.refreshes()) {
+            for run in runs.iter().filter(|run| refreshed && run.refreshes()) {
                 let part = self.part(running.with(flag::DUE), run);
                 self.copy(part, from, to, d * d)?;
             }

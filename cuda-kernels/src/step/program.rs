@@ -1,8 +1,9 @@
 //! What becomes of a table: batches, and the memory that they need.
 
-use klshampoo::{Config, Format, Tensor};
+use klshampoo::{Config, Format, StepOrder, Tensor};
 
 use super::batch::{Batch, batches, copied, reserve};
+use super::later::Room;
 use super::memory::{Carver, Kept, Memory, Slot, Workspace};
 use super::mirror::Mirror;
 use crate::io::{GeometryError, Norm};
@@ -22,13 +23,17 @@ pub struct Options {
     pub precision: Precisions,
     /// Which products are to be left to a library that the queue may have.
     pub library: Library,
+    /// Whether refreshes are left to a queue of their own, [`DeviceOptimizer::refresh`](super::DeviceOptimizer::refresh). All groups are then stepped in
+    /// [`StepOrder::ApplyFirst`]: what a refresh after a step makes is used from the next one on. Such refreshes have a workspace of their own, for which
+    /// the limit holds too.
+    pub refreshes_later: bool,
 }
 
 impl Default for Options {
-    /// 4 GiB ([`DEFAULT_WORKSPACE_LIMIT`]), the precisions' default, no library.
+    /// 4 GiB ([`DEFAULT_WORKSPACE_LIMIT`]), the precisions' default, no library, refreshes in the step.
     fn default() -> Self {
         let workspace_limit = usize::try_from(DEFAULT_WORKSPACE_LIMIT).unwrap_or(usize::MAX);
-        Self { workspace_limit, precision: Precisions::default(), library: Library::NEVER }
+        Self { workspace_limit, precision: Precisions::default(), library: Library::NEVER, refreshes_later: false }
     }
 }
 
@@ -84,14 +89,15 @@ impl Library {
     /// `examples/gpu_times` measures both sides.
     pub const WORTH_WHILE: u64 = 1 << 24;
 
-    /// Whether a step of the batch has such a product: in a mode that a library can see as a matrix, or in a refresh.
-    fn is_used_by(&self, batch: &Batch) -> bool {
+    /// Whether a step of the batch has such a product: in a mode that a library can see as a matrix, or in a refresh that is part of it.
+    fn is_used_by(&self, batch: &Batch, refreshes_later: bool) -> bool {
         let shape = batch.layout.shape();
         let large =
             |[rows, columns, depth]: [usize; 3]| (rows as u64).saturating_mul(columns as u64).saturating_mul(depth as u64) >= self.from;
         batch.full_modes().any(|k| {
             let (d, (left, right)) = (shape.dim(k), shape.around(k));
-            large([d; 3]) || (left == 1 || right == 1) && large([d, d, left * right])
+            // A queue of refreshes has no library.
+            !refreshes_later && large([d; 3]) || (left == 1 || right == 1) && large([d, d, left * right])
         })
     }
 }
@@ -177,6 +183,8 @@ pub(super) struct Placed {
     pub batch: Batch,
     pub kept: Kept,
     pub workspace: Workspace,
+    /// Of refreshes with a queue of their own.
+    pub later: Room,
 }
 
 /// The program of a table's step, planned on the host.
@@ -214,12 +222,13 @@ impl Program {
             }
             check(tensor).map_err(refused)?;
         }
-        let whole = batches(groups, table).map_err(|(tensor, reason)| Refused { tensor, reason })?;
+        let order = options.refreshes_later.then_some(StepOrder::ApplyFirst);
+        let whole = batches(groups, table, order).map_err(|(tensor, reason)| Refused { tensor, reason })?;
         let out_of_memory = |reason| Refused { tensor: 0, reason };
         let mut parts = Vec::new();
         for batch in whole {
             let refused = || Refused { tensor: batch.items.first().map_or(0, |item| item.tensor), reason: Reason::Overflow };
-            let each = largest_count(&batch, options.workspace_limit).ok_or_else(refused)?;
+            let each = largest_count(&batch, options).ok_or_else(refused)?;
             let chunks = batch.items.chunks(each);
             reserve(&mut parts, chunks.len()).map_err(out_of_memory)?;
             for items in chunks {
@@ -237,7 +246,7 @@ impl Program {
         let (mut kept, mut placed) = (Vec::new(), Vec::new());
         reserve(&mut kept, parts.len()).map_err(out_of_memory)?;
         reserve(&mut placed, parts.len()).map_err(out_of_memory)?;
-        kept.extend(parts.iter().map(|batch| Kept::new(batch, &mut carvers)));
+        kept.extend(parts.iter().map(|batch| Kept::new(batch, &mut carvers, options.refreshes_later)));
         let pointers = |carver: &mut Carver| carver.take(table.len(), size_of::<DevicePtr>());
         let tables_of_all = [pointers(&mut carvers[2]), pointers(&mut carvers[2]), carvers[2].take(1, size_of::<Norm>())];
         let overflow = Refused { tensor: 0, reason: Reason::Overflow };
@@ -254,9 +263,17 @@ impl Program {
             let mut carver = Carver { at: fixed, ..Carver::default() };
             let workspace = Workspace::new(&batch, batch.items.len(), &mut carver);
             total = total.max(carver.end().ok_or(overflow)?);
-            placed.push(Placed { batch, kept: kept.moved(state, before_tables), workspace });
+            placed.push(Placed { batch, kept: kept.moved(state, before_tables), workspace, later: Room::default() });
         }
-        let used = |placed: &Placed| options.library.is_used_by(&placed.batch);
+        if options.refreshes_later {
+            let after_workspace = total;
+            for placed in &mut placed {
+                let mut carver = Carver { at: after_workspace, ..Carver::default() };
+                placed.later = Room::new(&placed.batch, placed.batch.items.len(), &mut carver);
+                total = total.max(carver.end().ok_or(overflow)?);
+            }
+        }
+        let used = |placed: &Placed| options.library.is_used_by(&placed.batch, options.refreshes_later);
         let library = if options.library.required || placed.iter().any(used) {
             let mut carver = Carver { at: total, ..Carver::default() };
             let slot = carver.take(1, options.library.workspace);
@@ -291,13 +308,20 @@ impl Program {
 }
 
 /// How many items of a batch may be stepped together.
-fn largest_count(batch: &Batch, limit: usize) -> Option<usize> {
+fn largest_count(batch: &Batch, options: &Options) -> Option<usize> {
     // The blocks of one launch are counted in 31 bits.
     let (shape, full) = (batch.layout.shape(), batch.layout.largest_full_dim());
     let sums = (0..shape.order()).map(|k| shape.dim(k) * batch.axes.splits[k] as usize).max().unwrap_or(1);
     let blocks = shape.elements().div_ceil(256).max(full * full / 256).max(full).max(sums);
     let mut count = batch.items.len().min(((1usize << 31) - 1) / blocks).max(1);
-    while count > 1 && Workspace::bytes(batch, count)? > limit {
+    let needed = |count: usize| {
+        let mut carver = Carver::default();
+        if options.refreshes_later {
+            Room::new(batch, count, &mut carver);
+        }
+        Some(Workspace::bytes(batch, count)?.max(carver.end()?))
+    };
+    while count > 1 && needed(count)? > options.workspace_limit {
         count = count.div_ceil(2);
     }
     // In parts of about one size.

@@ -21,9 +21,9 @@ impl<Q: Queue> Pass<'_, Q> {
         Ok(())
     }
 
-    fn refresh_mode(&mut self, due: Part, k: usize) -> Result<(), DeviceError> {
+    pub(super) fn refresh_mode(&mut self, due: Part, k: usize) -> Result<(), DeviceError> {
         let d = self.dim(k);
-        self.each_element::<FormFactor>(due, d * d, k, 0)?;
+        self.each_element::<FormFactor>(due, d * d, k, u32::from(self.refreshes_later))?;
         self.each_item::<Stale>(due, k, 0)?;
         let Params { delta, weight, basis, new_basis, values, .. } = self.p;
         let turning = due.with(flag::TURN);

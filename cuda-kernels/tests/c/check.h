@@ -44,6 +44,7 @@ const char *test_state(void);
 const char *test_graphs(void);
 const char *test_groups(void);
 const char *test_forged_counters(void);
+const char *test_refreshes(void);
 const char *test_llmc(void);
 const char *test_llmc_bf16(void);
 const char *test_precisions(void);
@@ -51,6 +52,7 @@ const char *test_blas(void);
 const char *test_llmc_ranks(void);
 /* Need what stands in for the driver. */
 const char *test_failures(void);
+const char *test_late_refreshes(void);
 const char *test_old_driver(void);
 const char *test_nothing_hidden(void);
 const char *test_blas_failures(void);

@@ -36,6 +36,7 @@ const char *fixture_gpu(fixture *f, void *stream) {
     kls_cuda_options options;
     EXPECT(KLS_OK, kls_cuda_options_init(&options, sizeof options));
     options.stream = stream;
+    options.refresh_stream = f->refresh_stream;
     return fixture_gpu_with(f, &options);
 }
 

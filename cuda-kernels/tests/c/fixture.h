@@ -18,6 +18,7 @@ typedef struct fixture {
     kls_cuda *gpu;
     void *device_params[TENSORS], *device_grads[TENSORS];
     kls_cuda_request request;
+    void *refresh_stream; /* of the GPU's optimizer; NULL: none */
 } fixture;
 
 /* Groups, tensors, parameters; neither optimizer. */

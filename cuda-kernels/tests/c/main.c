@@ -13,6 +13,7 @@ int main(int argc, char **argv) {
         {"checkpoints_after_skips", test_checkpoints_after_skips},
         {"graphs", test_graphs},         {"failures", test_failures},
         {"old_driver", test_old_driver}, {"nothing_hidden", test_nothing_hidden},
+        {"refreshes", test_refreshes},   {"late_refreshes", test_late_refreshes},
         {"llmc", test_llmc},             {"llmc_bf16", test_llmc_bf16},
         {"precisions", test_precisions}, {"blas", test_blas},
         {"blas_failures", test_blas_failures},

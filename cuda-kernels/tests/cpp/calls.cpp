@@ -153,6 +153,30 @@ TEST(test_graphs) {
     return nullptr;
 }
 
+TEST(test_refreshes) {
+    device_fixture f, g;
+    f.stream = device_stream();
+    g.stream = device_stream();
+    void *const beside = device_stream();
+    {
+        f.group.step_order = KLS_ORDER_APPLY_FIRST;
+        auto within = kls::cuda::optimizer::create(f.group, f.tensors);
+        auto optimizer = kls::cuda::optimizer::create(g.group, g.tensors, kls::cuda::options().set_refresh_stream(beside));
+        for (int t = 0; t < 5; t++) step(within, f), step(optimizer, g);
+        CHECK(f.equals(g));
+        // The last step had no refresh, the next one has.
+        optimizer.join(g.stream);
+        step(within, f), step(optimizer, g);
+        begin_capture(g.stream);
+        REFUSED(kls::status::cuda, "kls_cuda_join: stream: ", optimizer.join(g.stream));
+        graph_destroy(end_capture(g.stream));
+        optimizer.join(g.stream);
+        CHECK(f.equals(g) && within.read_state(0, 0, kls::state_part::basis, 0, f.stream) == optimizer.read_state(0, 0, kls::state_part::basis, 0, g.stream));
+    }
+    device_stream_destroy(beside);
+    return nullptr;
+}
+
 TEST(test_wrong_steps) {
     device_fixture f;
     auto optimizer = kls::cuda::optimizer::create(f.group, f.tensors);

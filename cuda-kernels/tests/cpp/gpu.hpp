@@ -22,6 +22,7 @@ const char *test_counters();
 const char *test_state();
 const char *test_checkpoints();
 const char *test_graphs();
+const char *test_refreshes();
 const char *test_wrong_steps();
 const char *test_failures();
 const char *test_no_driver();

@@ -11,7 +11,7 @@ int main(int argc, char **argv) {
     } tests[] = {
         {"training", test_training},         {"moves", test_moves},   {"places", test_places},     {"requests", test_requests},
         {"formats", test_formats},           {"counters", test_counters}, {"state", test_state},   {"checkpoints", test_checkpoints},
-        {"graphs", test_graphs},             {"wrong_steps", test_wrong_steps}, {"failures", test_failures}, {"no_driver", test_no_driver},
+        {"graphs", test_graphs},             {"refreshes", test_refreshes}, {"wrong_steps", test_wrong_steps}, {"failures", test_failures}, {"no_driver", test_no_driver},
         {"returning", test_returning},       {"returning_wrong", test_returning_wrong},
     };
     for (const auto &test : tests) {

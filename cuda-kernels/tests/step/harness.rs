@@ -234,6 +234,7 @@ impl Both {
 
     /// The device's state and headers in the core's order.
     pub fn download(&mut self) -> (Vec<f32>, Vec<SliceHeader>) {
+        self.device.refresh(&mut self.queue).unwrap();
         let (mut state, mut headers) = (vec![f32::NAN; self.state.len()], vec![SliceHeader::NEW; self.headers.len()]);
         self.block.download(&self.device, &mut state, &mut headers);
         (state, headers)

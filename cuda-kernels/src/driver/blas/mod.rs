@@ -147,6 +147,18 @@ impl Blas {
         check(MULTIPLY, status)
     }
 
+    /// Takes the stream away from it. One that is still set has to live as long as the handle.
+    ///
+    /// # Errors
+    /// cuBLAS's.
+    pub fn leave_stream(&mut self) -> Result<(), Error> {
+        if self.stream.take().is_some() {
+            // SAFETY: a handle; NULL is the default stream.
+            check(SET_STREAM, unsafe { (self.functions.set_stream)(self.handle, null_mut()) })?;
+        }
+        Ok(())
+    }
+
     fn set_stream(&mut self, stream: Stream) -> Result<(), BlasFault> {
         if self.stream == Some(stream) {
             return Ok(());
