@@ -88,7 +88,7 @@ typedef struct kls_cuda_options {
   // Bytes of it, at least kls_cuda_memory.total_bytes.
   uint64_t memory_size;
   // Bytes of workspace that tensors of one shape may take together. Beyond it they are stepped in several batches, one after another, which takes
-  // less memory and more time; a single tensor may need more. Default 2^30.
+  // less memory and more time; a single tensor may need more. Default 2^32: 4 GiB.
   uint64_t workspace_limit;
   // KLS_CUDA_PRECISION_*: of the products that take a gradient into the eigenbasis and the direction back out of it, and that move momentum along
   // with a basis that turns. Sums are f32 at every precision; a slice's first step, which sets its bases, is f32 in all. Default

@@ -21,7 +21,7 @@ esac
 cd "$root"
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib"
-tests="io step linalg_products linalg_tensor linalg_factorisations linalg_refresh library on_driver training"
+tests="io step linalg_products linalg_tensor linalg_factorisations linalg_refresh library golden on_driver training"
 messages=$out/cargo.json
 # shellcheck disable=SC2046,SC2086
 cargo test -p klshampoo-cuda $profile ${JOBS:+-j$JOBS} --no-run --message-format=json-render-diagnostics \
@@ -67,7 +67,9 @@ sed -n '/Need a device/,/Need what stands in/s/^const char \*test_\([a-z0-9_]*\)
 [ -s "$out/c_tests.txt" ] || { echo "tests/c/check.h lists no tests that need a device" >&2; exit 1; }
 
 cp cuda-kernels/gpu/run.sh cuda-kernels/gpu/peers.py cuda-kernels/gpu/report.py cuda-kernels/gpu/README.md "$out"
-mkdir -p "$out/peers/adapters"
+mkdir -p "$out/golden/family" "$out/peers/adapters"
+cp tests/golden/*.json tests/golden/*.bin "$out/golden"
+cp tests/golden/family/*.json tests/golden/family/*.bin "$out/golden/family"
 cp tests/peers/*.py tests/peers/requirements*.txt "$out/peers"
 cp tests/peers/adapters/*.py "$out/peers/adapters"
 

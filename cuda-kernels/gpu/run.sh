@@ -8,6 +8,7 @@
 # SECTIONS        of: tests c sanitizer graph benchmark peers (default: all)
 # SETS            of tensors, for benchmark and peers: "gpt2 c1000 a b c d e f" or some of them (default: all)
 # LIMIT           seconds that no command may take longer than (default: each has a limit of its own)
+# BENCHMARK_LIMIT seconds after which the benchmark of a set begins nothing more (default: four fifths of its limit)
 # PYTHON          of the peers (default python3)
 # --trial         everything small, on what stands in for a driver (build.sh with MOCK=1), the peers on the CPU
 set -u
@@ -17,7 +18,7 @@ trial=0
 case ${1:-} in
 '') ;;
 --trial) trial=1 ;;
-*) sed -n '2,12p' "$0" >&2; exit 2 ;;
+*) sed -n '2,13p' "$0" >&2; exit 2 ;;
 esac
 sections=${SECTIONS:-tests c sanitizer graph benchmark peers}
 for section in $sections; do
@@ -39,18 +40,36 @@ skipped=0
 
 # The device that the tests and the benchmark are to use.
 export KLS_TEST_DEVICE=1 RUST_BACKTRACE=0
-# Kernels that went as PTX are compiled once for all programs.
-export CUDA_CACHE_PATH=$logs/cache CUDA_CACHE_MAXSIZE=1073741824
+# What is worth keeping for the next run: kernels that went as PTX are compiled once for all programs; the peers' packages.
+keep=$here/kept
+{ mkdir -p "$keep" && [ -w "$keep" ]; } 2> /dev/null || keep=$logs
+export CUDA_CACHE_PATH=$keep/cache CUDA_CACHE_MAXSIZE=1073741824
 if [ $trial = 1 ]; then
     export KLS_CUDA_DRIVER=$here/lib/libkls_cuda_mock.so KLS_CUDA_BLAS=$here/lib/libkls_cuda_mock.so
     [ -f "$KLS_CUDA_DRIVER" ] || { echo "build.sh with MOCK=1 first" >&2; exit 2; }
 fi
-probe=("$here/bin/gpu_times" --sets none --elements 1000 --sizes 8 --rounds 1)
-if device=$(timeout 120 "${probe[@]}" 2> "$logs/device.log" | head -1) && [ -n "$device" ]; then
+# A limit in seconds, and LIMIT.
+capped() { if [ -z "${LIMIT:-}" ] || [ "$1" -le "$LIMIT" ]; then echo "$1"; else echo "$LIMIT"; fi; }
+
+# One kernel. The first time the driver may have to compile them all.
+probe=("$here/bin/gpu_times" --probe)
+probed() { sed -n "s/^$1: //p" "$logs/probe.log"; }
+if timeout -k 10 "$(capped 600)" "${probe[@]}" > "$logs/probe.log" 2> "$logs/device.log"; then
     has_gpu=1
+    device=$(head -1 "$logs/probe.log")
+    # Where the loader does not find one: that of a toolkit, or of PyTorch.
+    if [ "$(probed cuBLAS)" = none ] && [ -z "${KLS_CUDA_BLAS:-}" ]; then
+        packages=$("${PYTHON:-python3}" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' 2> /dev/null)
+        for file in /usr/local/cuda*/lib64/libcublas.so.1[32] /usr/local/cuda*/targets/*/lib/libcublas.so.1[32] \
+            ${packages:+"$packages"/nvidia/*/lib/libcublas.so.1[32]}; do
+            [ -f "$file" ] && KLS_CUDA_BLAS=$file timeout -k 10 60 "${probe[@]}" 2> /dev/null | grep -qx 'cuBLAS: found' || continue
+            export KLS_CUDA_BLAS=$file
+            break
+        done
+    fi
 else
     has_gpu=0
-    device="none: $(tail -1 "$logs/device.log")"
+    device="none: $(tail -1 "$logs/device.log" | grep . || echo "no answer to $(basename "${probe[0]}") --probe within $(capped 600) s")"
 fi
 
 say() { printf '%s\n' "$*" | tee -a "$report"; }
@@ -60,6 +79,10 @@ say "# klshampoo on a GPU: $stamp"
 say ""
 [ $trial = 0 ] || say "A trial on what stands in for a driver: its times mean nothing."
 say "- device: $device"
+if [ $has_gpu = 1 ]; then
+    say "- concurrent managed access: $(probed 'concurrent managed access'); $(grep '^kernels loaded' "$logs/probe.log")"
+    say "- cuBLAS: ${KLS_CUDA_BLAS:-$(probed cuBLAS)}"
+fi
 say "- driver: $(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2> /dev/null || echo 'nvidia-smi is not there')"
 say "- CUDA toolkit: $(nvcc --version 2> /dev/null | tail -1 | grep . || echo 'no nvcc')"
 say "- machine: $(uname -srm), $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | sed 's/^ *//'), $(nproc) processors"
@@ -71,9 +94,9 @@ say "|---|---|---:|"
 
 # name, limit in seconds, command: its own limit, and its failure stops nothing else.
 step() {
-    local name=$1 limit=$2 log begin result status seconds
+    local name=$1 limit=$2 log begin result status seconds late
     shift 2
-    [ -z "${LIMIT:-}" ] || [ "$limit" -le "$LIMIT" ] || limit=$LIMIT
+    limit=$(capped "$limit")
     log=$logs/$(printf '%s' "$name" | tr -c 'A-Za-z0-9_\n' '-').log
     printf '+ %s\n' "$*" > "$log"
     begin=$(date +%s)
@@ -83,9 +106,14 @@ step() {
     if grep -q '^SKIPPED: ' "$log"; then
         result=$(grep -m1 '^SKIPPED: ' "$log")
         skipped=$((skipped + 1))
+    elif [ $status = 77 ] && grep -q '^NOT RUN: ' "$log"; then
+        result=$(grep -m1 '^NOT RUN: ' "$log")
+        skipped=$((skipped + 1))
     elif [ $status = 0 ]; then
         result=$(grep -E '^test result: ' "$log" | tail -1 | sed 's/; 0 ignored.*//')
         result=${result:-ok}
+        late=$(grep -c '^OUT OF TIME: ' "$log")
+        [ "$late" = 0 ] || result="$result, but OUT OF TIME: $(grep '^OUT OF TIME: ' "$log" | sed 's/^OUT OF TIME: not timed: //' | paste -sd, | sed 's/,/, /g') not timed"
     else
         result="FAILED: status $status"
         [ $status != 124 ] || result="FAILED: longer than $limit s"
@@ -96,6 +124,10 @@ step() {
     return $status
 }
 
+not_run() { # what, why
+    say "| $1 | NOT RUN: $2 | 0 |"
+    skipped=$((skipped + 1))
+}
 # What a program that does not know of REQUIRE_GPU would do without one.
 without_gpu() {
     if [ "${REQUIRE_GPU:-0}" != 0 ]; then
@@ -117,6 +149,11 @@ mkdir -p "$KLS_TEST_FOLDER"
 if wants tests; then
     suites="on_driver training linalg_products linalg_tensor linalg_factorisations linalg_refresh library io step"
     for suite in $suites; do step "tests: $suite" 900 "$here/bin/$suite"; done
+    # Its runs say how far off they are.
+    KLS_GOLDEN=$here/golden step "tests: golden" 900 "$here/bin/golden" --nocapture
+    golden=$(sed -nE 's/^(.* )?(Published|Family) [^:]*: [0-9]+ runs, .* \(([0-9.]+) of the tolerance\).*/\3/p' "$logs/tests--golden.log" | sort -g | tail -1)
+    [ -z "$golden" ] || printf 'section,of,who,what,value,unit\ngolden,all runs,klshampoo f32,largest share of what f32 is allowed,%s,ratio\n' "$golden" \
+        > "$logs/table-golden.csv"
 fi
 if wants c; then
     while read -r name; do on_gpu "C: $name" 300 "$here/bin/c_tests" "$name"; done < "$here/c_tests.txt"
@@ -128,20 +165,30 @@ fi
 if wants sanitizer; then
     sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
     if [ -z "$sanitizer" ]; then
-        say "| compute-sanitizer | NOT RUN: it is not installed | 0 |"
-        skipped=$((skipped + 1))
+        not_run compute-sanitizer "it is not installed"
     elif [ $has_gpu = 0 ]; then
         without_gpu compute-sanitizer
     else
         for tool in memcheck racecheck initcheck; do
+            sanitized=("$sanitizer" --tool $tool --error-exitcode 99)
+            # A tool that refuses the device has not found anything in what it did not run.
+            log=$logs/probe-$tool.log
+            timeout -k 10 "$(capped 600)" "${sanitized[@]}" "${probe[@]}" > "$log" 2>&1
+            status=$?
+            if [ $status != 99 ] && ! { [ $status = 0 ] && grep -qx 'a kernel ran' "$log" && grep -q 'SUMMARY: 0 ' "$log"; }; then
+                words=$(grep -E '^=+ ' "$log" | grep -vE 'COMPUTE-SANITIZER|SUMMARY' | head -3 | sed -E 's/^=+ *//' | paste -sd' ' | tr '|' '/')
+                not_run "$tool" "status $status: ${words:-$(tail -1 "$log" | tr '|' '/')}"
+                continue
+            fi
+            step "$tool: a kernel" 600 "${sanitized[@]}" "${probe[@]}"
             # Memory of the C tests is one block of the driver's for each buffer.
             for name in step formats skipping checkpoints graphs; do
-                step "$tool: C: $name" 600 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/c_tests" "$name"
+                step "$tool: C: $name" 600 "${sanitized[@]}" "$here/bin/c_tests" "$name"
             done
             [ $tool = initcheck ] && continue # managed memory is written by the host
-            step "$tool: products" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/linalg_products"
-            step "$tool: products on tensor cores" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/linalg_tensor"
-            step "$tool: steps" 900 "$sanitizer" --tool $tool --error-exitcode 99 "$here/bin/step" kl_shampoo_of_a_matrix
+            step "$tool: products" 900 "${sanitized[@]}" "$here/bin/linalg_products"
+            step "$tool: products on tensor cores" 900 "${sanitized[@]}" "$here/bin/linalg_tensor"
+            step "$tool: steps" 900 "${sanitized[@]}" "$here/bin/step" kl_shampoo_of_a_matrix
         done
     fi
 fi
@@ -149,15 +196,17 @@ if wants benchmark; then
     # The largest last: each set has a limit of its own.
     sets=${SETS:-c1000 a c d e f b gpt2} small=()
     [ $trial = 0 ] || sets=trial small=(--period 3 --rounds 1 --elements 5000 --sizes 8 --blas-from 1)
+    # What is still to be begun after that is named and left out.
+    within=(--limit "${BENCHMARK_LIMIT:-$(($(capped 900) * 4 / 5))}")
     on_gpu "benchmark: kernels" 300 "$here/bin/gpu_times" --sets none --csv "$logs/table-kernels.csv" ${small[@]+"${small[@]}"}
     for set in $sets; do
-        on_gpu "benchmark: $set" 900 "$here/bin/gpu_times" --steps-only --precisions --sets "$set" --csv "$logs/table-$set.csv" ${small[@]+"${small[@]}"}
+        on_gpu "benchmark: $set" 900 "$here/bin/gpu_times" --steps-only --precisions "${within[@]}" --sets "$set" --csv "$logs/table-$set.csv" ${small[@]+"${small[@]}"}
     done
 fi
 
 # A Python with torch that sees the GPU: the machine's own, or one in a virtual environment.
 peers() {
-    local python=${PYTHON:-python3} venv=$logs/venv kind=--system-site-packages log=$logs/pip.log package sees
+    local python=${PYTHON:-python3} venv=$keep/venv kind=--system-site-packages log=$logs/pip.log package sees
     sees='import torch, sys; sys.exit(0 if torch.cuda.is_available() else 1)'
     [ $trial = 0 ] || sees='import torch'
     command -v "$python" > /dev/null || { echo "NO PEERS: there is no $python"; return 1; }
@@ -179,12 +228,12 @@ peers() {
 }
 if wants peers; then
     export -f peers
-    export here logs trial
+    export here logs keep trial
     on_gpu "peers" 3000 bash -c peers
 fi
 
 say ""
-if wants benchmark || wants peers; then
+if wants tests || wants benchmark || wants peers; then
     shopt -s nullglob
     tables=("$logs"/table-*.csv)
     if [ ${#tables[@]} -gt 0 ]; then

@@ -1,11 +1,13 @@
 //! Whole steps through the driver, on memory that it allocates and on the caller's streams: with what stands in for a driver, or on a device with
 //! `KLS_TEST_DEVICE=1`.
 
-mod common;
+#[path = "common/choice.rs"]
+mod choice;
+#[path = "common/on_driver.rs"]
+mod on_driver;
 
 use std::ptr::null_mut;
 
-use common::on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise, ok};
 use cust::sys;
 use klshampoo::{Config, SliceHeader, Tensor, TensorSpec, Totals};
 use klshampoo_cuda::batch::{Array, Items};
@@ -13,6 +15,7 @@ use klshampoo_cuda::driver::{Blas, Event, Factor, Gemm, Input, Launcher, Memory,
 use klshampoo_cuda::io::{self, Scalar};
 use klshampoo_cuda::queue::DevicePtr;
 use klshampoo_cuda::step::{DeviceOptimizer, Options, Program, Transferred};
+use on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise, ok};
 
 const PERIOD: u32 = 3;
 

@@ -9,7 +9,7 @@ mod single_pass;
 mod traffic;
 
 use common::{EmulatorQueue, RecordingQueue};
-use harness::{Both, Buffer, Grad, stored};
+use harness::{Both, Buffer, Grad, resolve, stored};
 use klshampoo::{
     BadGradient, BiasCorrection, Config, Convention, Damping, Direction, Eigenvalues, FirstBasis, Format, Graft, LambdaInit, Mode,
     Momentum, Refresh, Rounding, SliceHeader, StatePart, StepOrder, Storage, TensorSpec, WeightDecay,
@@ -325,6 +325,19 @@ fn a_small_workspace_changes_nothing() {
     let (many, other_params, other_state) = run(&Options { workspace_limit: 1 << 12, ..Options::default() });
     assert!(one == 1 && many > 1);
     assert!(params == other_params && state == other_state);
+}
+
+/// By default every shape of GPT-2 124M's layers is a batch.
+#[test]
+fn the_layers_of_gpt2_are_four_batches() {
+    let groups = [Config::<f32>::kl_shampoo()];
+    let layers = [[2304, 768], [768, 768], [3072, 768], [768, 3072]].map(|[rows, columns]| TensorSpec::matrix(rows, columns).slices(12));
+    let (table, _) = resolve(&groups, &layers);
+    let program = |workspace_limit| Program::new(&groups, &table, &Options { workspace_limit, ..Options::default() }).unwrap();
+    let default = program(Options::default().workspace_limit);
+    assert_eq!(default.batches(), 4);
+    assert!(default.bytes().workspace <= Options::default().workspace_limit);
+    assert!(program(1 << 30).batches() > 4);
 }
 
 /// Refreshes between the steps: those of steps that apply first, to the bit, whatever order the configuration has; and so the core's.

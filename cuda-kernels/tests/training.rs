@@ -1,14 +1,17 @@
 //! 200 steps of training: the device's losses are those of the CPU. With `KLS_TEST_DEVICE=1` on a device, else on what stands in for a driver.
 
-mod common;
+#[path = "common/choice.rs"]
+mod choice;
+#[path = "common/on_driver.rs"]
+mod on_driver;
 
-use common::on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise};
 use klshampoo::linalg::Portable;
 use klshampoo::{Config, Optimizer, SliceBuffers, SliceHeader, StepReport, Target, Tensor, TensorSpec, Totals};
 use klshampoo_cuda::driver::Memory;
 use klshampoo_cuda::io::Scalar;
 use klshampoo_cuda::linalg::Precision;
 use klshampoo_cuda::step::{DeviceOptimizer, Options, Precisions, Program};
+use on_driver::{Owned, bytes_of, copy_of, floats, kernels, noise};
 
 const STEPS: usize = 200;
 const EXAMPLES: usize = 64;

@@ -21,9 +21,10 @@ pub enum Collection {
 }
 
 impl Collection {
-    /// The folder of the collection's files.
+    /// The folder of the collection's files: in the one that the environment variable `KLS_GOLDEN` names, for programs that were carried to another
+    /// machine, or else in this crate's.
     pub fn folder(self) -> PathBuf {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+        let root = std::env::var_os("KLS_GOLDEN").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden"), PathBuf::from);
         match self {
             Collection::Published => root,
             Collection::Family => root.join("family"),

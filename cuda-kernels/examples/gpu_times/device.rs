@@ -4,6 +4,7 @@ use cust::sys;
 use klshampoo_cuda::driver::{Blas, Context, Device, Error, Event, Kernels, Launcher, Memory, Stream, driver_version};
 use klshampoo_cuda::queue::DevicePtr;
 use std::ptr::null_mut;
+use std::time::Instant;
 
 /// What went wrong.
 pub type Failure = Box<dyn std::error::Error>;
@@ -21,11 +22,27 @@ pub struct Gpu {
     to: Event,
     blas: Option<Blas>,
     uses_blas: bool,
+    seconds: f64,
+}
+
+/// The device and the driver in words.
+pub fn description(device: &Device) -> Result<String, Failure> {
+    let ((major, minor), memory) = (device.compute_capability()?, device.total_memory()?);
+    Ok(format!("{}, compute capability {major}.{minor}, {} MiB, driver of CUDA {}", device.name()?, memory >> 20, driver_version()?))
+}
+
+/// Whether the host may use managed memory of a device while kernels run, as the driver says it: 0 or 1.
+pub fn concurrent_managed_access(device: &Device) -> Result<i32, Failure> {
+    let (mut value, number) = (0, i32::try_from(device.ordinal())?);
+    let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS;
+    // SAFETY: it is told where to write; a CUdevice is its number.
+    called(unsafe { sys::cuDeviceGetAttribute(&mut value, attribute, number) }, "cuDeviceGetAttribute")?;
+    Ok(value)
 }
 
 impl Gpu {
-    /// The device of this number.
-    pub fn open(ordinal: usize) -> Result<Self, Failure> {
+    /// The device of this number, without cuBLAS. The samples of one number take about `seconds` seconds at most.
+    pub fn open(ordinal: usize, seconds: f64) -> Result<Self, Failure> {
         let context = Context::new(Device::get(ordinal)?)?;
         let kernels = Kernels::load(&context)?;
         let (from, to) = (Event::new(&context)?, Event::new(&context)?);
@@ -35,8 +52,14 @@ impl Gpu {
         // SAFETY: it is told where to write.
         called(unsafe { sys::cuStreamCreate(&mut stream, NON_BLOCKING) }, "cuStreamCreate")?;
         drop(entered);
-        let blas = Blas::open(&context, Memory::allocate(&context, Blas::WORKSPACE)?)?;
-        Ok(Self { kernels, stream, from, to, blas, uses_blas: false })
+        Ok(Self { kernels, stream, from, to, blas: None, uses_blas: false, seconds })
+    }
+
+    /// Opens cuBLAS, and tells its version if there is one.
+    pub fn open_blas(&mut self) -> Result<Option<u32>, Failure> {
+        let context = self.context();
+        self.blas = Blas::open(context, Memory::allocate(context, Blas::WORKSPACE)?)?;
+        Ok(self.blas.as_ref().map(Blas::version).transpose()?)
     }
 
     /// Whether there is a cuBLAS.
@@ -50,13 +73,6 @@ impl Gpu {
         if let (Some(blas), Some(from)) = (&mut self.blas, from) {
             blas.take_from(from);
         }
-    }
-
-    /// The device and the driver in words.
-    pub fn description(&self) -> Result<String, Failure> {
-        let device = self.context().device();
-        let ((major, minor), memory) = (device.compute_capability()?, device.total_memory()?);
-        Ok(format!("{}, compute capability {major}.{minor}, {} MiB, driver of CUDA {}", device.name()?, memory >> 20, driver_version()?))
     }
 
     /// Its context.
@@ -105,7 +121,16 @@ impl Gpu {
         Ok(f64::from(self.to.milliseconds_since(&self.from)?) * 1e-3)
     }
 
-    /// The median of `samples` such times, each of several launches, after some that are not timed; of one launch.
+    /// The median of so many samples, or of fewer where they take too long: of three at least.
+    pub fn sampled(&mut self, samples: u32, mut one: impl FnMut(&mut Self) -> Result<f64, Failure>) -> Result<f64, Failure> {
+        let (begun, mut times) = (Instant::now(), Vec::new());
+        while times.len() < samples as usize && (times.len() < 3 || begun.elapsed().as_secs_f64() < self.seconds) {
+            times.push(one(self)?);
+        }
+        Ok(median(times))
+    }
+
+    /// The same of times of several launches each, after some that are not timed; of one launch.
     pub fn median(
         &mut self,
         samples: u32,
@@ -113,11 +138,12 @@ impl Gpu {
         mut work: impl FnMut(&mut Launcher<'_>) -> Result<(), Failure>,
     ) -> Result<f64, Failure> {
         let mut all = |queue: &mut Launcher<'_>| (0..launches).try_for_each(|_| work(queue));
-        for _ in 0..2 {
+        let begun = Instant::now();
+        self.time(&mut all)?;
+        if begun.elapsed().as_secs_f64() < self.seconds {
             self.time(&mut all)?;
         }
-        let times = (0..samples).map(|_| self.time(&mut all)).collect::<Result<_, _>>()?;
-        Ok(median(times) / f64::from(launches))
+        Ok(self.sampled(samples, |gpu| gpu.time(&mut all))? / f64::from(launches))
     }
 
     /// What is launched becomes a graph.
@@ -131,6 +157,10 @@ impl Gpu {
         let worked = work(&mut queue);
         // SAFETY: the stream is captured; it is told where to write.
         called(unsafe { sys::cuStreamEndCapture(self.stream, &mut graph) }, "cuStreamEndCapture")?;
+        if worked.is_err() {
+            // SAFETY: destroyed once.
+            unsafe { sys::cuGraphDestroy(graph) };
+        }
         worked?;
         // SAFETY: a graph that is destroyed once, and where to write.
         unsafe {
@@ -144,6 +174,8 @@ impl Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
+        // Its handle knows the stream, which has to outlive it.
+        self.blas = None;
         if let Ok(_entered) = self.kernels.context().enter() {
             // SAFETY: destroyed once.
             unsafe { sys::cuStreamDestroy_v2(self.stream) };

@@ -8,15 +8,25 @@
 
 mod device;
 mod kernels;
+mod probe;
+mod products;
 mod rows;
 mod sets;
+mod stepped;
 mod steps;
 
 use clap::Parser;
-use device::{Failure, Gpu};
+use device::{Failure, Gpu, description};
+use klshampoo::Config;
+use klshampoo_bench::Set;
+use klshampoo_cuda::driver::Device;
+use products::Rates;
 use rows::Rows;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
+use stepped::Data;
+use steps::{Known, Timing};
 
 /// Times steps and kernels on a GPU.
 #[derive(Debug, Parser)]
@@ -54,9 +64,31 @@ pub struct Options {
     /// How many multiplications (rows x columns x depth) a product has at least that a step leaves to cuBLAS.
     #[arg(long, default_value_t = klshampoo_cuda::step::Library::WORTH_WHILE)]
     blas_from: u64,
+    /// Seconds that the samples of one number take at most, or three samples of it.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Seconds after which nothing more is begun; what is left out is named.
+    #[arg(long)]
+    limit: Option<f64>,
+    /// Run one kernel, look at what it did, and end.
+    #[arg(long)]
+    probe: bool,
     /// Name the sets and end.
     #[arg(long)]
     list: bool,
+    #[arg(skip = Instant::now())]
+    begun: Instant,
+}
+
+impl Options {
+    /// Whether it is too late to begin with this, which is then said.
+    fn is_out_of_time(&self, what: &str) -> bool {
+        let over = self.limit.is_some_and(|limit| self.begun.elapsed().as_secs_f64() >= limit);
+        if over {
+            println!("OUT OF TIME: not timed: {what}");
+        }
+        over
+    }
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
@@ -66,27 +98,63 @@ fn run(options: &Options) -> Result<(), Failure> {
     if options.sizes.contains(&0) {
         return Err("--sizes: 0 is no size".into());
     }
-    let mut gpu = Gpu::open(options.device)?;
-    println!("{}", gpu.description()?);
+    println!("{}", description(&Device::get(options.device)?)?);
+    let mut gpu = Gpu::open(options.device, options.seconds)?;
+    match gpu.open_blas()? {
+        Some(version) => println!("cuBLAS {version}"),
+        None => println!("NO cuBLAS: steps with it are not timed"),
+    }
     let mut rows = Rows::new(options.csv.as_deref())?;
     let mut copied = None;
     if !options.steps_only {
         copied = Some(kernels::elementwise(&mut gpu, options, &mut rows)?);
-        kernels::products(&mut gpu, options, &mut rows)?;
+        products::products(&mut gpu, options, &mut rows)?;
         kernels::decompositions(&mut gpu, options, &mut rows)?;
     }
-    for set in &sets {
-        if options.precisions {
-            kernels::shapes(&mut gpu, set, options, &mut rows)?;
-        }
-        for (name, config) in &methods {
-            steps::time(&mut gpu, set, (name, *config), copied, options, &mut rows)?;
-            if options.precisions {
-                steps::time_precisions(&mut gpu, set, name, *config, options, &mut rows)?;
-            }
+    // What fails of a set leaves the others alone.
+    let mut failures = Vec::new();
+    for &set in &sets {
+        if let Err(error) = time_set(&mut gpu, set, &methods, copied, options, &mut rows, &mut failures) {
+            failures.push(format!("set {}: {error}", set.name));
         }
     }
     rows.print();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
+}
+
+/// What is claimed comes first, what is only of interest last.
+fn time_set(
+    gpu: &mut Gpu,
+    set: &'static Set,
+    methods: &[(String, Config<f32>)],
+    copied: Option<f64>,
+    options: &Options,
+    rows: &mut Rows,
+    failures: &mut Vec<String>,
+) -> Result<(), Failure> {
+    if options.is_out_of_time(&format!("set {}", set.name)) {
+        return Ok(());
+    }
+    let known = Known { copied, rates: Rates::measure(gpu, set.name, options, rows)? };
+    let data = Data::new(gpu, set)?;
+    let mut begun = Vec::new();
+    for (name, config) in methods {
+        let timing = Timing { data: &data, name, config: *config, options };
+        match timing.in_full(gpu, known, rows) {
+            Ok(Some(warm)) => begun.push((timing, warm)),
+            Ok(None) => {}
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    if options.precisions {
+        for (timing, warm) in begun {
+            if let Err(error) = timing.uniformly(gpu, &warm, rows) {
+                failures.push(error.to_string());
+            }
+        }
+        drop(data);
+        products::shapes(gpu, set, options, rows)?;
+    }
     Ok(())
 }
 
@@ -96,7 +164,7 @@ fn main() -> ExitCode {
         sets::ALL.iter().for_each(|set| println!("{:6} {}", set.name, set.title));
         return ExitCode::SUCCESS;
     }
-    match run(&options) {
+    match if options.probe { probe::run(&options) } else { run(&options) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gpu_times: {error}");

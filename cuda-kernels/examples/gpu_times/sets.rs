@@ -15,6 +15,11 @@ pub const ALL: [Set; 9] = [
     Set { name: "trial", title: "2 of [6x4, 4x4], to try the program", shapes: &[&[6, 4], &[4, 4]], count: 2 },
 ];
 
+/// The dims of all its tensors, equal ones as neighbours: those that are refreshed in one step are then refreshed together.
+pub fn tensors(set: &Set) -> Vec<&'static [usize]> {
+    set.shapes.iter().flat_map(|dims| std::iter::repeat_n(*dims, set.count)).collect()
+}
+
 /// The set of this name.
 pub fn named(name: &str) -> Result<&'static Set, String> {
     ALL.iter().find(|set| set.name == name).ok_or_else(|| {

@@ -1,23 +1,17 @@
 //! Whole steps of a set.
 
 use crate::Options;
-use crate::device::{Failure, Gpu, median};
-use crate::kernels;
+use crate::device::{Failure, Gpu};
+use crate::products::{self, RATE, Rates};
 use crate::rows::Rows;
-use klshampoo::{Config, Estimator, SliceHeader, Tensor, TensorSpec, Totals};
-use klshampoo_bench::{LEARNING_RATE, POOL, Set, WEIGHT_DECAY, noise};
-use klshampoo_cuda::driver::{Launcher, Memory};
-use klshampoo_cuda::io::Scalar;
+use crate::stepped::{Data, Run, WARM_UP, Warm};
+use klshampoo::{Config, Estimator};
+use klshampoo_bench::WEIGHT_DECAY;
 use klshampoo_cuda::linalg::Precision;
-use klshampoo_cuda::queue::{DevicePtr, Tally, Traffic};
-use klshampoo_cuda::step::{self, DeviceOptimizer, Precisions, Program, Transferred};
+use klshampoo_cuda::step::Precisions;
 
 /// Beyond what is stepped.
 const NEVER: u32 = 1 << 30;
-/// Untimed steps: the first ones are others than those that follow.
-const WARM_UP: u32 = 3;
-const GRADIENT_SCALE: f32 = 1e-2;
-const PARAMETER_SCALE: f32 = 2e-2;
 
 /// A method by its name.
 pub fn method(name: &str) -> Result<(String, Config<f32>), String> {
@@ -33,230 +27,202 @@ pub fn method(name: &str) -> Result<(String, Config<f32>), String> {
     Ok((name.into(), config))
 }
 
-/// An optimizer on the device with parameters, and some gradients that take turns.
-struct Run {
-    optimizer: DeviceOptimizer,
-    block: Memory,
-    bytes: step::Memory,
-    /// What the passes over elements of a step without refreshes move, if none are due.
-    traffic: Traffic,
-    numbers: Memory,
-    first: Vec<f32>,
-    params: Vec<DevicePtr>,
-    grads: Vec<Vec<DevicePtr>>,
-    // What the pointers point to.
-    _gradients: Vec<Memory>,
-    steps: usize,
+/// A way to make a step's products.
+struct Mix {
+    /// As rows name it, after the method.
+    name: &'static str,
+    precision: Precisions,
+    /// Whether cuBLAS makes the large ones.
+    library: bool,
+    /// What the rate of a plain step is compared with.
+    like: Precision,
 }
 
-impl Run {
-    fn new(gpu: &Gpu, set: &Set, config: Config<f32>, precision: Precisions) -> Result<Self, Failure> {
-        let tensors = set.tensors();
-        let mut totals = Totals::default();
-        let resolve = |dims: &&[usize]| {
-            let spec = TensorSpec::new(dims).map_err(|error| format!("{dims:?}: {error:?}"))?;
-            Tensor::resolve(&spec, &[config], &mut totals).map_err(|error| format!("{dims:?}: {error:?}"))
-        };
-        let table = tensors.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
-        let program = Program::new(&[config], &table, &step::Options { precision, ..step::Options::default() })?;
-        let (bytes, planned) = (program.bytes(), program.clone());
-        let block = Memory::allocate(gpu.context(), bytes.total)?;
-        let mut optimizer = DeviceOptimizer::new(program, block.at());
-        optimizer.prepare(&mut gpu.queue()?).map_err(klshampoo_cuda::driver::Error::from)?;
-        let pointers = |memory: &Memory| {
-            let mut at = memory.at();
-            let mut next = |dims: &&[usize]| {
-                let here = at;
-                at = at.offset::<f32>(dims.iter().product());
-                here
-            };
-            tensors.iter().map(&mut next).collect::<Vec<_>>()
-        };
-        let first = noise(0, set.elements(), PARAMETER_SCALE);
-        let numbers = gpu.copy_of(&first)?;
-        let gradient = |seed: usize| gpu.copy_of(&noise(1 + seed as u64, set.elements(), GRADIENT_SCALE));
-        let gradients = (0..POOL).map(gradient).collect::<Result<Vec<_>, _>>()?;
-        let grads: Vec<_> = gradients.iter().map(pointers).collect();
-        let params = pointers(&numbers);
-        // The same steps once more, counted instead of launched; of the last one is told.
-        let mut counted = DeviceOptimizer::new(planned, block.at());
-        let mut traffic = Traffic::NONE;
-        for _ in 0..=WARM_UP {
-            let mut tally = Tally::default();
-            counted.step(&mut tally, &params, &grads[0], Scalar::of(LEARNING_RATE), Scalar::ONE)?;
-            traffic = tally.traffic;
-        }
-        Ok(Self { optimizer, block, bytes, traffic, params, numbers, first, grads, _gradients: gradients, steps: 0 })
+/// Steps at lower precision, and refreshes that keep the bases orthogonal and the eigenvalues right.
+const fn careful(precision: Precision) -> Precisions {
+    Precisions { project: precision, factor: precision, refresh: Precision::Tf32x3 }
+}
+
+/// The ways that are timed in full.
+const MIXES: [Mix; 4] = [
+    Mix { name: "", precision: Precisions::all(Precision::Fp32), library: false, like: Precision::Fp32 },
+    Mix { name: " f32 cuBLAS", precision: Precisions::all(Precision::Fp32), library: true, like: Precision::Fp32 },
+    Mix { name: " TF32 cuBLAS; refresh 3xTF32", precision: careful(Precision::Tf32), library: true, like: Precision::Tf32 },
+    Mix { name: " bf16 cuBLAS; refresh 3xTF32", precision: careful(Precision::Bf16), library: true, like: Precision::Bf16 },
+];
+
+/// What is known of the device, if it was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Bytes per second that the driver's copy reads and writes.
+    pub copied: Option<f64>,
+    /// Of products.
+    pub rates: Rates,
+}
+
+/// A method's steps of a set, and where their times go.
+pub struct Timing<'a> {
+    pub data: &'a Data,
+    pub name: &'a str,
+    pub config: Config<f32>,
+    pub options: &'a Options,
+}
+
+impl Timing<'_> {
+    fn of(&self) -> &'static str {
+        self.data.set.name
     }
 
-    fn step(&mut self, queue: &mut Launcher<'_>) -> Result<(), Failure> {
-        let grads = &self.grads[self.steps % POOL];
-        self.steps += 1;
-        Ok(self.optimizer.step(queue, &self.params, grads, Scalar::of(LEARNING_RATE), Scalar::ONE)?)
+    fn who(&self, way: &str) -> String {
+        format!("klshampoo {}{way}", self.name)
     }
 
-    /// The first steps; then the host learns that they are over.
-    fn warm_up(&mut self, gpu: &Gpu, steps: u32) -> Result<(), Failure> {
-        let mut queue = gpu.queue()?;
-        for _ in 0..steps {
-            self.step(&mut queue)?;
+    fn is_elementwise(&self) -> bool {
+        matches!(self.config.estimator, Estimator::None)
+    }
+
+    fn plain(&self) -> Config<f32> {
+        Config { refresh_period: NEVER, stagger: false, ..self.config }
+    }
+
+    /// Times the steps in every way that is timed in full. Returns the state after the first steps, if there were any to speak of.
+    pub fn in_full(&self, gpu: &mut Gpu, known: Known, rows: &mut Rows) -> Result<Option<Warm>, Failure> {
+        if self.options.is_out_of_time(&format!("{} of {}", self.who(""), self.of())) {
+            return Ok(None);
         }
-        drop(queue);
-        let headers = self.headers(gpu)?;
-        self.optimizer.observed(&headers);
-        if self.optimizer.may_start() {
-            return Err("the first steps set no bases".into());
+        let warm = self.begin(gpu, known, rows)?;
+        if self.is_elementwise() {
+            return Ok(None);
+        }
+        let (mut failures, has_blas) = (Vec::new(), gpu.has_blas());
+        for mix in MIXES.iter().filter(|mix| !mix.library || has_blas) {
+            let what = format!("{} of {}", self.who(mix.name), self.of());
+            if self.options.is_out_of_time(&what) {
+                break;
+            }
+            gpu.use_blas(mix.library.then_some(self.options.blas_from));
+            // What one way cannot do the others may.
+            if let Err(error) = self.mix(gpu, mix, &warm, known, rows) {
+                failures.push(format!("{what}: {error}"));
+            }
+            gpu.use_blas(None);
+        }
+        if failures.is_empty() { Ok(Some(warm)) } else { Err(failures.join("; ").into()) }
+    }
+
+    /// The first steps; what a step takes and moves; and all of it of a method without factors.
+    fn begin(&self, gpu: &mut Gpu, known: Known, rows: &mut Rows) -> Result<Warm, Failure> {
+        let (of, who, elements) = (self.of(), self.who(""), self.data.set.elements());
+        let mut run = Run::new(gpu, self.data, self.plain(), Precisions::default(), None)?;
+        for (what, bytes) in [("memory in all", run.bytes.total), ("state", run.bytes.state), ("workspace", run.bytes.workspace)] {
+            rows.add("memory", of, &who, what, bytes as f64, "bytes")?;
+        }
+        let moved = self.data.traffic(self.plain())?.total() as f64;
+        rows.add("traffic", of, &who, "read and written in passes over elements", moved, "bytes")?;
+        rows.add("traffic", of, &who, "of each element", moved / elements as f64, "bytes per element")?;
+        if let Some(copied) = known.copied {
+            rows.add("traffic", of, &who, "at the bandwidth of the driver's copy", moved / copied * 1e3, "ms")?;
+        }
+        let first = run.warm_up(gpu, WARM_UP)?;
+        if self.is_elementwise() {
+            let (_, seconds) = self.plain_steps(gpu, &mut run, &who, rows)?;
+            // Nothing else takes time.
+            let rate = moved / seconds;
+            rows.add("elementwise", of, &who, "bandwidth", rate * 1e-9, "GB/s")?;
+            if let Some(copied) = known.copied {
+                rows.add("traffic", of, &who, "bandwidth over that of the driver's copy", rate / copied, "ratio")?;
+            }
+        } else {
+            rows.add("steps", of, &who, "first step", first * 1e3, "ms")?;
+        }
+        run.check(gpu)?;
+        run.warm(gpu)
+    }
+
+    /// Seconds of steps without refreshes, launch by launch and as a graph.
+    fn plain_steps(&self, gpu: &mut Gpu, run: &mut Run<'_>, who: &str, rows: &mut Rows) -> Result<(f64, f64), Failure> {
+        let samples = self.options.rounds * self.options.period;
+        let plain = gpu.sampled(samples, |gpu| gpu.time(|queue| run.step(queue)))?;
+        rows.add("steps", self.of(), who, "plain step", plain * 1e3, "ms")?;
+        let graph = gpu.capture(|queue| run.step(queue))?;
+        let replayed = gpu.median(samples, 1, |queue| graph.launch(queue))?;
+        rows.add("steps", self.of(), who, "plain step; graph", replayed * 1e3, "ms")?;
+        run.check(gpu)?;
+        Ok((plain, replayed))
+    }
+
+    /// Of a period, divided by its steps, launch by launch and as a graph of them all.
+    fn amortised_steps(&self, gpu: &mut Gpu, run: &mut Run<'_>, who: &str, what: &str, rows: &mut Rows) -> Result<(), Failure> {
+        let (rounds, period) = (self.options.rounds, self.options.period);
+        let steps = f64::from(period);
+        let seconds = gpu.sampled(rounds, |gpu| gpu.time(|queue| (0..period).try_for_each(|_| run.step(queue))))? / steps;
+        rows.add("steps", self.of(), who, what, seconds * 1e3, "ms")?;
+        let graph = gpu.capture(|queue| (0..period).try_for_each(|_| run.step(queue)))?;
+        let seconds = gpu.median(rounds, 1, |queue| graph.launch(queue))? / steps;
+        rows.add("steps", self.of(), who, &format!("{what}; graph"), seconds * 1e3, "ms")?;
+        run.check(gpu)
+    }
+
+    /// Without refreshes, with all at once, and amortised over a period: refreshed together, and one after another.
+    fn mix(&self, gpu: &mut Gpu, mix: &Mix, warm: &Warm, known: Known, rows: &mut Rows) -> Result<(), Failure> {
+        let (of, who, period) = (self.of(), self.who(mix.name), self.options.period);
+        let mut run = Run::new(gpu, self.data, self.plain(), mix.precision, Some(warm))?;
+        run.warm_up(gpu, WARM_UP)?;
+        let (plain, _) = self.plain_steps(gpu, &mut run, &who, rows)?;
+        drop(run);
+        // To the eigenbasis and back with every mode's basis; of the factors' updates a triangle.
+        let (rate, best) = (2.5 * self.data.projection_flops() / plain, known.rates.of(mix.like));
+        rows.add("rates", of, &who, "plain step: 2.5 products over its time", rate * 1e-9, "GFLOP/s")?;
+        rows.add("rates", of, &who, RATE, best * 1e-9, "GFLOP/s")?;
+        rows.add("rates", of, &who, "share", rate / best, "ratio")?;
+
+        let together = Config { refresh_period: period, stagger: false, ..self.config };
+        let mut run = Run::new(gpu, self.data, together, mix.precision, Some(warm))?;
+        run.warm_up(gpu, period.max(2))?;
+        let before = run.refreshes(gpu)?;
+        let longest = gpu.sampled(self.options.rounds, |gpu| {
+            (0..period).try_fold(0f64, |longest, _| Ok(longest.max(gpu.time(|queue| run.step(queue))?)))
+        })?;
+        if run.refreshes(gpu)? == before {
+            return Err("no refresh was made".into());
+        }
+        rows.add("steps", of, &who, "step with all refreshes", longest * 1e3, "ms")?;
+        rows.add("refresh", of, &who, "all refreshes: the difference to a plain step", (longest - plain) * 1e3, "ms")?;
+        self.amortised_steps(gpu, &mut run, &who, "amortised step; not staggered", rows)?;
+        drop(run);
+
+        let staggered = Config { refresh_period: period, ..self.config };
+        let mut run = Run::new(gpu, self.data, staggered, mix.precision, Some(warm))?;
+        run.warm_up(gpu, period.max(2))?;
+        self.amortised_steps(gpu, &mut run, &who, "amortised step", rows)
+    }
+
+    /// Plain and amortised steps at every other precision, with all products made by the kernels, and with the large ones made by cuBLAS.
+    pub fn uniformly(&self, gpu: &mut Gpu, warm: &Warm, rows: &mut Rows) -> Result<(), Failure> {
+        for (precision, library) in products::ways(gpu).filter(|(precision, _)| *precision != Precision::Fp32) {
+            let who = self.who(&format!(" {}{}", products::name(precision), if library { " cuBLAS" } else { "" }));
+            if self.options.is_out_of_time(&format!("{who} of {}", self.of())) {
+                break;
+            }
+            gpu.use_blas(library.then_some(self.options.blas_from));
+            let timed = self.uniform(gpu, precision, &who, warm, rows);
+            gpu.use_blas(None);
+            timed.map_err(|error| format!("{who} of {}: {error}", self.of()))?;
         }
         Ok(())
     }
 
-    fn headers(&self, gpu: &Gpu) -> Result<Vec<SliceHeader>, Failure> {
-        let mut headers = vec![SliceHeader::NEW; self.optimizer.headers()];
-        for transfer in self.optimizer.transfers().filter(|transfer| transfer.what == Transferred::Headers) {
-            let bytes = gpu.read(&self.block, transfer.device_bytes, transfer.bytes)?;
-            for (header, bytes) in headers[transfer.first..][..transfer.count].iter_mut().zip(bytes.chunks_exact(size_of::<SliceHeader>()))
-            {
-                // SAFETY: a header is `repr(C)`, numbers only, and as long.
-                *header = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
-            }
-        }
-        Ok(headers)
-    }
-
-    /// That what was timed were steps: none was skipped, and all parameters are numbers, most of them others than before.
-    fn check(&self, gpu: &Gpu) -> Result<(), Failure> {
-        if let Some(header) = self.headers(gpu)?.iter().find(|header| header.skipped != 0) {
-            return Err(format!("steps were skipped: {header:?}").into());
-        }
-        let bytes = gpu.read(&self.numbers, 0, 4 * self.first.len())?;
-        let numbers = || bytes.chunks_exact(4).map(|word| f32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
-        let moved = numbers().zip(&self.first).filter(|(now, first)| now != *first).count();
-        if numbers().all(f32::is_finite) && moved > self.first.len() / 2 {
-            return Ok(());
-        }
-        Err(format!("{moved} of {} parameters have moved, and not all are finite", self.first.len()).into())
-    }
-}
-
-/// Times the steps of a set with a method: without refreshes, with all at once, and amortised over a period, launch by launch and as a graph.
-///
-/// `copied`: the bandwidth that the driver's copy has reached on this device, if it was measured, in bytes per second.
-pub fn time(
-    gpu: &mut Gpu,
-    set: &Set,
-    (name, config): (&str, Config<f32>),
-    copied: Option<f64>,
-    options: &Options,
-    rows: &mut Rows,
-) -> Result<(), Failure> {
-    let who = format!("klshampoo {name}");
-    let plain = Config { refresh_period: NEVER, stagger: false, ..config };
-    let mut run = Run::new(gpu, set, plain, Precisions::default())?;
-    for (what, bytes) in [("memory in all", run.bytes.total), ("state", run.bytes.state), ("workspace", run.bytes.workspace)] {
-        rows.add("memory", set.name, &who, what, bytes as f64, "bytes")?;
-    }
-    run.warm_up(gpu, WARM_UP)?;
-    let mut times = Vec::new();
-    for _ in 0..options.rounds * options.period {
-        times.push(gpu.time(|queue| run.step(queue))?);
-    }
-    run.check(gpu)?;
-    let plain = median(times);
-    rows.add("steps", set.name, &who, "plain step", plain * 1e3, "ms")?;
-    let graph = gpu.capture(|queue| run.step(queue))?;
-    let seconds = gpu.median(options.rounds * options.period, 1, |queue| graph.launch(queue))?;
-    rows.add("steps", set.name, &who, "plain step; graph", seconds * 1e3, "ms")?;
-    let moved = run.traffic.total() as f64;
-    drop((graph, run));
-    rows.add("traffic", set.name, &who, "read and written in passes over elements", moved, "bytes")?;
-    rows.add("traffic", set.name, &who, "of each element", moved / set.elements() as f64, "bytes per element")?;
-    if let Some(copied) = copied {
-        rows.add("traffic", set.name, &who, "at the bandwidth of the driver's copy", moved / copied * 1e3, "ms")?;
-    }
-    if matches!(config.estimator, Estimator::None) {
-        // Nothing else takes time.
-        let rate = moved / seconds;
-        rows.add("elementwise", set.name, &who, "bandwidth", rate * 1e-9, "GB/s")?;
-        if let Some(copied) = copied {
-            rows.add("traffic", set.name, &who, "bandwidth over that of the driver's copy", rate / copied, "ratio")?;
-        }
-        return Ok(());
-    }
-
-    // To the eigenbasis and back with every mode's basis; of the factors' updates a triangle.
-    let products: f64 = set.tensors().iter().map(|dims| (2 * dims.iter().product::<usize>() * dims.iter().sum::<usize>()) as f64).sum();
-    rows.add("products", set.name, &who, "rate", 2.5 * products / seconds * 1e-9, "GFLOP/s")?;
-
-    let together = Config { refresh_period: options.period, stagger: false, ..config };
-    let mut run = Run::new(gpu, set, together, Precisions::default())?;
-    run.warm_up(gpu, options.period)?;
-    let before = refreshes(&run.headers(gpu)?);
-    let mut times = Vec::new();
-    for _ in 0..options.rounds {
-        let mut longest: f64 = 0.0;
-        for _ in 0..options.period {
-            longest = longest.max(gpu.time(|queue| run.step(queue))?);
-        }
-        times.push(longest);
-    }
-    run.check(gpu)?;
-    let made = refreshes(&run.headers(gpu)?) - before;
-    if made == 0 {
-        return Err(format!("{name} of set {}: no refresh was made", set.name).into());
-    }
-    let longest = median(times);
-    rows.add("steps", set.name, &who, "step with all refreshes", longest * 1e3, "ms")?;
-    rows.add("refresh", set.name, &who, "all refreshes: the difference to a plain step", (longest - plain) * 1e3, "ms")?;
-    drop(run);
-
-    let staggered = Config { refresh_period: options.period, ..config };
-    let mut run = Run::new(gpu, set, staggered, Precisions::default())?;
-    run.warm_up(gpu, options.period.max(WARM_UP))?;
-    let period = f64::from(options.period);
-    let mut times = Vec::new();
-    for _ in 0..options.rounds {
-        times.push(gpu.time(|queue| (0..options.period).try_for_each(|_| run.step(queue)))? / period);
-    }
-    rows.add("steps", set.name, &who, "amortised step", median(times) * 1e3, "ms")?;
-    let graph = gpu.capture(|queue| (0..options.period).try_for_each(|_| run.step(queue)))?;
-    let seconds = gpu.median(options.rounds, 1, |queue| graph.launch(queue))? / period;
-    rows.add("steps", set.name, &who, "amortised step; graph", seconds * 1e3, "ms")?;
-    run.check(gpu)
-}
-
-/// Plain and amortised steps at every precision, with all products made by the kernels, and with the large ones made by cuBLAS.
-pub fn time_precisions(
-    gpu: &mut Gpu,
-    set: &Set,
-    name: &str,
-    config: Config<f32>,
-    options: &Options,
-    rows: &mut Rows,
-) -> Result<(), Failure> {
-    if matches!(config.estimator, Estimator::None) {
-        return Ok(());
-    }
-    for (precision, library) in kernels::ways(gpu).filter(|way| *way != (Precision::Fp32, false)) {
-        let who = format!("klshampoo {name} {}{}", kernels::name(precision), if library { " cuBLAS" } else { "" });
-        gpu.use_blas(library.then_some(options.blas_from));
-        for (what, period) in [("plain step", NEVER), ("amortised step", options.period)] {
-            let own = Config { refresh_period: period, stagger: period != NEVER, ..config };
-            let mut run = Run::new(gpu, set, own, Precisions::all(precision))?;
+    fn uniform(&self, gpu: &mut Gpu, precision: Precision, who: &str, warm: &Warm, rows: &mut Rows) -> Result<(), Failure> {
+        for (what, period) in [("plain step", NEVER), ("amortised step", self.options.period)] {
+            let own = Config { refresh_period: period, stagger: period != NEVER, ..self.config };
+            let mut run = Run::new(gpu, self.data, own, Precisions::all(precision), Some(warm))?;
             let steps = if period == NEVER { 1 } else { period };
             run.warm_up(gpu, steps.max(WARM_UP))?;
-            let mut times = Vec::new();
-            for _ in 0..options.rounds {
-                times.push(gpu.time(|queue| (0..steps).try_for_each(|_| run.step(queue)))? / f64::from(steps));
-            }
+            let all = |gpu: &mut Gpu| gpu.time(|queue| (0..steps).try_for_each(|_| run.step(queue)));
+            let seconds = gpu.sampled(self.options.rounds, all)? / f64::from(steps);
             run.check(gpu)?;
-            rows.add("steps", set.name, &who, what, median(times) * 1e3, "ms")?;
+            rows.add("steps", self.of(), who, what, seconds * 1e3, "ms")?;
         }
-        gpu.use_blas(None);
+        Ok(())
     }
-    Ok(())
-}
-
-/// How many refreshes there have been in all.
-fn refreshes(headers: &[SliceHeader]) -> u64 {
-    headers.iter().map(|header| u64::from(header.refreshes)).sum()
 }

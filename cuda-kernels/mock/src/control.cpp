@@ -1,6 +1,7 @@
 // What tests see and set.
 #include "mock.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <string>
 
@@ -13,6 +14,11 @@ int device_capability = 90;
 thread_local unsigned queries_until_done;
 thread_local bool deferred;
 thread_local std::string module_log;
+const managed_memory managed = [] {
+    const char *asked = getenv("KLS_MOCK_MANAGED");
+    if (asked && !strcmp(asked, "exclusive")) return managed_memory::exclusive;
+    return asked && !strcmp(asked, "none") ? managed_memory::none : managed_memory::concurrent;
+}();
 
 static thread_local std::string failing; // a call's name; empty: any call
 static thread_local unsigned fails_in; // 0: none fails

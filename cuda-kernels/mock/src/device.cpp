@@ -63,7 +63,7 @@ API int cuDeviceGetAttribute(int *value, int attribute, int device) {
     case 75: *value = device_capability / 10; return SUCCESS;
     case 76: *value = device_capability % 10; return SUCCESS;
     case 16: *value = 132; return SUCCESS; // multiprocessors
-    case 89: *value = 1; return SUCCESS;   // managed memory is the host's while kernels run
+    case 89: *value = managed != managed_memory::exclusive; return SUCCESS; // managed memory is the host's while kernels run
     default: return INVALID_VALUE;
     }
 }

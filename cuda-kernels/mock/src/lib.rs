@@ -3,7 +3,7 @@
 //! Device memory is the host's, and fresh device memory is full of NaNs. Kernels run in the emulator as soon as they are launched, or later
 //! ([`set_deferred`]), or are recorded while a stream is captured. What a caller does wrong is told as the driver would tell it; a write beyond a block ends the program when the
 //! block is freed. Counters and failures are of the calling thread, so that tests may run beside each other; what is set of the devices is of the
-//! process.
+//! process. `KLS_MOCK_MANAGED` in the environment says what there is of managed memory: see `mock.h`.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;

@@ -101,7 +101,7 @@ API int cuMemAllocManaged(uint64_t *to, size_t bytes, unsigned flags) {
     if (bytes == 0 || (flags != 1 && flags != 2)) return INVALID_VALUE;
     counters.allocations++;
     uint64_t &in_use = used[current()->device];
-    if (bytes > device_memory || in_use > device_memory - bytes) return OUT_OF_MEMORY;
+    if (managed == managed_memory::none || bytes > device_memory || in_use > device_memory - bytes) return OUT_OF_MEMORY;
     void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return OUT_OF_MEMORY;
     in_use += bytes;

@@ -50,6 +50,11 @@ struct kls_mock_counters {
     uint64_t hidden;           // products without a workspace, for which cuBLAS would allocate
 };
 
+// What there is of managed memory, as the environment variable KLS_MOCK_MANAGED has it: memory that the host may touch at any time (unset),
+// only while no kernel runs ("exclusive"), or none ("none").
+enum class managed_memory { concurrent, exclusive, none };
+extern const managed_memory managed;
+
 struct context {
     int device;
     unsigned retained = 0;

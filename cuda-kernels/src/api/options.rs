@@ -11,7 +11,7 @@ use klshampoo_ffi::versioned::{FromC, Versioned, extend, write_struct};
 
 use crate::driver::Blas;
 use crate::linalg::Precision;
-use crate::step::{Library, Options, Precisions};
+use crate::step::{DEFAULT_WORKSPACE_LIMIT, Library, Options, Precisions};
 
 /// Products of f32, without tensor cores.
 pub const KLS_CUDA_PRECISION_F32: i32 = 0;
@@ -62,7 +62,7 @@ pub struct kls_cuda_options {
     /// Bytes of it, at least kls_cuda_memory.total_bytes.
     pub memory_size: u64,
     /// Bytes of workspace that tensors of one shape may take together. Beyond it they are stepped in several batches, one after another, which takes
-    /// less memory and more time; a single tensor may need more. Default 2^30.
+    /// less memory and more time; a single tensor may need more. Default 2^32: 4 GiB.
     pub workspace_limit: u64,
     /// KLS_CUDA_PRECISION_*: of the products that take a gradient into the eigenbasis and the direction back out of it, and that move momentum along
     /// with a basis that turns. Sums are f32 at every precision; a slice's first step, which sets its bases, is f32 in all. Default
@@ -111,7 +111,7 @@ impl kls_cuda_options {
         allocator_user: ptr::null_mut(),
         memory: ptr::null_mut(),
         memory_size: 0,
-        workspace_limit: 1 << 30,
+        workspace_limit: DEFAULT_WORKSPACE_LIMIT,
         precision_project: KLS_CUDA_PRECISION_F32,
         precision_factor: KLS_CUDA_PRECISION_F32,
         precision_refresh: KLS_CUDA_PRECISION_F32,

@@ -38,4 +38,4 @@ mod traffic;
 
 pub use device::{DeviceOptimizer, StepError, TooManySteps, Transfer, Transferred};
 pub use memory::Memory;
-pub use program::{Library, MOST_ITEMS, Options, Precisions, Program, Reason, Refused};
+pub use program::{DEFAULT_WORKSPACE_LIMIT, Library, MOST_ITEMS, Options, Precisions, Program, Reason, Refused};

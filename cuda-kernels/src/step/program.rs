@@ -10,6 +10,9 @@ use crate::io::{GeometryError, Norm};
 use crate::linalg::Precision;
 use crate::queue::DevicePtr;
 
+/// Enough for the layers of GPT-2 124M, of which each shape is then stepped in one batch.
+pub const DEFAULT_WORKSPACE_LIMIT: u64 = 4 << 30;
+
 /// What can be chosen about a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -27,9 +30,10 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 1 GiB, the precisions' default, no library, refreshes in the step.
+    /// 4 GiB ([`DEFAULT_WORKSPACE_LIMIT`]), the precisions' default, no library, refreshes in the step.
     fn default() -> Self {
-        Self { workspace_limit: 1 << 30, precision: Precisions::default(), library: Library::NEVER, refreshes_later: false }
+        let workspace_limit = usize::try_from(DEFAULT_WORKSPACE_LIMIT).unwrap_or(usize::MAX);
+        Self { workspace_limit, precision: Precisions::default(), library: Library::NEVER, refreshes_later: false }
     }
 }
 

@@ -53,6 +53,7 @@ const char *test_query(void) {
     CHECK(memory.total_bytes > small && memory.header_bytes >= 64 * 51);
     /* Less workspace, more batches. */
     EXPECT(KLS_OK, kls_cuda_options_init(&options, sizeof options));
+    CHECK(options.workspace_limit == (uint64_t)4 << 30);
     options.workspace_limit = 1 << 16;
     small = memory.workspace_bytes;
     EXPECT(KLS_OK, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, &options, &memory, sizeof memory));

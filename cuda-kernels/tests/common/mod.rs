@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod block;
+pub mod choice;
 pub mod on_device;
 pub mod on_driver;
 

@@ -3,7 +3,8 @@
 //! What the tests allocate then lies in managed memory, which has one address on the device and the host: a test fills and reads its vectors as it
 //! always does. Arrays on the stack are the host's alone, and [`check`] refuses them.
 //!
-//! Without a driver the whole program says so and ends, as a failure where `REQUIRE_GPU=1`.
+//! Without a driver the whole program says so and ends, as a failure where `REQUIRE_GPU=1`. It ends as not run where the device has no managed memory
+//! that the host may touch while kernels run.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::c_void;
@@ -14,6 +15,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use cust::sys;
 use klshampoo_cuda::driver::{Context, Device, Error, Kernels, Stream};
 use klshampoo_cuda::queue::{DeviceError, Kernel, Queue};
+
+use super::choice::{self, end, end_not_run};
 
 /// Address space, of which only what is used becomes memory.
 const ARENA: usize = 8 << 30;
@@ -29,26 +32,14 @@ static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
 static BEGIN: AtomicUsize = AtomicUsize::new(0);
 static CONTEXT: OnceLock<Context> = OnceLock::new();
 
-/// Whether an environment variable is set, and not to 0.
-fn is_set(name: &str) -> bool {
-    std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0")
-}
-
 /// Whether the tests run on a device. Decided when the program first allocates, before any test.
 pub fn is_on() -> bool {
     STATE.load(Ordering::Acquire) == DEVICE
 }
 
-/// Ends the program: nothing was tested.
-fn end(why: &str) -> ! {
-    let required = is_set("REQUIRE_GPU");
-    eprintln!("{}: {why}", if required { "FAILED" } else { "SKIPPED" });
-    std::process::exit(i32::from(required))
-}
-
 /// What the arena is made of. What is allocated here is the system's.
 fn start() -> u8 {
-    if !is_set("KLS_TEST_DEVICE") {
+    if !choice::wants_device() {
         return EMULATOR;
     }
     let device = match Device::get(0) {
@@ -56,6 +47,14 @@ fn start() -> u8 {
         Err(Error::NoDriver) => end("no CUDA driver"),
         Err(error) => end(&error.to_string()),
     };
+    let mut concurrent = 0;
+    let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS;
+    // SAFETY: it is told where to write; a CUdevice is its number.
+    let result = unsafe { sys::cuDeviceGetAttribute(&mut concurrent, attribute, 0) };
+    choice::say(&format!("concurrent managed access: {concurrent}"));
+    if result != sys::cudaError_enum::CUDA_SUCCESS || concurrent == 0 {
+        end_not_run("the host cannot use this device's managed memory while kernels run (concurrent managed access: 0)");
+    }
     let started = || {
         let context = Context::new(device)?;
         let entered = context.enter()?;
@@ -63,17 +62,12 @@ fn start() -> u8 {
         const GLOBAL: u32 = 1;
         // SAFETY: it is told where to write.
         let result = unsafe { sys::cuMemAllocManaged(&mut at, ARENA, GLOBAL) };
-        assert_eq!(result, sys::cudaError_enum::CUDA_SUCCESS, "managed memory");
         drop(entered);
+        if result != sys::cudaError_enum::CUDA_SUCCESS {
+            end_not_run(&format!("no {} MiB of managed memory: {result:?}", ARENA >> 20));
+        }
         Ok::<_, Error>((context, at))
     };
-    let mut concurrent = 0;
-    let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS;
-    // SAFETY: it is told where to write; a CUdevice is its number.
-    let result = unsafe { sys::cuDeviceGetAttribute(&mut concurrent, attribute, 0) };
-    if result != sys::cudaError_enum::CUDA_SUCCESS || concurrent == 0 {
-        end("the host cannot use this device's managed memory while kernels run");
-    }
     match started() {
         Ok((context, at)) => {
             let _ = CONTEXT.set(context);

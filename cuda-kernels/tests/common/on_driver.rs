@@ -1,22 +1,27 @@
-//! Memory and streams of the driver's, for tests that go through it.
+//! Memory and streams of the driver's, for tests that go through it. They need no managed memory.
+#![allow(dead_code)]
 
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use cust::sys;
-use klshampoo_cuda::driver::{Context, Device, Kernels, Memory, Stream};
+use klshampoo_cuda::driver::{Context, Device, Error, Kernels, Memory, Stream};
 use klshampoo_cuda_mock as mock;
 
-use super::on_device;
+use super::choice;
 
-/// The kernels on the device that `KLS_TEST_DEVICE` asks for, or on what stands in for a driver.
+/// The kernels on the device that `KLS_TEST_DEVICE` asks for, or on what stands in for a driver. Without the driver the whole program says so and ends.
 pub fn kernels() -> &'static Kernels {
     static KERNELS: OnceLock<Kernels> = OnceLock::new();
     KERNELS.get_or_init(|| {
-        if !on_device::is_on() {
+        if !choice::wants_device() {
             mock::install();
         }
-        let device = Device::get(0).unwrap();
+        let device = match Device::get(0) {
+            Ok(device) => device,
+            Err(Error::NoDriver) => choice::end("no CUDA driver"),
+            Err(error) => choice::end(&error.to_string()),
+        };
         println!("{}", device.name().unwrap());
         Kernels::load(&Context::new(device).unwrap()).unwrap()
     })

@@ -142,7 +142,7 @@ TEST(test_places) {
     CHECK(needs.total_bytes >= needs.state_bytes + needs.header_bytes + needs.workspace_bytes && needs.state_bytes > 0 && needs.alignment == 256);
     // Every field of the options can be set by name.
     kls::cuda::options less;
-    CHECK(less.struct_size == sizeof less && less.workspace_limit == std::uint64_t{1} << 30 && less.device == 0);
+    CHECK(less.struct_size == sizeof less && less.workspace_limit == std::uint64_t{4} << 30 && less.device == 0);
     less.workspace_limit = 4096;
     const kls::tensor stack = kls::tensor(ROWS, COLUMNS).set_slices(50);
     CHECK(kls::cuda::query(f.group, stack, less).workspace_bytes < kls::cuda::query(f.group, stack).workspace_bytes);
