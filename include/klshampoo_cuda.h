@@ -13,7 +13,7 @@
  *               its work there after what is there already. Calls of one optimizer on several streams are ordered by the caller.
  *   Refreshes   Where kls_cuda_options.refresh_stream is not NULL they are made on it between two steps. Whatever looks at the state waits for them
  *               on its own stream; kls_cuda_join makes any other stream wait.
- *   Waiting     Steps and kls_cuda_copy_headers return at once: they allocate nothing and wait for nothing. (The first few steps queue a copy
+ *   Waiting     Steps, and copies of counters and of the norm into page-locked memory, return at once: they allocate nothing and wait for nothing. (The first few steps queue a copy
  *               of the slices' headers, and later ones look whether it has come, until every slice that had gradients had one that is not
  *               zero; frozen tensors do not count, a slice whose gradients are all zero keeps it up.) kls_cuda_create, the saves, the loads
  *               and kls_cuda_read_state wait for their stream, kls_cuda_destroy for the device.
@@ -107,10 +107,11 @@ typedef struct kls_cuda_options {
   // How large: the least number of multiplications (rows x columns x depth) in a product of one tensor. Default 2^24: 256 x 256 x 256.
   uint64_t blas_from;
   // A CUstream or cudaStream_t of the device, on which the refreshes of a step are made after it, beside what its stream is given next: the caller's
-  // next forward and backward pass. It stays until the optimizer's end. A refresh that is due in a step is then made from the state that this
+  // next forward and backward pass. It stays until the optimizer's end. With the legacy default stream nothing overlaps that does not come from
+  // cudaStreamNonBlocking; it cannot be the refresh_stream itself. A refresh that is due in a step is then made from the state that this
   // step leaves, and used from the next step on: every group is stepped as with step_order KLS_ORDER_APPLY_FIRST, whatever it says. The next
-  // step waits for it on the device; see kls_cuda_join. It has a workspace of its own, about as large again. NULL (the default): refreshes
-  // are part of the step, on its stream.
+  // step waits for it on the device; see kls_cuda_join. It has a workspace of its own, about as large again, and takes nothing to cuBLAS. NULL (the
+  // default): refreshes are part of the step, on its stream.
   void *refresh_stream;
 } kls_cuda_options;
 
@@ -190,7 +191,7 @@ kls_status kls_cuda_query(const kls_config *groups,
 
 // Makes an optimizer on a device, in its primary context, which the CUDA runtime works in too. `options` may be NULL for the defaults. Groups and tensors
 // are copied. On an error `*optimizer` is untouched. It is the only call that takes memory of the device, and it waits until that is
-// cleared; later on nothing but saves, loads, kls_cuda_read_state and kls_cuda_destroy waits for anything. Not while `options.stream` is being
+// cleared; later on nothing waits but saves, loads, kls_cuda_read_state, kls_cuda_destroy, and copies into memory that is not page-locked. Not while `options.stream` is being
 // captured: that is KLS_ERROR_CUDA, and nothing is recorded.
 //
 // Errors: those of kls_cuda_query and of the options (KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNSUPPORTED,
@@ -266,8 +267,8 @@ kls_status kls_cuda_step(struct kls_cuda *optimizer,
 // slower. In the conventions whose refreshes come a step later (reference_kl, reference_soap) the first step has to be one of these: a period that
 // begins with it has a refresh less than all others.
 //
-// With kls_cuda_options.refresh_stream a captured step's refreshes are a branch of its own graph, which ends with them: they overlap nothing that comes
-// after the graph. Call kls_cuda_join before the capture begins, and before the first replay.
+// With kls_cuda_options.refresh_stream a captured step's refreshes are a branch of the graph that is over before whatever is captured after the step:
+// they overlap nothing. Call kls_cuda_join before the capture begins, and before a replay that comes after steps without a capture.
 //
 // Errors: KLS_ERROR_OVERFLOW for steps that would bring the count beyond 2^40, or more than 2^20 at once while the refresh period still grows
 // (refresh_growth): none of them then counts; and the handle's.
@@ -278,11 +279,11 @@ kls_status kls_cuda_replayed(struct kls_cuda *optimizer,
                              uint64_t steps);
 
 // Lets `stream` wait for the refreshes that are under way on `kls_cuda_options.refresh_stream`; the call itself waits for nothing. What is queued on it
-// later sees them. kls_cuda_step, the saves, the loads, kls_cuda_read_state and kls_cuda_copy_headers do so themselves. It is needed before
-// a step is captured, and before captured steps are replayed, if a step was made without a capture before: on the stream of the capture, or of the
-// replay. Without a refresh_stream, or where nothing is under way, it does nothing.
+// later sees them. kls_cuda_step, the saves, the loads, kls_cuda_read_state and kls_cuda_copy_headers do so themselves. It is needed after steps without
+// a capture: before one is captured, and, on the stream of the replay, before captured ones are replayed. Without a refresh_stream, or where
+// nothing is under way, it does nothing.
 //
-// Errors: KLS_ERROR_CUDA (also while `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's.
+// Errors: KLS_ERROR_CUDA (also while `stream` is being captured and refreshes are under way), KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `stream` is a stream of the optimizer's device, and what is done with the optimizer next is queued on
@@ -312,9 +313,10 @@ kls_status kls_cuda_headers_size(struct kls_cuda *optimizer, size_t *bytes);
 
 // Queues a copy of what the slices count on `stream`, as it is after what has been queued there before, into `headers` in host memory. With page-locked
 // memory (cudaMallocHost) the call returns at once, and the bytes are there when the stream has come so far (cudaEventQuery,
-// cudaStreamSynchronize), and the copy can be captured; with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them.
+// cudaStreamSynchronize), and the copy can be captured (not while refreshes are under way on kls_cuda_options.refresh_stream: see kls_cuda_join); with
+// other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them.
 //
-// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_CUDA, KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's; nothing is then queued.
+// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL and the handle's: nothing is then queued; KLS_ERROR_CUDA, KLS_ERROR_CUDA_OUT_OF_MEMORY.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `headers` has `len` writable bytes until the copy is made; `stream` is a stream of the
@@ -327,8 +329,8 @@ kls_status kls_cuda_copy_headers(struct kls_cuda *optimizer,
 // Queues a copy of the norm of all gradients, multiplied by grad_scale, of the last step with a `max_norm` on `stream`, as it is after what has been
 // queued there before, into `norm` in host memory. It returns and is captured as kls_cuda_copy_headers.
 //
-// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_CUDA,
-// KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's; nothing is then queued.
+// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's: nothing is then queued;
+// KLS_ERROR_CUDA, KLS_ERROR_CUDA_OUT_OF_MEMORY.
 //
 // # Safety
 // `optimizer` is a handle that no other thread uses; `norm` is writable until the copy is made; `stream` is a stream of the optimizer's device.

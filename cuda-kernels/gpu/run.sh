@@ -182,7 +182,7 @@ if wants sanitizer; then
             fi
             step "$tool: a kernel" 600 "${sanitized[@]}" "${probe[@]}"
             # Memory of the C tests is one block of the driver's for each buffer.
-            for name in step formats skipping checkpoints graphs; do
+            for name in step formats skipping checkpoints graphs refreshes; do
                 step "$tool: C: $name" 600 "${sanitized[@]}" "$here/bin/c_tests" "$name"
             done
             [ $tool = initcheck ] && continue # managed memory is written by the host

@@ -82,6 +82,12 @@ API void kls_mock_set_lagging(stream *s, int lags) {
     if (streams.count(s)) s->lags = lags != 0;
 }
 
+// How much of what was given to it a stream that lags has still to do.
+API uint64_t kls_mock_held(stream *s) {
+    std::lock_guard<std::recursive_mutex> locked(everything);
+    return streams.count(s) ? s->held.size() : 0;
+}
+
 int enqueue(stream *s, std::function<void()> work) {
     note(s);
     if (s->into) {

@@ -11,6 +11,7 @@ use klshampoo_ffi::status::*;
 
 use super::handle::kls_cuda;
 use super::host_copy::HostCopy;
+use super::refreshes::Refreshes;
 use super::transfer::{download_all, upload_all};
 use crate::driver::Stream;
 
@@ -123,6 +124,7 @@ fn save(optimizer: &mut kls_cuda, stream: Stream, room: u64, write: impl FnOnce(
     }
     optimizer.join(stream)?;
     download_all(optimizer, stream, &mut copy)?;
+    optimizer.refreshes.as_mut().map(Refreshes::are_over);
     write(&mut copy, &optimizer.table)?;
     optimizer.optimizer.counted(copy.headers());
     Ok(())
@@ -138,6 +140,7 @@ fn load(optimizer: &mut kls_cuda, stream: Stream, fill: impl FnOnce(&mut HostCop
     }
     optimizer.join(stream)?;
     upload_all(optimizer, stream, &mut copy)?;
+    optimizer.refreshes.as_mut().map(Refreshes::are_over);
     optimizer.optimizer.loaded(copy.headers());
     optimizer.observer.forget();
     Ok(())

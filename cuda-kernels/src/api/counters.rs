@@ -1,4 +1,4 @@
-//! What the slices count, copied to the host without waiting.
+//! What the slices count, copied to the host, without waiting where its memory is page-locked.
 
 use std::ffi::c_void;
 use std::mem::offset_of;
@@ -30,9 +30,10 @@ pub unsafe extern "C" fn kls_cuda_headers_size(optimizer: *mut kls_cuda, bytes: 
 
 /// Queues a copy of what the slices count on `stream`, as it is after what has been queued there before, into `headers` in host memory. With page-locked
 /// memory (cudaMallocHost) the call returns at once, and the bytes are there when the stream has come so far (cudaEventQuery,
-/// cudaStreamSynchronize), and the copy can be captured; with other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them.
+/// cudaStreamSynchronize), and the copy can be captured (not while refreshes are under way on kls_cuda_options.refresh_stream: see kls_cuda_join); with
+/// other memory it returns when they are there. kls_cuda_counters and kls_cuda_skipped read them.
 ///
-/// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL, KLS_ERROR_CUDA, KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's; nothing is then queued.
+/// Errors: KLS_ERROR_MEMORY_TOO_SHORT, KLS_ERROR_NULL and the handle's: nothing is then queued; KLS_ERROR_CUDA, KLS_ERROR_CUDA_OUT_OF_MEMORY.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `headers` has `len` writable bytes until the copy is made; `stream` is a stream of the
@@ -61,8 +62,8 @@ pub unsafe extern "C" fn kls_cuda_copy_headers(
 /// Queues a copy of the norm of all gradients, multiplied by grad_scale, of the last step with a `max_norm` on `stream`, as it is after what has been
 /// queued there before, into `norm` in host memory. It returns and is captured as kls_cuda_copy_headers.
 ///
-/// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_CUDA,
-/// KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's; nothing is then queued.
+/// Errors: KLS_ERROR_NO_SUCH_STATE as long as no step had a bound, KLS_ERROR_NULL, KLS_ERROR_MISALIGNED and the handle's: nothing is then queued;
+/// KLS_ERROR_CUDA, KLS_ERROR_CUDA_OUT_OF_MEMORY.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `norm` is writable until the copy is made; `stream` is a stream of the optimizer's device.

@@ -70,7 +70,7 @@ impl kls_cuda_options {
 
 /// Makes an optimizer on a device, in its primary context, which the CUDA runtime works in too. `options` may be NULL for the defaults. Groups and tensors
 /// are copied. On an error `*optimizer` is untouched. It is the only call that takes memory of the device, and it waits until that is
-/// cleared; later on nothing but saves, loads, kls_cuda_read_state and kls_cuda_destroy waits for anything. Not while `options.stream` is being
+/// cleared; later on nothing waits but saves, loads, kls_cuda_read_state, kls_cuda_destroy, and copies into memory that is not page-locked. Not while `options.stream` is being
 /// captured: that is KLS_ERROR_CUDA, and nothing is recorded.
 ///
 /// Errors: those of kls_cuda_query and of the options (KLS_ERROR_NULL, KLS_ERROR_MISALIGNED, KLS_ERROR_STRUCT_SIZE, KLS_ERROR_UNSUPPORTED,
@@ -98,6 +98,9 @@ pub unsafe extern "C" fn kls_cuda_create(
         let (groups, tensors) = unsafe { table(groups, group_count, tensors, tensor_count)? };
         // SAFETY: by the caller's word NULL or readable.
         let options = unsafe { read_options(options)? };
+        if options.refresh_stream == Stream::LEGACY_BY_NAME.as_raw() {
+            return Err(Failure::because(KLS_ERROR_UNSUPPORTED, "The legacy default stream overlaps nothing.")).of_field("refresh_stream");
+        }
         let table = Table::new(groups, tensors)?;
         let program = plan(&table, &options)?;
         let source = options.source(program.bytes().total)?;

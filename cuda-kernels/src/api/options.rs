@@ -81,10 +81,11 @@ pub struct kls_cuda_options {
     /// How large: the least number of multiplications (rows x columns x depth) in a product of one tensor. Default 2^24: 256 x 256 x 256.
     pub blas_from: u64,
     /// A CUstream or cudaStream_t of the device, on which the refreshes of a step are made after it, beside what its stream is given next: the caller's
-    /// next forward and backward pass. It stays until the optimizer's end. A refresh that is due in a step is then made from the state that this
+    /// next forward and backward pass. It stays until the optimizer's end. With the legacy default stream nothing overlaps that does not come from
+    /// cudaStreamNonBlocking; it cannot be the refresh_stream itself. A refresh that is due in a step is then made from the state that this
     /// step leaves, and used from the next step on: every group is stepped as with step_order KLS_ORDER_APPLY_FIRST, whatever it says. The next
-    /// step waits for it on the device; see kls_cuda_join. It has a workspace of its own, about as large again. NULL (the default): refreshes
-    /// are part of the step, on its stream.
+    /// step waits for it on the device; see kls_cuda_join. It has a workspace of its own, about as large again, and takes nothing to cuBLAS. NULL (the
+    /// default): refreshes are part of the step, on its stream.
     pub refresh_stream: *mut c_void,
 }
 

@@ -14,23 +14,34 @@ use crate::step::DeviceOptimizer;
 #[derive(Debug)]
 pub(super) struct Refreshes {
     stream: Stream,
-    /// Behind the step whose refreshes are made, and behind them.
+    /// Behind the step whose refreshes are made.
     begin: Event,
+    /// Behind them, and behind those of a step that is being captured: an event of a graph says nothing outside of it.
     end: Event,
-    /// Whether they are under way, and no step has waited for them yet.
+    captured_end: Event,
+    /// Whether `end` is anywhere. Waiting for it costs nothing when it has passed.
+    ran: bool,
+    /// Whether some have been begun that no stream was made to wait for: what is captured then would miss them.
     pending: bool,
 }
 
 impl Refreshes {
     pub(super) fn new(context: &Context, stream: Stream) -> Result<Self, Error> {
-        Ok(Self { stream, begin: Event::untimed(context)?, end: Event::untimed(context)?, pending: false })
+        let event = || Event::untimed(context);
+        Ok(Self { stream, begin: event()?, end: event()?, captured_end: event()?, ran: false, pending: false })
     }
 
-    /// Lets a queue wait for those that are under way.
+    /// Lets a queue wait for those that are under way. Which streams have waited before does not matter.
     fn delay(&self, queue: &Launcher<'_>) -> Result<(), Error> {
-        // What is recorded waits for nothing that is not.
-        match self.pending {
-            true if queue.is_capturing()? => Err(Error::Capturing),
+        match self.ran {
+            // What is recorded waits for nothing that is not.
+            true if queue.is_capturing()? => {
+                if self.pending {
+                    Err(Error::Capturing)
+                } else {
+                    Ok(())
+                }
+            }
             true => self.end.delay(queue),
             false => Ok(()),
         }
@@ -43,6 +54,11 @@ impl Refreshes {
         Ok(())
     }
 
+    /// The host has waited for a stream that waited for them: none are under way.
+    pub(super) fn are_over(&mut self) {
+        (self.ran, self.pending) = (false, false);
+    }
+
     /// Begins those that a step on `queue` has left.
     pub(super) fn begin(&mut self, queue: &Launcher<'_>, kernels: &Kernels, optimizer: &mut DeviceOptimizer) -> Outcome {
         if !optimizer.has_refreshes() {
@@ -50,28 +66,28 @@ impl Refreshes {
         }
         let capturing = queue.is_capturing().map_err(from_device)?;
         self.begin.record(queue).map_err(from_device)?;
+        let end = if capturing { &mut self.captured_end } else { &mut self.end };
         {
             let mut own = kernels.on(self.stream).map_err(from_device)?;
             self.begin.delay(&own).map_err(from_device)?;
             let made = optimizer.refresh(&mut own).map_err(from_launch);
             // Also behind what was begun and failed.
-            self.end.record(&own).map_err(from_device)?;
-            self.pending = true;
+            let recorded = end.record(&own).map_err(from_device);
+            if !capturing && recorded.is_ok() {
+                (self.ran, self.pending) = (true, true);
+            }
             made?;
+            recorded?;
         }
         // A capture ends with the stream on which it began.
-        if capturing {
-            self.pending = false;
-            self.end.delay(queue).map_err(from_device)?;
-        }
-        Ok(())
+        if capturing { end.delay(queue).map_err(from_device) } else { Ok(()) }
     }
 }
 
 impl Drop for Refreshes {
     fn drop(&mut self) {
-        // Lent memory goes back without a wait of the driver's. There is nobody to tell of an error of the device.
-        if self.pending {
+        // The caller's memory goes back without a wait of the driver's. There is nobody to tell of an error of the device.
+        if self.ran {
             let _ = self.end.wait();
         }
     }
@@ -81,18 +97,18 @@ impl kls_cuda {
     /// Lets what is given to a stream from now on see the refreshes that are under way.
     pub(super) fn join(&self, stream: Stream) -> Outcome {
         match &self.refreshes {
-            Some(refreshes) if refreshes.pending => refreshes.delay(&self.kernels.on(stream).map_err(from_device)?).map_err(from_device),
+            Some(refreshes) if refreshes.ran => refreshes.delay(&self.kernels.on(stream).map_err(from_device)?).map_err(from_device),
             _ => Ok(()),
         }
     }
 }
 
 /// Lets `stream` wait for the refreshes that are under way on `kls_cuda_options.refresh_stream`; the call itself waits for nothing. What is queued on it
-/// later sees them. kls_cuda_step, the saves, the loads, kls_cuda_read_state and kls_cuda_copy_headers do so themselves. It is needed before
-/// a step is captured, and before captured steps are replayed, if a step was made without a capture before: on the stream of the capture, or of the
-/// replay. Without a refresh_stream, or where nothing is under way, it does nothing.
+/// later sees them. kls_cuda_step, the saves, the loads, kls_cuda_read_state and kls_cuda_copy_headers do so themselves. It is needed after steps without
+/// a capture: before one is captured, and, on the stream of the replay, before captured ones are replayed. Without a refresh_stream, or where
+/// nothing is under way, it does nothing.
 ///
-/// Errors: KLS_ERROR_CUDA (also while `stream` is being captured), KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's.
+/// Errors: KLS_ERROR_CUDA (also while `stream` is being captured and refreshes are under way), KLS_ERROR_CUDA_OUT_OF_MEMORY and the handle's.
 ///
 /// # Safety
 /// `optimizer` is a handle that no other thread uses; `stream` is a stream of the optimizer's device, and what is done with the optimizer next is queued on

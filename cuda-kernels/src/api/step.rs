@@ -179,8 +179,8 @@ fn run(optimizer: &mut kls_cuda, params: &[DevicePtr], grads: &[DevicePtr], (lr,
 /// slower. In the conventions whose refreshes come a step later (reference_kl, reference_soap) the first step has to be one of these: a period that
 /// begins with it has a refresh less than all others.
 ///
-/// With kls_cuda_options.refresh_stream a captured step's refreshes are a branch of its own graph, which ends with them: they overlap nothing that comes
-/// after the graph. Call kls_cuda_join before the capture begins, and before the first replay.
+/// With kls_cuda_options.refresh_stream a captured step's refreshes are a branch of the graph that is over before whatever is captured after the step:
+/// they overlap nothing. Call kls_cuda_join before the capture begins, and before a replay that comes after steps without a capture.
 ///
 /// Errors: KLS_ERROR_OVERFLOW for steps that would bring the count beyond 2^40, or more than 2^20 at once while the refresh period still grows
 /// (refresh_growth): none of them then counts; and the handle's.

@@ -21,6 +21,9 @@ impl Stream {
     /// The legacy default stream, which is what NULL means.
     pub const LEGACY: Self = Self(null_mut());
 
+    /// The handle by which the legacy default stream is named where NULL means something else (`CU_STREAM_LEGACY`).
+    pub const LEGACY_BY_NAME: Self = Self(without_provenance_mut(1));
+
     /// The calling thread's own default stream (`CU_STREAM_PER_THREAD`).
     pub const PER_THREAD: Self = Self(without_provenance_mut(2));
 

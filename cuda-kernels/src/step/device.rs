@@ -257,7 +257,8 @@ impl DeviceOptimizer {
     }
 
     /// Makes the refreshes that the last step has left ([`Options::refreshes_later`](super::Options::refreshes_later)), if it has: on any queue that works
-    /// it off after that step and before whatever looks at the state next. A step begins with it, so it may be left out.
+    /// it off after that step and before whatever looks at the state next, in the same capture as the step. The next step begins with it where it was
+    /// left out.
     ///
     /// # Errors
     /// The driver's. What was launched before it runs: the state is then unspecified.
@@ -316,12 +317,12 @@ impl DeviceOptimizer {
     /// graph it does so in each replay, which costs time and nothing else.
     pub fn loaded(&mut self, headers: &[SliceHeader]) {
         self.bounds_are_old = true;
+        self.left = None;
         self.counted(headers);
     }
 
     /// Headers have been read: `headers` are the table's of now, in the core's order. Refreshes go on from there.
     pub fn counted(&mut self, headers: &[SliceHeader]) {
-        self.left = None;
         for (placed, mirror) in self.program.batches.iter().zip(&mut self.mirrors) {
             mirror.set(&placed.batch, headers);
         }

@@ -116,6 +116,12 @@ void *end_capture(void *stream) {
     return executable;
 }
 
+void abandon_capture(void *stream) {
+    void *graph = NULL;
+    driver.end_capture(stream, &graph);
+    if (graph != NULL) must(driver.graph_destroy(graph), "cuGraphDestroy");
+}
+
 void graph_launch(void *graph, void *stream) { must(driver.launch(graph, stream), "cuGraphLaunch"); }
 
 void graph_destroy(void *graph) { must(driver.executable_destroy(graph), "cuGraphExecDestroy"); }

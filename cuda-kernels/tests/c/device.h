@@ -17,6 +17,8 @@ void device_stream_destroy(void *stream);
 /* What is given to a stream in between becomes a graph, ready to be launched. */
 void begin_capture(void *stream);
 void *end_capture(void *stream);
+/* Whatever has become of it. */
+void abandon_capture(void *stream);
 void graph_launch(void *graph, void *stream);
 void graph_destroy(void *graph);
 /* A function of the driver, or of what stands in for it. */

@@ -102,9 +102,9 @@ static const char *bits(void *refresh_stream) {
     TRY(same_save(&beside, &behind));
     CHECK(refreshes_of(&beside) == refreshes_of(&within) && refreshes_of(&within) > 3);
     TRY(same_parameters(&beside, &usual, 0));
+    TRY(fixture_end(&behind));
     device_stream_destroy(stream);
     TRY(fixture_end(&beside));
-    TRY(fixture_end(&behind));
     TRY(fixture_end(&within));
     return fixture_end(&usual);
 }
@@ -122,6 +122,10 @@ static const char *memory_is_told(void *refresh_stream) {
     /* Four squares and a tensor of each matrix at least. */
     CHECK(with.workspace_bytes >= without.workspace_bytes + sizeof(float) * LAYERS * (4 * ROWS * ROWS + ROWS * COLUMNS));
     CHECK(with.state_bytes == without.state_bytes && with.total_bytes > with.state_bytes + with.workspace_bytes);
+    options.refresh_stream = (void *)(uintptr_t)1;
+    SAYS(KLS_ERROR_UNSUPPORTED, kls_cuda_create(&f.gpu, &f.group, 1, f.tensors, TENSORS, &options), NULL,
+         "kls_cuda_create: refresh_stream: The legacy default stream overlaps nothing.");
+    options.refresh_stream = refresh_stream;
     /* A struct of before there was one. */
     options.struct_size = offsetof(kls_cuda_options, refresh_stream);
     EXPECT(KLS_OK, kls_cuda_query(&f.group, 1, f.tensors, TENSORS, &options, &with, sizeof with));
@@ -198,6 +202,84 @@ const char *test_refreshes(void) {
     return NULL;
 }
 
+static uint64_t (*held)(void *), held_at_the_end;
+
+static void *give(void *user, size_t bytes, size_t alignment) {
+    (void)user, (void)alignment;
+    return device_alloc(bytes);
+}
+
+static void take(void *user, void *memory, size_t bytes) {
+    (void)bytes;
+    held_at_the_end = held(user);
+    device_free(memory);
+}
+
+/* Loads, joins of several streams and the end come after refreshes that are under way. `refresh_stream` lags. */
+static const char *waits(void *stream, void *refresh_stream) {
+    static fixture f, g;
+    static unsigned char blob[BLOB];
+    void *const other = device_stream();
+    void (*fail)(const char *, unsigned, int);
+    kls_cuda_options options;
+    *(void **)&fail = driver_function("kls_mock_fail");
+    *(void **)&held = driver_function("kls_mock_held");
+    TRY(make(&f, KLS_ORDER_ESTIMATE_FIRST, 0, stream, refresh_stream));
+    TRY(make(&g, KLS_ORDER_ESTIMATE_FIRST, 0, stream, refresh_stream));
+    TRY(make_steps(&g, 0, PERIOD - 1));
+    EXPECT_OF(g.gpu, KLS_OK, kls_cuda_save(g.gpu, blob, sizeof blob, stream));
+    TRY(make_steps(&f, 0, PERIOD));
+    CHECK(held(refresh_stream) > 0);
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_load(f.gpu, blob, sizeof blob, stream));
+    TRY(same_basis(&f, &g));
+    TRY(fixture_end(&g));
+
+    /* Each stream is made to wait, whichever has waited before. */
+    TRY(make_steps(&f, PERIOD - 1, PERIOD));
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_join(f.gpu, other));
+    fail("cuStreamWaitEvent", 1, 719);
+    EXPECT(KLS_ERROR_CUDA, kls_cuda_join(f.gpu, stream));
+    fail("", 0, 0);
+    EXPECT_OF(f.gpu, KLS_OK, kls_cuda_join(f.gpu, stream));
+
+    /* What fails while it is captured leaves nothing behind that later calls would wait for. */
+    for (unsigned n = 1, done = 0; !done; n += 37) {
+        CHECK(n < 100000);
+        kls_status status;
+        EXPECT_OF(f.gpu, KLS_OK, kls_cuda_load(f.gpu, blob, sizeof blob, stream));
+        begin_capture(stream);
+        fail("cuLaunchKernel", n, 719);
+        f.request.grads = (const void *const *)grads[PERIOD - 1];
+        status = kls_cuda_step(f.gpu, &f.request);
+        fail("", 0, 0);
+        abandon_capture(stream);
+        done = status == KLS_OK;
+        CHECK(done || status == KLS_ERROR_CUDA);
+        EXPECT_OF(f.gpu, KLS_OK, kls_cuda_load(f.gpu, blob, sizeof blob, stream));
+        TRY(make_steps(&f, PERIOD - 1, PERIOD));
+    }
+    TRY(fixture_end(&f));
+
+    TRY(fixture_describe(&f, KLS_METHOD_KL_SHAMPOO));
+    EXPECT(KLS_OK, kls_cuda_options_init(&options, sizeof options));
+    options.stream = stream;
+    options.refresh_stream = refresh_stream;
+    options.alloc = give;
+    options.free = take;
+    options.allocator_user = refresh_stream;
+    f.group.stagger = 0;
+    TRY(fixture_gpu_with(&f, &options));
+    TRY(make_steps(&f, 0, PERIOD));
+    CHECK(held(refresh_stream) > 0);
+    held_at_the_end = 1;
+    /* Before anything else is freed, which would wait too. */
+    EXPECT(KLS_OK, kls_cuda_destroy(&f.gpu));
+    CHECK(held_at_the_end == 0);
+    TRY(fixture_end(&f));
+    device_stream_destroy(other);
+    return NULL;
+}
+
 /* The stream of the refreshes does nothing before somebody waits for it: who does not see them has not waited. */
 const char *test_late_refreshes(void) {
     static fixture f;
@@ -231,6 +313,8 @@ const char *test_late_refreshes(void) {
         CHECK(seen.launches > 0 && seen.allocations == 0 && seen.frees == 0 && seen.synchronisations == 0 && seen.lookups == 0);
     }
     TRY(fixture_end(&f));
+
+    TRY(waits(stream, refresh_stream));
 
     /* A step's own stream that lags: a copy into memory that is not page-locked is there when the call returns. */
     TRY(make(&f, KLS_ORDER_ESTIMATE_FIRST, 0, stream, refresh_stream));
