@@ -33,18 +33,14 @@ impl Refreshes {
 
     /// Lets a queue wait for those that are under way. Which streams have waited before does not matter.
     fn delay(&self, queue: &Launcher<'_>) -> Result<(), Error> {
-        match self.ran {
-            // What is recorded waits for nothing that is not.
-            true if queue.is_capturing()? => {
-                if self.pending {
-                    Err(Error::Capturing)
-                } else {
-                    Ok(())
-                }
-            }
-            true => self.end.delay(queue),
-            false => Ok(()),
+        if !self.ran {
+            return Ok(());
         }
+        if !queue.is_capturing()? {
+            return self.end.delay(queue);
+        }
+        // What is recorded waits for nothing that is not.
+        if self.pending { Err(Error::Capturing) } else { Ok(()) }
     }
 
     /// Lets a queue, on which the next step is made, wait for those that are under way.

@@ -265,7 +265,7 @@ impl DeviceOptimizer {
     pub fn refresh<Q: Queue>(&mut self, queue: &mut Q) -> Result<(), DeviceError> {
         let Some(given) = self.left.take() else { return Ok(()) };
         for (placed, mirror) in self.refreshing() {
-            Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).refresh_later(placed, self.base)?;
+            Pass::new(queue, placed, self.base, given, mirror.may_start(), mirror.runs()).refresh_later(&placed.later, self.base)?;
         }
         Ok(())
     }

@@ -1,12 +1,9 @@
 //! Refreshes between two steps, on a queue of their own: they work on the state itself, which nobody looks at meanwhile, and in memory of their own.
 
-use klshampoo::StatePart;
-
 use super::batch::Batch;
 use super::memory::{Carver, Slot};
-use super::params::{CommitFactor, Params, flag};
+use super::params::{MODES, Params, flag};
 use super::pass::{Pass, Rooms};
-use super::program::Placed;
 use crate::batch::Array;
 use crate::linalg::work_len;
 use crate::queue::{DeviceError, DevicePtr, Queue};
@@ -46,10 +43,9 @@ impl Room {
 
 impl<Q: Queue> Pass<'_, Q> {
     /// The refreshes that the step has left, of the items in which it came to its end: header, moments and eigenvalues of after it are the state's.
-    pub(super) fn refresh_later(&mut self, placed: &Placed, base: DevicePtr) -> Result<(), DeviceError> {
-        let Room { factor, basis, rotation, square, product, diagonal, values, work } = placed.later;
-        let arrays =
-            |own: [Array; super::params::MODES], slot: Slot| own.map(|own| if own == Array::NULL { own } else { slot.array(base) });
+    pub(super) fn refresh_later(&mut self, room: &Room, base: DevicePtr) -> Result<(), DeviceError> {
+        let Room { factor, basis, rotation, square, product, diagonal, values, work } = *room;
+        let arrays = |own: [Array; MODES], slot: Slot| own.map(|own| if own == Array::NULL { own } else { slot.array(base) });
         self.p = Params {
             next: self.p.headers,
             new_momentum: self.p.momentum,
@@ -67,10 +63,9 @@ impl<Q: Queue> Pass<'_, Q> {
         for run in runs.iter().filter(|run| run.refreshes()) {
             let due = self.part(self.running().with(flag::DUE), run);
             for k in self.batch.full_modes() {
-                let d = self.dim(k);
                 self.refresh_mode(due, k)?;
-                self.each_element::<CommitFactor>(due, d.div_ceil(2) * (d + 1), k, flag::DUE)?;
-                self.copy(due, self.p.new_basis[k], placed.kept.part(self.batch, base, StatePart::Basis(k)), d * d)?;
+                self.commit_factor(due, k, flag::DUE)?;
+                self.commit_basis(due, k)?;
             }
         }
         Ok(())

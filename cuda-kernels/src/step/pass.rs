@@ -346,6 +346,18 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         self.rotate(self.running(), (basis, true), Some(grad), [gradient, product], chain)
     }
 
+    /// A mode's factor of after this step becomes the state's. `formed`: the flag of items in whose refresh it was formed.
+    pub fn commit_factor(&mut self, part: Part, k: usize, formed: u32) -> Result<(), DeviceError> {
+        let d = self.dim(k);
+        self.each_element::<CommitFactor>(part, d.div_ceil(2) * (d + 1), k, formed)
+    }
+
+    /// So does its basis, where there was a refresh.
+    pub fn commit_basis(&mut self, part: Part, k: usize) -> Result<(), DeviceError> {
+        let d = self.dim(k);
+        self.copy(part, self.p.new_basis[k], self.p.basis[k], d * d)
+    }
+
     /// Everything that the step computed becomes what is.
     fn commit(&mut self) -> Result<(), DeviceError> {
         let stepped = self.all().with(flag::ACTIVE).without(flag::FAILED);
@@ -358,13 +370,11 @@ impl<'a, Q: Queue> Pass<'a, Q> {
         let running = self.running();
         self.each_element::<CommitMoments>(running, self.n(), 0, moved)?;
         for k in self.batch.full_modes() {
-            let d = self.dim(k);
-            self.each_element::<CommitFactor>(running, d.div_ceil(2) * (d + 1), k, moved)?;
-            let (from, to) = (self.p.new_basis[k], self.p.basis[k]);
+            self.commit_factor(running, k, moved)?;
             let runs = self.runs;
             for run in runs.iter().filter(|run| refreshed && run.refreshes()) {
                 let part = self.part(running.with(flag::DUE), run);
-                self.copy(part, from, to, d * d)?;
+                self.commit_basis(part, k)?;
             }
         }
         if self.may_start && self.batch.starts() {

@@ -3,6 +3,7 @@
 #define KLS_CUDA_TESTS_DEVICE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* The primary context of device 0 is current on this thread from the first of these calls on. NULL or the end of the program. */
 void *device_alloc(size_t bytes);
@@ -23,5 +24,9 @@ void graph_launch(void *graph, void *stream);
 void graph_destroy(void *graph);
 /* A function of the driver, or of what stands in for it. */
 void *driver_function(const char *name);
+/* What has been called: of what stands in for it, kls_mock_counters_get. */
+typedef struct mock_counters {
+    uint64_t launches, copies, allocations, frees, synchronisations, queries, recorded, graph_launches, lookups, hidden;
+} mock_counters;
 
 #endif

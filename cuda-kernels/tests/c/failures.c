@@ -1,10 +1,5 @@
 #include "fixture.h"
 
-/* As the mock counts. */
-typedef struct counters {
-    uint64_t launches, copies, allocations, frees, synchronisations, queries, recorded, graph_launches, lookups, hidden;
-} counters;
-
 /* Calls of the driver that fail: its words come through, and nothing is left behind. */
 typedef void (*fail_function)(const char *call, unsigned n, int code);
 typedef uint64_t (*used_function)(int device);
@@ -56,11 +51,11 @@ const char *test_failures(void) {
 
     /* A capture is noticed before anything is recorded. */
     {
-        void (*get)(counters *);
+        void (*get)(mock_counters *);
         void (*reset)(void);
         void *const stream = device_stream();
         kls_cuda_options options;
-        counters seen;
+        mock_counters seen;
         *(void **)&get = driver_function("kls_mock_counters_get");
         *(void **)&reset = driver_function("kls_mock_counters_reset");
         EXPECT(KLS_OK, kls_cuda_options_init(&options, sizeof options));
@@ -122,9 +117,9 @@ const char *test_old_driver(void) {
 /* A step allocates nothing and waits for nothing. */
 const char *test_nothing_hidden(void) {
     static fixture f;
-    void (*get)(counters *);
+    void (*get)(mock_counters *);
     void (*reset)(void);
-    counters seen;
+    mock_counters seen;
     void *matrix_grad;
     *(void **)&get = driver_function("kls_mock_counters_get");
     *(void **)&reset = driver_function("kls_mock_counters_reset");

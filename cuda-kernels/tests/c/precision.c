@@ -165,11 +165,6 @@ const char *test_blas(void) {
     return fixture_end(&f);
 }
 
-/* As the mock counts. */
-typedef struct counters {
-    uint64_t launches, copies, allocations, frees, synchronisations, queries, recorded, graph_launches, lookups, hidden;
-} counters;
-
 /* Every call of cuBLAS that fails is a status with its words, and a checkpoint goes on from where it was. */
 const char *test_blas_failures(void) {
     static fixture f;
@@ -177,10 +172,10 @@ const char *test_blas_failures(void) {
     static float before[MATRICES], after[MATRICES], again[MATRICES];
     void (*fail)(const char *call, unsigned n, int code);
     uint64_t (*used)(int device);
-    void (*get)(counters *);
+    void (*get)(mock_counters *);
     void (*reset)(void);
     kls_cuda_options options;
-    counters seen;
+    mock_counters seen;
     uint64_t free_before;
     int made = 0, failed = 0;
     *(void **)&fail = driver_function("kls_mock_fail");

@@ -283,11 +283,8 @@ static const char *waits(void *stream, void *refresh_stream) {
 /* The stream of the refreshes does nothing before somebody waits for it: who does not see them has not waited. */
 const char *test_late_refreshes(void) {
     static fixture f;
-    typedef struct counters {
-        uint64_t launches, copies, allocations, frees, synchronisations, queries, recorded, graph_launches, lookups, hidden;
-    } counters;
     void (*set_lagging)(void *, int);
-    void (*get)(counters *);
+    void (*get)(mock_counters *);
     void (*reset)(void);
     void (*fail)(const char *, unsigned, int);
     uint64_t (*used)(int);
@@ -308,7 +305,7 @@ const char *test_late_refreshes(void) {
     reset();
     TRY(make_steps(&f, 0, STEPS));
     {
-        counters seen;
+        mock_counters seen;
         get(&seen);
         CHECK(seen.launches > 0 && seen.allocations == 0 && seen.frees == 0 && seen.synchronisations == 0 && seen.lookups == 0);
     }
